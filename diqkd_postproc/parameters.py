@@ -1,0 +1,123 @@
+"""What both parties fix before the first round (PROTOCOL step 0; SI section S4).
+
+A `ProtocolParameters` is immutable and validated; its digest is compared between the nodes before the
+first round and again before post-processing, so that a disagreement is an error on both sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tomllib
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from diqkd_postproc.errors import ParameterError
+
+SYNDROME_CODE_SEED = 20210929
+
+
+class ProtocolParameters(BaseModel):
+    """Parameters of one protocol run, public, equal at both nodes.
+
+    The test probability is the exact fraction `test_numerator / 2**test_bits`, because Bob draws a round
+    type by comparing `test_bits` random bits with `test_numerator`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_rounds: int = Field(ge=1, le=100_000_000, description="n, heralded rounds")
+    test_numerator: int = Field(ge=1, description="k of gamma = k / 2**b")
+    test_bits: int = Field(ge=1, le=16, description="b of gamma = k / 2**b")
+    omega_threshold: float = Field(gt=0.5, lt=1.0, description="CHSH winning probability to accept")
+    syndrome_bits: int = Field(ge=1, description="m, length of the syndrome, bits")
+    key_bits: int = Field(ge=0, description="length of the extracted key, bits; 0 where no key is possible")
+    soundness_error: float = Field(gt=0.0, lt=1.0)
+    one_bit_error: float = Field(gt=0.0, lt=1.0, description="error of Trevisan's one-bit extractor, e_PA / l")
+    design_chsh_score: float = Field(description="S for which decoder and threshold were designed")
+    design_qber: float = Field(ge=0.0, le=0.5, description="Q for which decoder and threshold were designed")
+    proof: Literal["paper"] = "paper"
+    extractor: Literal["trevisan"] = "trevisan"
+    code_seed: int = Field(default=SYNDROME_CODE_SEED, ge=0, description="seed of the code construction")
+
+    @model_validator(mode="after")
+    def _check(self) -> ProtocolParameters:
+        if self.test_numerator >= 2**self.test_bits:
+            raise ValueError(
+                f"test probability {self.test_numerator}/2^{self.test_bits} is not below 1; lower test_numerator"
+            )
+        if self.syndrome_bits >= self.num_rounds:
+            raise ValueError(
+                f"syndrome_bits={self.syndrome_bits} is not below num_rounds={self.num_rounds}: "
+                "the syndrome would reveal every outcome"
+            )
+        if not 2.0 <= self.design_chsh_score <= 2 * math.sqrt(2):
+            raise ValueError(f"design_chsh_score={self.design_chsh_score} is outside [2, 2*sqrt(2)]")
+        return self
+
+    @property
+    def gamma(self) -> Fraction:
+        """Test probability, exact."""
+        return Fraction(self.test_numerator, 2**self.test_bits)
+
+    @property
+    def max_losses(self) -> int:
+        """Largest number of lost test rounds that is accepted: floor(n gamma (1 - omega_thr)), SI S4 step 8."""
+        return math.floor(self.num_rounds * self.gamma * (1 - Fraction(self.omega_threshold)))
+
+    @property
+    def design_test_error(self) -> float:
+        """Probability that a test round is lost at the design point: (4 - S) / 8."""
+        return (4.0 - self.design_chsh_score) / 8.0
+
+    @property
+    def setting_bits_per_round(self) -> dict[str, int]:
+        """Random bits that each role consumes a round: one for x; round type and y for Bob."""
+        return {"alice": 1, "bob": self.test_bits + 1}
+
+    def canonical(self) -> bytes:
+        """Deterministic byte string of all fields: what is hashed and compared."""
+        return "\n".join(f"{k}={v!r}" for k, v in sorted(self.model_dump().items())).encode()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `canonical()`, hexadecimal."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    def to_toml(self) -> str:
+        """TOML text, one `key = value` a line, read back by `from_toml`."""
+
+        def literal(value: Any) -> str:
+            return f'"{value}"' if isinstance(value, str) else repr(value)
+
+        lines = ["# diqkd protocol parameters; must be the same file at both nodes"]
+        lines += [f"{key} = {literal(value)}" for key, value in self.model_dump().items()]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str) -> ProtocolParameters:
+        """Parse and validate; raises ParameterError naming every offending field."""
+        try:
+            return cls(**tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise ParameterError(f"not a TOML file: {error}") from None
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'parameters'}: {e['msg']}" for e in error.errors()
+            )
+            raise ParameterError(f"invalid protocol parameters: {problems}") from None
+
+    @classmethod
+    def load(cls, path: Path | str) -> ProtocolParameters:
+        """Read a parameter file; raises ParameterError if missing or invalid."""
+        try:
+            return cls.from_toml(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ParameterError(f"cannot read parameter file {path}: {error}") from None
+
+    def save(self, path: Path | str) -> None:
+        """Write the parameter file (public)."""
+        Path(path).write_text(self.to_toml(), encoding="utf-8")

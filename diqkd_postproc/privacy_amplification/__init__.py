@@ -1,0 +1,1 @@
+"""Quantum-proof randomness extraction: weak designs, one-bit extractors, Trevisan's construction."""

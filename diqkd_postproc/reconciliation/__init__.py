@@ -1,0 +1,1 @@
+"""Error correction by a linear code's syndrome: construction, encoding, decoding."""

@@ -1,0 +1,1 @@
+"""How long the key may be: one module a proof."""

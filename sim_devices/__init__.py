@@ -1,0 +1,1 @@
+"""Simulated devices: engines that run kernels without hardware, drivers, physics, the laboratory."""
