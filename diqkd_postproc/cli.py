@@ -1,0 +1,160 @@
+"""The command `diqkd`: everything a physicist does outside `artiq_dashboard`.
+
+Results go to stdout (`--json` for programs), progress and messages to stderr. Exit codes: 0 done,
+2 usage or parameters, 3 protocol abort, 4 tampering detected, 5 not enough initial key, 6 storage,
+1 any other failure, 130 interrupted. Heavy modules are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from diqkd_postproc import __version__
+from diqkd_postproc.errors import DiqkdError
+
+EXIT_INTERRUPTED = 130
+
+
+def _count(text: str) -> int:
+    """A number of rounds or bits; scientific notation allowed as long as the value is whole."""
+    value = float(text)
+    if value != int(value) or value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(value)
+
+
+def _gamma(text: str) -> Fraction:
+    """A test probability k/2^b, given as `13/256` or as an exactly representable decimal."""
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction such as 13/256") from None
+    return value
+
+
+def _address(text: str) -> tuple[str, int]:
+    """HOST:PORT."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, for example 192.0.2.7:7700")
+    return host, int(port)
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with defaults, none shown where there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def _add_design_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=_count, default=1_500_000, help="number of rounds n")
+    parser.add_argument("--gamma", type=_gamma, default=Fraction(13, 256), help="test probability k/2^b")
+    parser.add_argument("--s", type=float, default=2.64, dest="chsh_score", help="CHSH score to design for")
+    parser.add_argument("--q", type=float, default=0.018, dest="qber", help="QBER to design for, a fraction")
+    parser.add_argument("--soundness", type=float, default=1e-10, help="soundness error of the key")
+    parser.add_argument("--syndrome-bits", type=_count, help="length of the syndrome (default: SI eq. 23)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The argument parser; a function so that the documentation can render it."""
+    parser = argparse.ArgumentParser(
+        prog="diqkd",
+        description="Device-independent quantum key distribution with ARTIQ-controlled ion-trap nodes.",
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"diqkd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help_text: str, reports: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_text, description=help_text, formatter_class=_Formatter)
+        if reports:
+            _add_json(sub)
+        return sub
+
+    def _add_json(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+
+    def add_progress(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--progress",
+            choices=["auto", "lines", "none"],
+            default="auto",
+            help="on stderr: bars on a terminal, JSON lines, or nothing",
+        )
+
+    demo = command("demo", "Run the whole protocol with two simulated nodes on this machine.")
+    _add_design_arguments(demo)
+    demo.add_argument("--quick", action="store_true", help="a short run on a better link (see the README)")
+    demo.add_argument("--run-dir", type=Path, help="folder for all files of the run (default: a new one in ./run)")
+    demo.add_argument("--seed", type=int, help="make laboratory and random settings reproducible (not secret!)")
+    add_progress(demo)
+
+    plan = command("plan", "Choose protocol parameters for a link and say how long the key will be.")
+    _add_design_arguments(plan)
+    plan.add_argument("-o", "--output", type=Path, help="write the parameters to this TOML file")
+
+    node = command("node", "Run an experiment file on a device_db, as artiq_run would.")
+    node.add_argument("experiment", type=Path, help="experiment file, for example repository/key_generation.py")
+    node.add_argument("arguments", nargs="*", metavar="NAME=VALUE", help="arguments of the experiment")
+    node.add_argument("--device-db", type=Path, required=True, help="device database file of this node")
+    node.add_argument("--class-name", help="experiment class (default: the only one in the file)")
+    add_progress(node)
+
+    post = command("postprocess", "Turn this node's record into a key, together with the peer.")
+    post.add_argument("role", choices=["alice", "bob"])
+    post.add_argument("--parameters", type=Path, required=True, help="parameter file of the run (TOML)")
+    post.add_argument("--record", type=Path, required=True, help="sealed record of this node (HDF5)")
+    post.add_argument("--keys", type=Path, required=True, help="key store of this node")
+    where = post.add_mutually_exclusive_group(required=True)
+    where.add_argument("--listen", type=_address, metavar="HOST:PORT", help="wait for the peer here")
+    where.add_argument("--connect", type=_address, metavar="HOST:PORT", help="connect to the listening peer")
+    post.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for the peer")
+    add_progress(post)
+
+    keys = commands.add_parser("keys", help="Initial keys and what became of them.")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    init = actions.add_parser("init", help="make a pair of key stores", formatter_class=_Formatter)
+    init.add_argument("--parameters", type=Path, required=True, help="parameter file of the run (TOML)")
+    init.add_argument("--alice", type=Path, required=True, help="Alice's new key store")
+    init.add_argument("--bob", type=Path, required=True, help="Bob's new key store; carry it there by hand")
+    init.add_argument("--source", type=Path, help="random byte device (default: the operating system's)")
+    _add_json(init)
+    show = actions.add_parser("show", help="balance sheet of a key store; never the key", formatter_class=_Formatter)
+    show.add_argument("store", type=Path)
+    _add_json(show)
+    export = actions.add_parser("export", help="write the generated key to a new private file")
+    export.add_argument("store", type=Path)
+    export.add_argument("output", type=Path)
+
+    record = commands.add_parser("record", help="Sealed records.")
+    actions = record.add_subparsers(dest="action", required=True, metavar="ACTION")
+    show = actions.add_parser("show", help="public facts of a record; never settings or outcomes")
+    show.add_argument("record", type=Path)
+    _add_json(show)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    from diqkd_postproc import commands
+
+    arguments = build_parser().parse_args(argv)
+    name = arguments.command + (f"_{arguments.action}" if hasattr(arguments, "action") else "")
+    try:
+        getattr(commands, name)(arguments)
+    except KeyboardInterrupt:
+        print("diqkd: interrupted; nothing that was stored is lost, run the same command to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except DiqkdError as error:
+        print(f"diqkd: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
