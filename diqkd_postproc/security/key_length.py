@@ -1,0 +1,36 @@
+"""The answer of every key-length theorem: how many bits, by which proof, out of which terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLength:
+    """A proven key length and where it comes from.
+
+    bits: length of the key; 0 where the theorem gives none.
+    value: the theorem's bound before rounding down, in bits; negative where there is no key.
+    proof: name of the theorem; status: how far it has been reviewed.
+    terms: the signed summands in bits; they add up to `value`.
+    analysis: the theorem's free parameters that were used. Any choice is safe, the optimal one is longest.
+    hash_error: collision probability of the universal hash that the soundness error accounts for.
+    extractor_error: e_PA, the extractor's share of the soundness error.
+    margin: bits subtracted before rounding down, a bound on the rounding errors of the evaluation.
+    """
+
+    bits: int
+    value: float
+    proof: str
+    status: str
+    terms: Mapping[str, float]
+    analysis: Mapping[str, float]
+    hash_error: float
+    extractor_error: float
+    margin: float
+
+    @property
+    def one_bit_error(self) -> float:
+        """Error e_PA / l of the one-bit extractor (SI Proposition 1); e_PA itself if there is no key."""
+        return self.extractor_error / max(1, self.bits)
