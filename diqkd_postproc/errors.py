@@ -48,3 +48,9 @@ class StorageError(DiqkdError):
     """A file is missing, unreadable, unsafe (permissions), of another run, or the disk is full."""
 
     exit_code = 6
+
+
+class QrngFailure(DiqkdError):
+    """The random number generator is missing, silent, or failed a health test: none of its bits may be used."""
+
+    exit_code = 6

@@ -1,0 +1,61 @@
+"""The balance of shared secret bits of a run: Table 1 of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceRow:
+    """One step of the balance sheet, in bits."""
+
+    step: str
+    consumed: int
+    used_reusable: int
+    generated: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceSheet:
+    """Shared secret bits spent and gained: Table 1 of the paper."""
+
+    rows: tuple[BalanceRow, ...]
+    k0_bits: int
+    k1_bits: int
+
+    @property
+    def consumed(self) -> int:
+        """Bits of K0 that are gone."""
+        return sum(row.consumed for row in self.rows)
+
+    @property
+    def used_reusable(self) -> int:
+        """Bits of K0 that were used and remain secret."""
+        return sum(row.used_reusable for row in self.rows)
+
+    @property
+    def generated(self) -> int:
+        """Bits of new key."""
+        return sum(row.generated for row in self.rows)
+
+    @property
+    def net_gain(self) -> int:
+        """Generated minus consumed, equal to K1 - K0."""
+        return self.generated - self.consumed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        rows = [
+            {
+                "step": row.step,
+                "consumed": row.consumed,
+                "used_reusable": row.used_reusable,
+                "generated": row.generated,
+                "note": row.note,
+            }
+            for row in self.rows
+        ]
+        totals = {"k0_bits": self.k0_bits, "k1_bits": self.k1_bits, "net_gain": self.net_gain}
+        return {"rows": rows, "consumed": self.consumed, "generated": self.generated, **totals}

@@ -1,0 +1,118 @@
+"""SQLite files that hold secrets: durable commits, zeroed deletions, one vocabulary of errors.
+
+Journal: TRUNCATE with `synchronous=FULL`. A write-ahead log would leave overwritten secrets in the main
+file until a checkpoint; a rollback journal leaves none once the commit returns, because the journal with
+the old pages is then empty. TRUNCATE also syncs the emptied journal, so that a commit that returned
+survives a power cut (DELETE would need `synchronous=EXTRA` for that). `secure_delete=ON` writes zeros over
+what is deleted. What the file system or a flash disk keeps of overwritten blocks is out of our reach.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diqkd_postproc.errors import StorageError
+from diqkd_postproc.records.private_files import check_private_file, create_private_file, sync_directory
+
+BUSY_TIMEOUT_S = 10.0
+_PRAGMAS = (
+    "journal_mode=TRUNCATE",
+    "synchronous=FULL",
+    "secure_delete=ON",
+    "temp_store=MEMORY",
+    "trusted_schema=OFF",
+)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into StorageError. SQLite's messages quote no stored values."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = str(error)
+        if "full" in text:
+            remedy = "the disk is full; free space and go on, nothing that was acknowledged is lost"
+        elif "locked" in text:
+            remedy = "it is in use by another process; end that one first"
+        elif "readonly" in text or "disk I/O" in text or "unable to open" in text:
+            remedy = f"{text}; check the disk and the rights of the folder"
+        else:
+            remedy = f"{text}; the file is damaged or not one of ours"
+        raise StorageError(f"{path}: {remedy}") from None
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """One immediate transaction: committed when the block ends, rolled back when it raises."""
+    with storage_errors(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def create_database(path: Path | str, schema: str, application_id: int) -> None:
+    """Create a new private database with `schema` (statements separated by semicolons); never overwrites."""
+    path = Path(path)
+    os.close(create_private_file(path))
+    try:
+        connection = _connect(path, BUSY_TIMEOUT_S)
+        try:
+            with transaction(connection, path):
+                for statement in schema.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id={application_id}")
+        finally:
+            connection.close()
+        sync_directory(path.parent)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def open_database(
+    path: Path | str, application_id: int, *, exclusive: bool = False, timeout_s: float = BUSY_TIMEOUT_S
+) -> sqlite3.Connection:
+    """Open a private database of the given kind; `exclusive` keeps every other process out until closed."""
+    path = check_private_file(path)
+    connection = _connect(path, timeout_s)
+    try:
+        with storage_errors(path):
+            if exclusive:
+                connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+                connection.execute("BEGIN EXCLUSIVE")
+                connection.execute("COMMIT")
+            (found,) = connection.execute("PRAGMA application_id").fetchone()
+        if found != application_id:
+            raise StorageError(f"{path} is not the expected kind of file (application id {found:#x})")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
+    with storage_errors(path):
+        connection = sqlite3.connect(
+            path.absolute().as_uri() + "?mode=rw",
+            uri=True,
+            timeout=timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+    return connection

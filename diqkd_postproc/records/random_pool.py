@@ -1,0 +1,90 @@
+"""The pool of random bits inside a round spool: filled before the run, each bit taken out once.
+
+Bits are a queue with two counters, filled and spent. Taking bits deletes the blocks that are used up and
+zeroes the taken part of the last one, in the caller's transaction, together with what the bits are used for.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from diqkd_postproc.errors import StorageError
+from diqkd_postproc.records.private_database import transaction
+
+BLOCK_BYTES = 4096
+FILL_CHUNK_BYTES = 1 << 20
+
+SCHEMA = """
+CREATE TABLE pool_state (
+    only INTEGER PRIMARY KEY CHECK (only = 0), filled_bits INTEGER NOT NULL, spent_bits INTEGER NOT NULL);
+CREATE TABLE pool (block INTEGER PRIMARY KEY, first_bit INTEGER NOT NULL, bits BLOB NOT NULL);
+INSERT INTO pool_state VALUES (0, 0, 0)
+"""
+
+
+class RandomPool:
+    """The queue of unspent bits of an open spool."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+        self._filled_bits, self._spent_bits = connection.execute(
+            "SELECT filled_bits, spent_bits FROM pool_state"
+        ).fetchone()
+
+    @property
+    def bits_available(self) -> int:
+        """Unspent bits."""
+        return int(self._filled_bits - self._spent_bits)
+
+    def fill(self, read_bytes: Callable[[int], bytes], num_bytes: int) -> None:
+        """Append `num_bytes` bytes of a source, 1 MiB a transaction."""
+        while num_bytes > 0:
+            data = read_bytes(min(num_bytes, FILL_CHUNK_BYTES))
+            if not 0 < len(data) <= num_bytes:
+                raise StorageError(f"the random source gave {len(data)} bytes, {num_bytes} were expected")
+            blocks = range(0, len(data), BLOCK_BYTES)
+            filled = self._filled_bits + 8 * len(data)
+            with transaction(self._connection, self._path) as connection:
+                connection.executemany(
+                    "INSERT INTO pool (first_bit, bits) VALUES (?, ?)",
+                    [(self._filled_bits + 8 * start, data[start : start + BLOCK_BYTES]) for start in blocks],
+                )
+                connection.execute("UPDATE pool_state SET filled_bits = ?", (filled,))
+            self._filled_bits = filled
+            num_bytes -= len(data)
+
+    def spend(self, num_bits: int) -> npt.NDArray[np.uint8]:
+        """Take (num_bits,) uint8 bits off the head, inside the caller's transaction.
+
+        The caller calls `spent` after the commit; if it rolls back, nothing has happened.
+        """
+        start, end = self._spent_bits, self._spent_bits + num_bits
+        taken = [np.empty(0, dtype=np.uint8)]
+        rows = self._connection.execute(
+            "SELECT block, first_bit, bits FROM pool WHERE first_bit < ? ORDER BY first_bit", (end,)
+        ).fetchall()
+        for block, first_bit, packed in rows:
+            bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8))
+            low, high = max(start - first_bit, 0), min(end - first_bit, bits.size)
+            taken.append(bits[low:high].copy())
+            if high == bits.size:
+                self._connection.execute("DELETE FROM pool WHERE block = ?", (block,))
+            else:
+                bits[:high] = 0
+                self._connection.execute(
+                    "UPDATE pool SET bits = ? WHERE block = ?", (np.packbits(bits).tobytes(), block)
+                )
+        self._connection.execute("UPDATE pool_state SET spent_bits = ?", (end,))
+        drawn = np.concatenate(taken)
+        if drawn.size != num_bits:
+            raise StorageError(f"{self._path} is damaged: its pool lacks {num_bits - drawn.size} bits")
+        return drawn
+
+    def spent(self, num_bits: int) -> None:
+        """Follow a committed `spend`."""
+        self._spent_bits += num_bits

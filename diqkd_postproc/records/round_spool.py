@@ -1,0 +1,517 @@
+"""The crash-safe private journal of one node's acquisition: random settings in, outcomes out.
+
+One SQLite file holds the pool of QRNG bits and the rounds. Bits leave the pool in `begin_batch`, in one
+transaction that marks them spent, zeroes them in the pool and keeps the batch's settings until the batch
+ends: no crash can make a bit be used twice. Rounds follow in `store`, contiguous from 0.
+
+A round is *acknowledged* once it is on disk (`rounds_acknowledged`). Commits are bundled, because each one
+waits for the disk several times: rounds are committed at `end_batch`, `flush`, `close`, and otherwise when
+COMMIT_ROUNDS are waiting or COMMIT_INTERVAL_S has passed since the last commit. A process that is killed
+loses at most the rounds not yet acknowledged, and the file opens with a contiguous prefix of rounds.
+
+No post-selection: a herald is a round. After a crash `pending_batch` still has the settings of the rounds
+that were not acknowledged; `record_lost` completes those that were heralded with outcome 0, and `end_batch`
+discards the other settings, never to be used again.
+
+One process at a time: the spool is locked while it is open. Not for concurrent threads.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.records import random_pool
+from diqkd_postproc.records.private_database import (
+    create_database,
+    open_database,
+    storage_errors,
+    transaction,
+)
+from diqkd_postproc.records.sealed_record import (
+    DTYPES,
+    HERALD_PATTERNS,
+    LOST_TIMESTAMP,
+    ROLES,
+    RoundRecord,
+    check_run_id,
+)
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x44495250  # "DIRP"
+COMMIT_ROUNDS = 8192
+COMMIT_INTERVAL_S = 1.0
+LOCK_TIMEOUT_S = 1.0
+
+UInt8 = npt.NDArray[np.uint8]
+
+_SCHEMA = (
+    """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE batch (
+    only INTEGER PRIMARY KEY CHECK (only = 0), first_round INTEGER NOT NULL, num_rounds INTEGER NOT NULL,
+    settings BLOB NOT NULL);
+CREATE TABLE rounds (
+    first_round INTEGER PRIMARY KEY, num_rounds INTEGER NOT NULL, setting BLOB NOT NULL,
+    outcome BLOB NOT NULL, round_type BLOB NOT NULL, herald_pattern BLOB NOT NULL, timestamp_mu BLOB NOT NULL, lost BLOB NOT NULL);
+CREATE TABLE losses (first_round INTEGER NOT NULL, num_rounds INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE gaps (
+    first_round INTEGER NOT NULL, reason TEXT NOT NULL, start_unix REAL NOT NULL, end_unix REAL NOT NULL);
+"""
+    + random_pool.SCHEMA
+)
+
+_IS_BIT = np.arange(256) < 2
+_IS_PATTERN = np.isin(np.arange(256), HERALD_PATTERNS)
+_IS_PATTERN_OR_UNKNOWN = _IS_PATTERN | (np.arange(256) == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBatch:
+    """A batch that has begun and not ended: the next index, and the settings of the rounds not recorded yet.
+
+    settings: (k,) uint8, x or y as drawn (x before the override in key rounds).
+    """
+
+    first_round: int
+    settings: UInt8 = field(repr=False)
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds that the batch can still hold."""
+        return int(self.settings.size)
+
+
+class RoundSpool:
+    """One node's spool; open it with `create` or `open`, close it with `close` or a `with` block."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open an existing spool and check it; same as `open` without comparisons."""
+        self.path = Path(path)
+        self._connection = open_database(self.path, APPLICATION_ID, exclusive=True, timeout_s=LOCK_TIMEOUT_S)
+        self._waiting: list[dict[str, npt.NDArray[Any]]] = []
+        self._losses_waiting: list[tuple[int, int, str]] = []
+        self._last_commit = time.monotonic()
+        try:
+            with storage_errors(self.path):
+                self._load()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _load(self) -> None:
+        meta = dict(self._connection.execute("SELECT name, value FROM meta"))
+        if meta.get("schema_version") != str(SCHEMA_VERSION):
+            raise StorageError(
+                f"{self.path} has schema {meta.get('schema_version')}, this program reads {SCHEMA_VERSION}"
+            )
+        self.role: str = meta["role"]
+        self.parameters = ProtocolParameters.from_toml(meta["parameters"])
+        self.provenance: dict[str, Any] = json.loads(meta["provenance"])
+        self._run_id = meta.get("run_id")
+        acknowledged = 0
+        for first, count in self._connection.execute(
+            "SELECT first_round, num_rounds FROM rounds ORDER BY first_round"
+        ):
+            if first != acknowledged:
+                raise StorageError(
+                    f"{self.path} is damaged: rounds {acknowledged} to {first - 1} are missing"
+                )
+            acknowledged += count
+        self._acknowledged = self._done = acknowledged
+        self._pool = random_pool.RandomPool(self._connection, self.path)
+        row = self._connection.execute("SELECT first_round, num_rounds, settings FROM batch").fetchone()
+        self._batch: UInt8 | None = None
+        self._batch_first = self._done
+        # Settings that a previous process may have applied: rounds can only be completed as lost.
+        self._interrupted = row is not None
+        if row is not None:
+            first, count, settings = row
+            if len(settings) != count or not first <= acknowledged <= first + count:
+                raise StorageError(f"{self.path} is damaged: its batch does not fit its rounds")
+            self._batch_first, self._batch = first, np.frombuffer(settings, dtype=np.uint8)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        role: str,
+        parameters: ProtocolParameters,
+        provenance: Mapping[str, Any],
+        run_id: str | None = None,
+    ) -> RoundSpool:
+        """Create a spool (mode 0600, its directory 0700); an existing file is never overwritten.
+
+        provenance: public facts of the run (versions, RID, configuration), JSON-compatible.
+        run_id: 32 hexadecimal digits that both nodes agreed upon; it may follow later by `adopt_run_id`.
+        """
+        if role not in ROLES:
+            raise ParameterError(f"role {role!r} is not one of {', '.join(ROLES)}")
+        meta = {
+            "schema_version": str(SCHEMA_VERSION),
+            "role": role,
+            "parameters": parameters.to_toml(),
+            "provenance": json.dumps(dict(provenance), sort_keys=True),
+        }
+        if run_id is not None:
+            meta["run_id"] = check_run_id(run_id)
+        path = Path(path)
+        create_database(path, _SCHEMA, APPLICATION_ID)
+        try:
+            connection = open_database(path, APPLICATION_ID)
+            try:
+                with transaction(connection, path):
+                    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            finally:
+                connection.close()
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return cls(path)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        role: str | None = None,
+        parameters: ProtocolParameters | None = None,
+        run_id: str | None = None,
+    ) -> RoundSpool:
+        """Open a spool to resume or seal it; what is given has to match, else StorageError."""
+        spool = cls(path)
+        try:
+            if role is not None and spool.role != role:
+                raise StorageError(f"{path} belongs to {spool.role}, not to {role}")
+            if parameters is not None and spool.parameters.digest != parameters.digest:
+                raise StorageError(
+                    f"{path} was recorded with parameters {spool.parameters.digest[:16]}, this run has "
+                    f"{parameters.digest[:16]}; resume with the old parameters or begin a new spool"
+                )
+            if run_id is not None:
+                spool.adopt_run_id(run_id)
+        except BaseException:
+            spool.close()
+            raise
+        return spool
+
+    @property
+    def run_id(self) -> str | None:
+        """Public name of the run, equal at both nodes; None until it has been agreed upon."""
+        return self._run_id
+
+    def adopt_run_id(self, run_id: str) -> None:
+        """Set the run id that the nodes agreed upon; StorageError if the spool has another one."""
+        check_run_id(run_id)
+        if self._run_id == run_id:
+            return
+        if self._run_id is not None:
+            raise StorageError(f"{self.path} belongs to run {self._run_id}, not to run {run_id}")
+        with transaction(self._connection, self.path) as connection:
+            connection.execute("INSERT INTO meta VALUES ('run_id', ?)", (run_id,))
+        self._run_id = run_id
+
+    @property
+    def rounds_done(self) -> int:
+        """Rounds accepted so far; the index of the next one."""
+        return self._done
+
+    @property
+    def rounds_acknowledged(self) -> int:
+        """Rounds that are on disk and survive any crash."""
+        return self._acknowledged
+
+    @property
+    def bits_available(self) -> int:
+        """Unspent random bits in the pool."""
+        return self._pool.bits_available
+
+    @property
+    def bits_needed(self) -> int:
+        """Random bits that the rounds which still have no settings need."""
+        reserved = self._done if self._batch is None else self._batch_first + self._batch.size
+        return (self.parameters.num_rounds - reserved) * self.parameters.setting_bits_per_round[self.role]
+
+    @property
+    def pending_batch(self) -> PendingBatch | None:
+        """The batch that has begun and not ended, with the settings of its rounds still to come."""
+        if self._batch is None:
+            return None
+        return PendingBatch(first_round=self._done, settings=self._batch[self._done - self._batch_first :])
+
+    def fill_pool(self, read_bytes: Callable[[int], bytes], num_bytes: int) -> None:
+        """Append `num_bytes` random bytes of a source to the pool, 1 MiB a transaction."""
+        self._pool.fill(read_bytes, num_bytes)
+
+    def begin_batch(self, num_rounds: int) -> UInt8:
+        """Draw the settings of the next `num_rounds` rounds: (num_rounds,) uint8, x for Alice, y for Bob.
+
+        Before this returns, the bits are spent and zeroed on disk. Raises StorageError when the pool is too
+        short or a batch is still open, ParameterError for more rounds than the run has left.
+        """
+        if self._run_id is None:
+            raise StorageError(
+                f"{self.path} has no run id yet; agree upon one with the peer, then adopt_run_id"
+            )
+        if self._batch is not None:
+            raise StorageError(f"{self.path}: a batch is open; complete it (record_lost) and call end_batch")
+        if not 1 <= num_rounds <= self.parameters.num_rounds - self._done:
+            raise ParameterError(
+                f"a batch of {num_rounds} rounds was asked for, the run has "
+                f"{self.parameters.num_rounds - self._done} of {self.parameters.num_rounds} left"
+            )
+        num_bits = num_rounds * self.parameters.setting_bits_per_round[self.role]
+        if num_bits > self.bits_available:
+            raise StorageError(
+                f"the pool of random bits is too short: this batch needs {num_bits} bits, "
+                f"{self.bits_available} are left; fill it with at least {(self.bits_needed + 7) // 8} bytes"
+            )
+        with transaction(self._connection, self.path) as connection:
+            settings = self._settings_from_bits(self._pool.spend(num_bits))
+            connection.execute(
+                "INSERT INTO batch VALUES (0, ?, ?, ?)", (self._done, num_rounds, settings.tobytes())
+            )
+        self._pool.spent(num_bits)
+        self._batch_first, self._batch, self._interrupted = self._done, settings, False
+        self._last_commit = time.monotonic()
+        return settings.copy()
+
+    def _settings_from_bits(self, bits: UInt8) -> UInt8:
+        if self.role == "alice":
+            return bits
+        num_test_bits = self.parameters.test_bits
+        rows = bits.reshape(-1, num_test_bits + 1)
+        weights = 1 << np.arange(num_test_bits - 1, -1, -1, dtype=np.int64)
+        is_test = rows[:, :num_test_bits] @ weights < self.parameters.test_numerator
+        return np.where(is_test, rows[:, num_test_bits], 2).astype(np.uint8)
+
+    def store(
+        self,
+        first_round: int,
+        outcome: npt.ArrayLike,
+        round_type: npt.ArrayLike,
+        herald_pattern: npt.ArrayLike,
+        timestamp_mu: npt.ArrayLike,
+    ) -> None:
+        """Record the rounds that follow, within the open batch: arrays of one length, one entry a round.
+
+        If the disk is full, StorageError is raised and the rounds stay waiting: `flush` again when there is
+        space. Any other error leaves the spool as it was.
+        """
+        if self._interrupted:
+            raise StorageError(
+                f"{self.path}: the batch was interrupted; its heralded rounds can only be completed with "
+                "record_lost, then call end_batch"
+            )
+        outcomes = _column("outcome", outcome, _IS_BIT)
+        patterns = _column("herald_pattern", herald_pattern, _IS_PATTERN)
+        timestamps = np.asarray(timestamp_mu).astype(np.int64)
+        self._append(first_round, outcomes, round_type, patterns, timestamps, lost=0)
+        waited = time.monotonic() - self._last_commit
+        if self._done - self._acknowledged >= COMMIT_ROUNDS or waited >= COMMIT_INTERVAL_S:
+            self.flush()
+
+    def record_lost(
+        self,
+        count: int,
+        round_type: npt.ArrayLike | None = None,
+        herald_pattern: npt.ArrayLike = 0,
+        reason: str = "unknown",
+    ) -> None:
+        """Record the next `count` rounds of the open batch as lost: outcome 0, on disk before this returns.
+
+        round_type: (count,) or one value; Bob may leave it out, since his settings tell it.
+        herald_pattern: (count,) or one value, 0 where unknown. reason: public.
+        """
+        if count < 1:
+            raise ParameterError(f"count={count} of lost rounds is not positive")
+        if round_type is None:
+            if self.role != "bob" or self._batch is None:
+                raise ParameterError("round_type of lost rounds is needed: ask the peer for it")
+            start = self._done - self._batch_first
+            round_type = (self._batch[start : start + count] != 2).astype(np.uint8)
+        types = np.broadcast_to(np.asarray(round_type), (count,))
+        patterns = _column(
+            "herald_pattern", np.broadcast_to(herald_pattern, (count,)), _IS_PATTERN_OR_UNKNOWN
+        )
+        first_round = self._done
+        timestamps = np.full(count, LOST_TIMESTAMP, dtype=np.int64)
+        self._append(first_round, np.zeros(count, dtype=np.uint8), types, patterns, timestamps, lost=1)
+        self._losses_waiting.append((first_round, count, reason))
+        self.flush()
+
+    def _append(
+        self,
+        first_round: int,
+        outcome: UInt8,
+        round_type: npt.ArrayLike,
+        herald_pattern: UInt8,
+        timestamp_mu: npt.NDArray[np.int64],
+        lost: int,
+    ) -> None:
+        if first_round != self._done:
+            raise StorageError(f"rounds from {first_round} on were given, the next one is {self._done}")
+        if self._batch is None:
+            raise StorageError(f"{self.path}: no batch is open; call begin_batch first")
+        count = outcome.size
+        start = self._done - self._batch_first
+        if count > self._batch.size - start:
+            raise StorageError(f"{count} rounds were given, the batch has {self._batch.size - start} left")
+        types = _column("round_type", round_type, _IS_BIT)
+        if not outcome.shape == types.shape == herald_pattern.shape == timestamp_mu.shape == (count,):
+            raise ParameterError("outcome, round_type, herald_pattern and timestamp_mu differ in length")
+        setting = self._batch[start : start + count]
+        if self.role == "alice":
+            setting = setting & types
+        elif not np.array_equal(types, setting != 2):
+            raise StorageError(
+                f"the round types from round {first_round} on do not follow from this node's y"
+            )
+        self._waiting.append(
+            {
+                "setting": setting,
+                "outcome": outcome,
+                "round_type": types,
+                "herald_pattern": herald_pattern,
+                "timestamp_mu": timestamp_mu,
+                "lost": np.full(count, lost, dtype=np.uint8),
+            }
+        )
+        self._done += count
+
+    def flush(self) -> None:
+        """Commit all accepted rounds; they are acknowledged when this returns."""
+        if self._done != self._acknowledged:
+            with transaction(self._connection, self.path):
+                self._insert_waiting()
+            self._committed()
+
+    def _insert_waiting(self) -> None:
+        if not self._waiting:
+            return
+        columns = [
+            np.concatenate([chunk[name] for chunk in self._waiting]).astype(np.dtype(dtype).newbyteorder("<"))
+            for name, dtype in DTYPES.items()
+        ]
+        self._connection.execute(
+            "INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (self._acknowledged, self._done - self._acknowledged, *(column.tobytes() for column in columns)),
+        )
+        self._connection.executemany("INSERT INTO losses VALUES (?, ?, ?)", self._losses_waiting)
+
+    def _committed(self) -> None:
+        self._acknowledged = self._done
+        self._waiting.clear()
+        self._losses_waiting.clear()
+        self._last_commit = time.monotonic()
+
+    def end_batch(self) -> None:
+        """Commit the batch's rounds and discard its unused settings for good; idempotent."""
+        if self._batch is None:
+            return
+        with transaction(self._connection, self.path) as connection:
+            self._insert_waiting()
+            connection.execute("DELETE FROM batch")
+        self._committed()
+        self._batch, self._interrupted = None, False
+
+    def add_gap(self, reason: str, start_unix: float, end_unix: float) -> None:
+        """Record a pause before the next round: public reason, begin and end in seconds since 1970 (UTC)."""
+        with transaction(self._connection, self.path) as connection:
+            connection.execute(
+                "INSERT INTO gaps VALUES (?, ?, ?, ?)",
+                (self._done, reason, float(start_unix), float(end_unix)),
+            )
+
+    def seal(self, record_path: Path | str) -> RoundRecord:
+        """Write the finished run to a sealed HDF5 record, read it back, and return what was read.
+
+        Sealing again is harmless. Raises StorageError if rounds are missing, or if `record_path` holds
+        something else.
+        """
+        self.flush()
+        if self._run_id is None or self._done != self.parameters.num_rounds:
+            raise StorageError(
+                f"the run has {self._done} of {self.parameters.num_rounds} rounds; "
+                "only a finished run is sealed"
+            )
+        record = RoundRecord(
+            role=self.role,
+            parameters=self.parameters,
+            run_id=self._run_id,
+            attributes={"provenance": self.provenance, "gaps": self._gaps(), "losses": self._losses()},
+            **self._columns(),
+        )
+        if not Path(record_path).exists():
+            record.write(record_path)
+        written = RoundRecord.read(record_path)
+        if not written.same_as(record):
+            raise StorageError(f"{record_path} holds other rounds than this spool; it is not overwritten")
+        return written
+
+    def _columns(self) -> dict[str, Any]:
+        with storage_errors(self.path):
+            rows = self._connection.execute(
+                f"SELECT num_rounds, {', '.join(DTYPES)} FROM rounds ORDER BY first_round"
+            ).fetchall()
+        columns: dict[str, Any] = {}
+        for index, (name, dtype) in enumerate(DTYPES.items(), start=1):
+            little_endian = np.dtype(dtype).newbyteorder("<")
+            if any(len(row[index]) != row[0] * little_endian.itemsize for row in rows):
+                raise StorageError(f"{self.path} is damaged: {name} has entries missing")
+            columns[name] = np.frombuffer(b"".join(row[index] for row in rows), dtype=little_endian).astype(
+                dtype
+            )
+        return columns
+
+    def _gaps(self) -> list[dict[str, Any]]:
+        with storage_errors(self.path):
+            rows = self._connection.execute("SELECT * FROM gaps ORDER BY rowid").fetchall()
+        return [
+            dict(zip(("first_round", "reason", "start_unix", "end_unix"), row, strict=True)) for row in rows
+        ]
+
+    def _losses(self) -> list[dict[str, Any]]:
+        with storage_errors(self.path):
+            rows = self._connection.execute("SELECT * FROM losses ORDER BY first_round").fetchall()
+        return [dict(zip(("first_round", "num_rounds", "reason"), row, strict=True)) for row in rows]
+
+    def close(self) -> None:
+        """Commit what is waiting and release the file; an open batch stays pending."""
+        try:
+            self.flush()
+        finally:
+            self._connection.close()
+
+    def __enter__(self) -> RoundSpool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"RoundSpool({str(self.path)!r}, role={self.role!r}, rounds_done={self._done})"
+
+
+def _column(name: str, values: npt.ArrayLike, allowed: npt.NDArray[np.bool_]) -> UInt8:
+    """One-dimensional uint8 copy of `values`, all allowed; ParameterError that quotes none of them."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ParameterError(f"{name} has shape {array.shape}, one entry a round is needed")
+    if array.dtype != np.uint8 and array.size and not 0 <= array.min() <= array.max() <= 255:
+        raise ParameterError(f"{name} has an entry that is not allowed")
+    column = array.astype(np.uint8)
+    if not allowed[column].all():
+        raise ParameterError(f"{name} has an entry that is not allowed")
+    return column
