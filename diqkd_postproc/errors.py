@@ -51,6 +51,6 @@ class StorageError(DiqkdError):
 
 
 class QrngFailure(DiqkdError):
-    """The random number generator is missing, silent, or failed a health test: none of its bits may be used."""
+    """The random number generator is missing, silent, or failed a health test: its bits may not be used."""
 
     exit_code = 6

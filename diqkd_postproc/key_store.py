@@ -228,8 +228,9 @@ class KeyStore:
             )
         return bytes(self._segment(name, "bits")[0])
 
-    def require_pads(self, session_id: str) -> None:
+    def require_pads(self, session_id: str | bytes) -> None:
         """Raise InsufficientKeyError unless all four pads are unused or belong to this session."""
+        session_id = _session_name(session_id)
         with storage_errors(self.path):
             rows = self._connection.execute("SELECT name, state, session_id FROM segments").fetchall()
         taken = [
@@ -241,7 +242,7 @@ class KeyStore:
                 "were consumed by an earlier session; a new session needs a new initial key"
             )
 
-    def consume(self, name: str, session_id: str, message_digest: bytes | str) -> bytes:
+    def consume(self, name: str, session_id: str | bytes, message_digest: bytes | str) -> bytes:
         """Bind a pad to one message and return it; the binding is on disk before the pad is returned.
 
         Asked again for the same session and message it returns the same pad (a message may be sent again
@@ -250,8 +251,9 @@ class KeyStore:
         if name not in PAD_NAMES:
             raise LocalProtocolError(f"{name} is not a one-time pad ({', '.join(PAD_NAMES)})")
         digest = message_digest.encode() if isinstance(message_digest, str) else bytes(message_digest)
-        if not session_id or not digest:
-            raise LocalProtocolError("a pad is bound to a session and a message; neither may be empty")
+        session_id = _session_name(session_id)
+        if not digest:
+            raise LocalProtocolError("a pad is bound to a message; its digest may not be empty")
         with transaction(self._connection, self.path) as connection:
             state, owner, bound_to, bits = self._segment(name, "state, session_id, message_digest, bits")
             if state == UNUSED:
@@ -267,12 +269,13 @@ class KeyStore:
                 )
         return bytes(bits)
 
-    def activate(self, session_id: str, key_bits: npt.ArrayLike) -> None:
+    def activate(self, session_id: str | bytes, key_bits: npt.ArrayLike) -> None:
         """Add the generated key, (l,) of 0/1, and zero the pads, in one transaction: K0 becomes K1.
 
         Repeating it with the same key changes nothing. Raises KeyReuseError if a pad belongs to another
         session, LocalProtocolError if this session has generated a different key already.
         """
+        session_id = _session_name(session_id)
         key = _as_bits(key_bits)
         packed = np.packbits(key).tobytes()
         with transaction(self._connection, self.path) as connection:
@@ -299,25 +302,27 @@ class KeyStore:
             )
             self._advance_epoch()
 
-    def generated_key(self, session_id: str | None = None) -> npt.NDArray[np.uint8]:
+    def generated_key(self, session_id: str | bytes | None = None) -> npt.NDArray[np.uint8]:
         """(l,) uint8 of 0/1: the key of a session, by default the latest; StorageError if there is none."""
         query = "SELECT num_bits, bits FROM generated"
         query += " ORDER BY number DESC LIMIT 1" if session_id is None else " WHERE session_id = ?"
         with storage_errors(self.path):
-            row = self._connection.execute(query, () if session_id is None else (session_id,)).fetchone()
+            row = self._connection.execute(
+                query, () if session_id is None else (_session_name(session_id),)
+            ).fetchone()
         if row is None:
             raise StorageError(
                 f"{self.path} holds no generated key" + (" of this session" if session_id else "")
             )
         return np.unpackbits(np.frombuffer(row[1], dtype=np.uint8), count=row[0])
 
-    def export_key(self, path: Path | str, session_id: str | None = None) -> int:
+    def export_key(self, path: Path | str, session_id: str | bytes | None = None) -> int:
         """Write a generated key to a private file, packed big-endian, zero-padded; returns its bits."""
         key = self.generated_key(session_id)
         write_atomically(path, np.packbits(key).tobytes())
         return int(key.size)
 
-    def has_same_key(self, other: KeyStore, session_id: str | None = None) -> bool:
+    def has_same_key(self, other: KeyStore, session_id: str | bytes | None = None) -> bool:
         """Whether two stores on this machine hold the same key; no digest of a key is ever shown."""
         mine, theirs = self.generated_key(session_id), other.generated_key(session_id)
         return mine.size == theirs.size and hmac.compare_digest(mine.tobytes(), theirs.tobytes())
@@ -401,6 +406,13 @@ class KeyStore:
 
     def _advance_epoch(self) -> None:
         self._connection.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'epoch'")
+
+
+def _session_name(session_id: str | bytes) -> str:
+    """Session ids are public: text, or bytes that are kept in hexadecimal."""
+    if not session_id:
+        raise LocalProtocolError("the session id may not be empty")
+    return session_id if isinstance(session_id, str) else bytes(session_id).hex()
 
 
 def _as_bits(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:

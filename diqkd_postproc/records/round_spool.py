@@ -63,7 +63,8 @@ CREATE TABLE batch (
     settings BLOB NOT NULL);
 CREATE TABLE rounds (
     first_round INTEGER PRIMARY KEY, num_rounds INTEGER NOT NULL, setting BLOB NOT NULL,
-    outcome BLOB NOT NULL, round_type BLOB NOT NULL, herald_pattern BLOB NOT NULL, timestamp_mu BLOB NOT NULL, lost BLOB NOT NULL);
+    outcome BLOB NOT NULL, round_type BLOB NOT NULL, herald_pattern BLOB NOT NULL,
+    timestamp_mu BLOB NOT NULL, lost BLOB NOT NULL);
 CREATE TABLE losses (first_round INTEGER NOT NULL, num_rounds INTEGER NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE gaps (
     first_round INTEGER NOT NULL, reason TEXT NOT NULL, start_unix REAL NOT NULL, end_unix REAL NOT NULL);
