@@ -1,0 +1,190 @@
+"""Device database of Alice's node: a Kasli with DIO, Urukul and Fastino cards and the entangler core.
+
+Crate, from the Kasli's EEM connectors:
+
+    EEM0      DIO-BNC   laser switches and the lines between the nodes
+    EEM1      DIO-BNC   photon counting, laser lock
+    EEM2/3    Urukul-AD9910 (urukul0): 674 nm, phase coherent
+    EEM4/5    Urukul-AD9912 (urukul1): 422, 1092 and 1033 nm
+    EEM6      Fastino: electrodes of the trap
+    EEM7      entangler core: outputs of the attempt sequence, APD inputs, link to Bob's core
+
+RTIO channel numbers are those of this node's gateware build; change them here, never in an experiment.
+"""
+
+CORE_ADDRESS = "192.168.1.70"
+
+
+def _ttl_out(channel):
+    return {
+        "type": "local",
+        "module": "artiq.coredevice.ttl",
+        "class": "TTLOut",
+        "arguments": {"channel": channel},
+    }
+
+
+def _ttl_in_out(channel):
+    return {
+        "type": "local",
+        "module": "artiq.coredevice.ttl",
+        "class": "TTLInOut",
+        "arguments": {"channel": channel},
+    }
+
+
+def _edge_counter(channel):
+    return {
+        "type": "local",
+        "module": "artiq.coredevice.edge_counter",
+        "class": "EdgeCounter",
+        "arguments": {"channel": channel},
+    }
+
+
+def _spi_master(channel):
+    return {
+        "type": "local",
+        "module": "artiq.coredevice.spi2",
+        "class": "SPIMaster",
+        "arguments": {"channel": channel},
+    }
+
+
+def _ad9912(chip_select):
+    # clk_div=0 on Urukul-AD9912 gives 100 MHz at the chip; pll_n=10 makes it 1 GHz.
+    return {
+        "type": "local",
+        "module": "artiq.coredevice.ad9912",
+        "class": "AD9912",
+        "arguments": {"pll_n": 10, "chip_select": chip_select, "cpld_device": "urukul1_cpld"},
+    }
+
+
+device_db = {
+    # Core device. 1 machine unit = 1 ns.
+    "core": {
+        "type": "local",
+        "module": "artiq.coredevice.core",
+        "class": "Core",
+        "arguments": {"host": CORE_ADDRESS, "ref_period": 1e-9, "target": "rv32g"},
+    },
+    "core_log": {
+        "type": "controller",
+        "host": "::1",
+        "port": 1068,
+        "command": "aqctl_corelog -p {port} --bind {bind} " + CORE_ADDRESS,
+    },
+    "core_moninj": {
+        "type": "controller",
+        "host": "::1",
+        "port_proxy": 1383,
+        "port": 1384,
+        "command": "aqctl_moninj_proxy --port-proxy {port_proxy} --port-control {port} --bind {bind} "
+        + CORE_ADDRESS,
+    },
+    "core_cache": {"type": "local", "module": "artiq.coredevice.cache", "class": "CoreCache"},
+    "core_dma": {"type": "local", "module": "artiq.coredevice.dma", "class": "CoreDMA"},
+    #
+    # Laser switches: RF switches in front of the acousto-optic modulators, high = light on.
+    #
+    # 422 nm Doppler cooling and readout beam, S1/2 - P1/2
+    "ttl_422_cool": _ttl_out(0),
+    # 1092 nm repumper, D3/2 - P1/2
+    "ttl_1092": _ttl_out(1),
+    # 1033 nm deshelving beam, D5/2 - P3/2
+    "ttl_1033": _ttl_out(2),
+    # 674 nm qubit beam, S1/2 - D5/2
+    "ttl_674": _ttl_out(3),
+    #
+    # Lines to Bob's crate. Rising edges count; idle low.
+    #
+    # Handshake before the first window of a round: Alice raises ready, Bob answers with trigger.
+    "ttl_ready": _ttl_out(4),
+    "ttl_trigger": _ttl_in_out(5),
+    # Round type T, from Bob: valid at the rising edge of the strobe, 1 = test round, 0 = key round.
+    "ttl_round_type": _ttl_in_out(6),
+    "ttl_round_type_strobe": _ttl_in_out(7),
+    #
+    # Photon counting of the node's own fluorescence, and its edge counter on the same input.
+    "pmt": _ttl_in_out(8),
+    "pmt_counter": _edge_counter(9),
+    # 674 nm laser lock, from the laser's controller to both nodes: high = locked.
+    "ttl_laser_lock": _ttl_in_out(10),
+    #
+    # Urukul 0, AD9910 at 1 GHz: the 674 nm beam. Channel 0 in single pass addresses all three transitions.
+    # 94.0 MHz: S1/2 m=+1/2 - D5/2 m=-3/2 (mapping)
+    # 108.0 MHz: S1/2 m=-1/2 - D5/2 m=-3/2 (optical qubit)
+    # 71.6 MHz: S1/2 m=+1/2 - D5/2 m=+3/2 (shelving)
+    #
+    "spi_urukul0": _spi_master(12),
+    "ttl_urukul0_io_update": _ttl_out(13),
+    "urukul0_cpld": {
+        "type": "local",
+        "module": "artiq.coredevice.urukul",
+        "class": "CPLD",
+        "arguments": {
+            "spi_device": "spi_urukul0",
+            "io_update_device": "ttl_urukul0_io_update",
+            "refclk": 125e6,
+            "clk_sel": 2,
+        },
+    },
+    "dds_674": {
+        "type": "local",
+        "module": "artiq.coredevice.ad9910",
+        "class": "AD9910",
+        "arguments": {"pll_n": 32, "chip_select": 4, "cpld_device": "urukul0_cpld"},
+    },
+    #
+    # Urukul 1, AD9912: beams without phase requirements.
+    #
+    "spi_urukul1": _spi_master(14),
+    "ttl_urukul1_io_update": _ttl_out(15),
+    "urukul1_cpld": {
+        "type": "local",
+        "module": "artiq.coredevice.urukul",
+        "class": "CPLD",
+        "arguments": {
+            "spi_device": "spi_urukul1",
+            "io_update_device": "ttl_urukul1_io_update",
+            "refclk": 100e6,
+            "clk_sel": 1,
+        },
+    },
+    # double-pass modulator of the 422 nm cooling beam
+    "dds_422": _ad9912(4),
+    # 1092 nm
+    "dds_1092": _ad9912(5),
+    # 1033 nm
+    "dds_1033": _ad9912(6),
+    #
+    # Trap electrodes. Channels 15, 16, 23 and 24 drive Q15, Q16, Q23 and Q24, which move the ion along the
+    # trap axis: 0 V offset = in the focus of the collection lens, +1 V on all four = 3 um out of it.
+    #
+    "fastino": {
+        "type": "local",
+        "module": "artiq.coredevice.fastino",
+        "class": "Fastino",
+        "arguments": {"channel": 16, "log2_width": 0},
+    },
+    #
+    # Entangler core: runs attempts at 1 MHz and watches the heralding station's four detectors.
+    # Alice is the slave; master and slave synchronise every window by themselves.
+    #
+    "entangler": {
+        "type": "local",
+        "module": "entangler.driver",
+        "class": "Entangler",
+        "arguments": {"channel": 17, "is_master": False},
+    },
+    #
+    # Random bits for this node's measurement settings: a Quantis generator read by this PC.
+    #
+    "qrng": {
+        "type": "local",
+        "module": "diqkd_postproc.records.qrng",
+        "class": "QuantisByteSource",
+        "arguments": {"path": "/dev/qrandom0"},
+    },
+}

@@ -1,0 +1,84 @@
+"""Ready/trigger handshake: both nodes start the first window of a round together (SI Fig. S2a).
+
+Alice raises `ready` and waits for the trigger that acknowledges it; without one she drops `ready` and
+raises it again, so that an edge which found Bob away is repeated. Bob's gate is longer than the interval
+between two of her edges.
+"""
+
+from artiq.experiment import *
+
+from diqkd_node.timebase import machine_units
+
+
+class _Handshake(HasEnvironment):
+    kernel_invariants = {"interval_mu", "gate_mu", "trigger_mu", "latency_mu", "num_tries"}
+
+    def build(self, configuration):
+        self.configuration = configuration
+        for key in ("core", "ttl_ready", "ttl_trigger"):
+            self.setattr_device(key)
+
+    def prepare(self):
+        self.interval_mu = machine_units(self.core, self.configuration.ready_interval)
+        self.gate_mu = machine_units(self.core, self.configuration.ready_gate)
+        self.trigger_mu = machine_units(self.core, self.configuration.trigger_time)
+        self.latency_mu = machine_units(self.core, self.configuration.handshake_latency)
+        self.num_tries = self.configuration.handshake_tries
+
+
+class ReadyHandshake(_Handshake):
+    """Alice's side: raises `ready`, waits for `trigger`."""
+
+    @kernel
+    def setup(self):
+        """Set the directions of the lines. Breaks real time."""
+        self.core.break_realtime()
+        self.ttl_ready.off()
+        self.ttl_trigger.input()
+
+    @kernel
+    def synchronise(self) -> TBool:
+        """Wait for the partner; False after all tries. Leaves the cursor `latency_mu` after the trigger."""
+        for _ in range(self.num_tries):
+            t_open = now_mu()
+            self.ttl_ready.on()
+            t_close = self.ttl_trigger.gate_rising_mu(self.interval_mu)
+            t_edge = self.ttl_trigger.timestamp_mu(t_close)
+            while int64(0) <= t_edge < t_open:
+                t_edge = self.ttl_trigger.timestamp_mu(t_close)
+            if t_edge >= int64(0):
+                at_mu(t_edge + self.latency_mu)
+                self.ttl_ready.off()
+                return True
+            at_mu(t_close + self.latency_mu)
+            self.ttl_ready.off()
+            delay_mu(self.latency_mu)
+        return False
+
+
+class TriggerHandshake(_Handshake):
+    """Bob's side: waits for `ready`, answers with `trigger`."""
+
+    @kernel
+    def setup(self):
+        """Set the directions of the lines. Breaks real time."""
+        self.core.break_realtime()
+        self.ttl_ready.input()
+        self.ttl_trigger.off()
+
+    @kernel
+    def synchronise(self) -> TBool:
+        """Wait for the partner; False after all tries. Leaves the cursor `latency_mu` after the trigger."""
+        for _ in range(self.num_tries):
+            t_open = now_mu()
+            t_close = self.ttl_ready.gate_rising_mu(self.gate_mu)
+            t_edge = self.ttl_ready.timestamp_mu(t_close)
+            while int64(0) <= t_edge < t_open:
+                t_edge = self.ttl_ready.timestamp_mu(t_close)
+            if t_edge >= int64(0):
+                at_mu(t_edge + self.latency_mu)
+                self.ttl_trigger.pulse_mu(self.trigger_mu)
+                delay_mu(self.latency_mu)
+                return True
+            at_mu(t_close + self.latency_mu)
+        return False

@@ -1,0 +1,222 @@
+"""A node: the steps of a round put together, and the kernel that runs batches of rounds.
+
+Alice and Bob differ in the direction of three lines and in a table of pulses, all chosen at `build`; the
+kernel is one. It talks to the host's `coordinator` by remote calls:
+
+* `begin_batch() -> settings`: blocks until both nodes are ready; an empty list ends the kernel;
+* `store(count, outcome, round_type, pattern_index, timestamp_mu)`: asynchronous, one chunk of rounds;
+* `check(done, condition) -> limit`: at most every `check_interval`, the round at which to leave the batch;
+* `end_batch(done, condition)`: the node left the batch, and why;
+* `wait_for_recovery(locked, ion_present) -> go on`: while laser or ion are away.
+
+A herald is a round. What goes wrong after it costs the outcome, never the round: it is stored as LOST, or,
+where Alice has not learnt its type, left to the nodes' reconciliation over the classical link.
+However the kernel ends, the link is disconnected and the ion is being cooled.
+"""
+
+from artiq.coredevice.exceptions import RTIOUnderflow
+from artiq.experiment import *
+from numpy import int64
+
+from diqkd_node.analysis import Analysis
+from diqkd_node.attempts import EntanglerAttempts
+from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS, TYPE_MISSING
+from diqkd_node.cooling import Cooling
+from diqkd_node.handshake import ReadyHandshake, TriggerHandshake
+from diqkd_node.ion_watch import IonWatch
+from diqkd_node.isolation import Isolation
+from diqkd_node.lock_monitor import LockMonitor
+from diqkd_node.readout import Readout
+from diqkd_node.round_type_link import RoundTypeReceiver, RoundTypeSender
+from diqkd_node.scrambling import Scrambling
+from diqkd_node.timebase import machine_units
+
+LOST = -1
+
+
+class Node(HasEnvironment):
+    """All steps for one role. `coordinator` gives the remote calls named in the module's docstring."""
+
+    kernel_invariants = {
+        "chunk_rounds",
+        "check_mu",
+        "recovery_mu",
+        "ion_check_rounds",
+        "max_underflows",
+        "key_setting",
+    }
+
+    def build(self, configuration, coordinator):
+        self.configuration = configuration
+        self.coordinator = coordinator
+        self.setattr_device("core")
+        self.cooling = Cooling(self, configuration)
+        self.attempts = EntanglerAttempts(self, configuration)
+        self.isolation = Isolation(self, configuration)
+        self.analysis = Analysis(self, configuration)
+        self.readout = Readout(self, configuration)
+        self.scrambling = Scrambling(self, configuration)
+        self.lock_monitor = LockMonitor(self, configuration)
+        self.ion_watch = IonWatch(self, configuration)
+        if configuration.role == "alice":
+            self.handshake = ReadyHandshake(self, configuration)
+            self.round_type_link = RoundTypeReceiver(self, configuration)
+        else:
+            self.handshake = TriggerHandshake(self, configuration)
+            self.round_type_link = RoundTypeSender(self, configuration)
+
+    def prepare(self):
+        self.call_child_method("prepare")
+        self.chunk_rounds = self.configuration.chunk_rounds
+        self.check_mu = machine_units(self.core, self.configuration.check_interval)
+        self.recovery_mu = machine_units(self.core, self.configuration.recovery_interval)
+        self.ion_check_rounds = self.configuration.ion_check_rounds
+        self.max_underflows = self.configuration.max_underflows
+        self.key_setting = 0 if self.configuration.role == "alice" else 2
+
+    @kernel
+    def setup(self):
+        """Reset the core and initialise every device; ends in the resting state. Takes milliseconds."""
+        self.core.reset()
+        self.isolation.setup()
+        self.cooling.setup()
+        self.analysis.setup()
+        self.attempts.setup()
+        self.handshake.setup()
+        self.round_type_link.setup()
+        self.lock_monitor.setup()
+        self.rest()
+
+    @kernel
+    def rest(self):
+        """Disconnect the link and cool, for as long as nothing else is asked. Breaks real time."""
+        self.core.break_realtime()
+        self.analysis.ttl_674.off()
+        self.cooling.stay_on()
+        self.isolation.disconnect()
+
+    @kernel
+    def begin_rounds(self):
+        """From the resting state to the start of a round. Breaks real time."""
+        self.core.break_realtime()
+        self.cooling.off()
+        self.scrambling.scramble()
+        self.isolation.reconnect()
+
+    @kernel
+    def recover(self) -> TBool:
+        """Wait at rest until the laser is locked and an ion is there; False if the host wants to stop."""
+        waiting = True
+        going_on = True
+        while waiting and going_on:
+            self.core.break_realtime()
+            self.lock_monitor.request()
+            locked = self.lock_monitor.fetch()
+            self.core.break_realtime()
+            self.cooling.off()
+            ion_present = self.ion_watch.present()
+            self.rest()
+            if locked and ion_present:
+                waiting = False
+            else:
+                going_on = self.coordinator.wait_for_recovery(locked, ion_present)
+                self.core.break_realtime()
+                delay_mu(self.recovery_mu)
+                self.cooling.stay_on()
+        return going_on
+
+    @kernel
+    def run_batches(self):
+        """Run batches until the coordinator ends it; always leaves the node at rest."""
+        try:
+            self.setup()
+            while self.run_batch():
+                pass
+        finally:
+            self.rest()
+
+    @kernel
+    def run_batch(self) -> TBool:
+        """One batch, from readiness to the last stored round; False if the coordinator gave none."""
+        if not self.recover():
+            return False
+        settings = self.coordinator.begin_batch()
+        limit = len(settings)
+        if limit == 0:
+            return False
+        chunk_rounds = self.chunk_rounds
+        outcomes = [0 for _ in range(chunk_rounds)]
+        round_types = [0 for _ in range(chunk_rounds)]
+        pattern_indices = [0 for _ in range(chunk_rounds)]
+        timestamps = [int64(0) for _ in range(chunk_rounds)]
+        done = 0
+        in_chunk = 0
+        underflows = 0
+        condition = RUNNING
+        self.begin_rounds()
+        t_check = now_mu() + self.check_mu
+        while done < limit:
+            t_herald = int64(0)
+            pattern_index = -1
+            round_type = -1
+            outcome = LOST
+            locked = True
+            try:
+                if self.handshake.synchronise():
+                    t_herald, pattern_index = self.attempts.search()
+                if pattern_index >= 0:
+                    self.analysis.map_qubit(t_herald)
+                    self.isolation.disconnect()
+                    setting = settings[done]
+                    round_type = self.round_type_link.exchange(setting)
+                    if round_type >= 0:
+                        if round_type == 0:
+                            setting = self.key_setting
+                        self.analysis.select_basis(t_herald, setting, pattern_index)
+                        self.lock_monitor.request()
+                        self.readout.detect()
+                        self.scrambling.scramble()
+                        self.isolation.reconnect()
+                        outcome = self.readout.fetch_outcome()
+                        locked = self.lock_monitor.fetch()
+                    else:
+                        condition = TYPE_MISSING
+            except RTIOUnderflow:
+                underflows += 1
+                self.setup()
+                self.begin_rounds()
+                outcome = LOST
+                if pattern_index >= 0:
+                    round_type = self.round_type_link.known_type(settings[done])
+                    if round_type < 0:
+                        condition = TYPE_MISSING
+                if underflows > self.max_underflows:
+                    condition = TOO_MANY_UNDERFLOWS
+            if pattern_index >= 0 and round_type >= 0:
+                outcomes[in_chunk] = outcome
+                round_types[in_chunk] = round_type
+                pattern_indices[in_chunk] = pattern_index
+                timestamps[in_chunk] = t_herald
+                in_chunk += 1
+                done += 1
+                if in_chunk == chunk_rounds:
+                    self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)
+                    in_chunk = 0
+                    self.core.break_realtime()
+            if pattern_index < 0 or done % self.ion_check_rounds == 0:
+                self.core.break_realtime()
+                if not self.ion_watch.present():
+                    condition = ION_LOST
+            if condition == TYPE_MISSING or condition == ION_LOST or condition == TOO_MANY_UNDERFLOWS:
+                limit = done
+            elif not locked or pattern_index < 0 or now_mu() > t_check:
+                if not locked:
+                    condition = LOCK_LOST
+                limit = self.coordinator.check(done, condition)
+                self.core.break_realtime()
+                t_check = now_mu() + self.check_mu
+        self.rest()
+        if in_chunk > 0:
+            self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)
+        self.coordinator.end_batch(done, condition)
+        return True
