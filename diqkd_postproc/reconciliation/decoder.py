@@ -1,0 +1,104 @@
+"""Bob's side of reconciliation: from a noisy copy and a syndrome to Alice's outcomes (SI S6 C 3).
+
+The decoder works on the error pattern, guess xor truth: its syndrome is the received one xor the guess's, and
+its prior is known a round (error rate of test or key rounds). A word is returned as converged only if it has
+the received syndrome exactly; whether it is the right one is what the universal hash tells afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.reconciliation import belief_propagation
+from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, check_bits
+
+MAX_ITERATIONS = 400
+MIN_ERROR_RATE = 1e-5
+"""Priors are kept off certainty: a design of zero errors must still correct one."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeResult:
+    """Outcome of decoding. `bits` is private and kept out of `repr`.
+
+    converged: `bits` has the received syndrome. unsatisfied: syndrome bits that it violates, 0 if converged.
+    """
+
+    bits: NDArray[np.uint8]
+    converged: bool
+    iterations: int
+    unsatisfied: int
+
+    def __repr__(self) -> str:
+        return (
+            f"DecodeResult(converged={self.converged}, iterations={self.iterations}, "
+            f"unsatisfied={self.unsatisfied})"
+        )
+
+
+def prior_llr(error_rate: float) -> float:
+    """log((1 - p) / p) of an error rate in [0, 1/2]; raises ParameterError outside."""
+    if not 0.0 <= error_rate <= 0.5:
+        raise ParameterError(f"error rate {error_rate} is outside [0, 0.5]")
+    p = max(error_rate, MIN_ERROR_RATE)
+    return math.log((1.0 - p) / p)
+
+
+def decode(
+    code: SyndromeCode,
+    syndrome: NDArray[np.uint8],
+    guess: NDArray[np.uint8],
+    is_test: NDArray[np.uint8],
+    qber: float,
+    test_error: float,
+    max_iterations: int = MAX_ITERATIONS,
+    progress: Progress | None = None,
+) -> DecodeResult:
+    """Reconstruct the bits that have `syndrome` from a copy with errors.
+
+    syndrome: (m,) uint8; guess: (n,) uint8, the copy; is_test: (n,) 0/1; qber, test_error: error rates of
+    key and test rounds that the decoder assumes. `progress(unsatisfied, m)` is called once an iteration.
+    Raises ParameterError on wrong shapes or rates.
+    """
+    check_bits("syndrome", syndrome, code.syndrome_bits)
+    check_bits("guess", guess, code.num_rounds)
+    positions = code.positions(is_test)
+    num_tests = int(np.count_nonzero(is_test))
+    target = syndrome ^ code.syndrome_at(guess, positions)
+
+    lifting = code.lifting
+    posterior = np.full(code.num_positions, 2.0 * belief_propagation.MAX_LLR, dtype=np.float32)
+    posterior[:num_tests] = prior_llr(test_error)
+    posterior[num_tests : code.num_rounds] = prior_llr(qber)
+    message = np.zeros(code.edge_column.size * lifting, dtype=np.float32)
+    sign = np.where(target, np.float32(-1.0), np.float32(1.0))
+    work = np.empty((3, int(np.diff(code.row_start).max()) * lifting), dtype=np.float32)
+    product = np.empty(lifting, dtype=np.float32)
+    word = np.zeros(code.num_positions, dtype=np.uint8)
+    parities = np.empty_like(target)
+    matrix = (lifting, code.row_start, code.edge_column, code.edge_shift)
+
+    unsatisfied = int(np.count_nonzero(target))
+    iterations = 0
+    while unsatisfied and iterations < max_iterations:
+        belief_propagation.iterate(posterior, message, sign, *matrix, code.syndrome_bits, work, product)
+        iterations += 1
+        belief_propagation.hard_decision(posterior, word)
+        belief_propagation.syndrome_of(word, *matrix, parities)
+        unsatisfied = int(belief_propagation.hamming_distance(parities, target))
+        if progress is not None:
+            progress(unsatisfied, code.syndrome_bits)
+
+    error = np.empty(code.num_rounds, dtype=np.uint8)
+    error[positions] = word[: code.num_rounds]
+    return DecodeResult(
+        bits=guess ^ error, converged=unsatisfied == 0, iterations=iterations, unsatisfied=unsatisfied
+    )

@@ -1,0 +1,268 @@
+"""Kernels that grow and inspect the Tanner graph of a quasi-cyclic code.
+
+A quasi-cyclic parity-check matrix is a small base matrix whose ones stand for cyclically shifted identity
+matrices of size Z ("lifting"). Edge (row r, column c, shift s) joins check r Z + z with variable
+c Z + (z + s mod Z), for every z in [0, Z). All statements about variable c Z + 0 hold for its Z copies, so a
+search from one variable a column suffices.
+
+The graph grows edge by edge (progressive edge growth: Hu, Eleftheriou, Arnold, IEEE TIT 51, 386 (2005)):
+before an edge is placed, a breadth-first search from the column's variable marks the checks that are near,
+and the edge goes to a check outside, or to the farthest. Rows fill evenly, so check degrees differ by at most
+one. Columns of degree two come first, when the graph consists of nothing else: the search then keeps cycles
+of that subgraph, whose columns are codewords, as long as it can.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from diqkd_postproc.reconciliation.splitmix import below
+
+_SEARCH = (
+    "int64(int64, int64, int64, int32[:, ::1], int32[:, ::1], int32[::1], int32[:, ::1], int32[:, ::1], "
+    "int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64, int64)"
+)
+
+
+@nb.njit(_SEARCH, cache=True, nogil=True)
+def mark_near_checks(  # type: ignore[no-untyped-def]
+    column,
+    lifting,
+    budget,
+    column_rows,
+    column_shifts,
+    column_degree,
+    row_columns,
+    row_shifts,
+    row_degree,
+    check_mark,
+    variable_mark,
+    check_queue,
+    row_size,
+    tag,
+    depth_limit,
+):
+    """Breadth-first search from variable (column, 0); returns the last depth that is completely marked.
+
+    A check first met after d columns (the start included) gets `check_mark = tag + d`. Marks of earlier
+    searches are below `tag`. The search ends when `budget` checks are marked, after `depth_limit` columns,
+    or when the component is exhausted (then it returns `depth_limit`).
+    """
+    tail = 0
+    variable_mark[column * lifting] = tag
+    for k in range(column_degree[column]):
+        row = column_rows[column, k]
+        check = row * lifting + (lifting - column_shifts[column, k]) % lifting
+        check_mark[check] = tag + 1
+        check_queue[tail] = check
+        tail += 1
+    head = 0
+    depth = 1
+    while depth < depth_limit:
+        level_end = tail
+        if head == level_end:
+            return depth_limit
+        while head < level_end:
+            check = check_queue[head]
+            head += 1
+            row = check // lifting
+            z = check - row * lifting
+            if z >= row_size[row]:
+                continue
+            for j in range(row_degree[row]):
+                other = row_columns[row, j]
+                v = z + row_shifts[row, j]
+                if v >= lifting:
+                    v -= lifting
+                if variable_mark[other * lifting + v] >= tag:
+                    continue
+                variable_mark[other * lifting + v] = tag
+                for k in range(column_degree[other]):
+                    next_row = column_rows[other, k]
+                    next_z = v - column_shifts[other, k]
+                    if next_z < 0:
+                        next_z += lifting
+                    next_check = next_row * lifting + next_z
+                    if check_mark[next_check] < tag:
+                        check_mark[next_check] = tag + depth + 1
+                        check_queue[tail] = next_check
+                        tail += 1
+            if tail > budget:
+                return depth
+        depth += 1
+    return depth
+
+
+_GROW = (
+    "void(int32[::1], int32[::1], int64, int64, int64, uint64[::1], int32[:, ::1], int32[:, ::1], "
+    "int32[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1])"
+)
+
+
+@nb.njit(_GROW, cache=True, nogil=True)
+def grow(  # type: ignore[no-untyped-def]
+    column_order,
+    target_degree,
+    first_row,
+    num_rows,
+    budget,
+    state,
+    column_rows,
+    column_shifts,
+    column_degree,
+    row_columns,
+    row_shifts,
+    row_degree,
+    row_size,
+):
+    """Place the edges of `column_order` up to `target_degree`, on rows [first_row, first_row + num_rows).
+
+    Fills the adjacency arrays in place: rows and shifts of each column, columns and shifts of each row.
+    `row_size`: checks of a row that exist (Z, or fewer for a partial last row).
+    """
+    tries = 64
+    lifting = row_size[0]
+    check_mark = np.full(row_degree.size * lifting, -1, dtype=np.int64)
+    variable_mark = np.full(column_degree.size * lifting, -1, dtype=np.int64)
+    check_queue = np.empty(row_degree.size * lifting + 1, dtype=np.int64)
+    pool = np.empty(num_rows, dtype=np.int64)
+    depth_limit = 64
+    tag = 0
+    for column in column_order:
+        while column_degree[column] < target_degree[column]:
+            lowest = row_columns.shape[1]
+            pool_size = 0
+            for row in range(first_row, first_row + num_rows):
+                if row_degree[row] > lowest:
+                    continue
+                used = False
+                for k in range(column_degree[column]):
+                    if column_rows[column, k] == row:
+                        used = True
+                if used:
+                    continue
+                if row_degree[row] < lowest:
+                    lowest = row_degree[row]
+                    pool_size = 0
+                pool[pool_size] = row
+                pool_size += 1
+            tag += depth_limit + 2
+            mark_near_checks(
+                column,
+                lifting,
+                budget,
+                column_rows,
+                column_shifts,
+                column_degree,
+                row_columns,
+                row_shifts,
+                row_degree,
+                check_mark,
+                variable_mark,
+                check_queue,
+                row_size,
+                tag,
+                depth_limit,
+            )
+            best_row = -1
+            best_shift = 0
+            best_distance = -1
+            for _ in range(tries):
+                row = pool[below(state, pool_size)]
+                shift = below(state, lifting)
+                mark = check_mark[row * lifting + (lifting - shift) % lifting]
+                distance = depth_limit + 1
+                if mark >= tag:
+                    distance = mark - tag
+                if distance > best_distance:
+                    best_row = row
+                    best_shift = shift
+                    best_distance = distance
+                if distance > depth_limit:
+                    break
+            k = column_degree[column]
+            column_rows[column, k] = best_row
+            column_shifts[column, k] = best_shift
+            column_degree[column] = k + 1
+            j = row_degree[best_row]
+            row_columns[best_row, j] = column
+            row_shifts[best_row, j] = best_shift
+            row_degree[best_row] = j + 1
+
+
+_CYCLE = (
+    "int64(int64, int64, int64, int32[:, ::1], int32[:, ::1], int32[::1], int32[:, ::1], int32[:, ::1], "
+    "int32[::1], int64[::1])"
+)
+
+
+@nb.njit(_CYCLE, cache=True, nogil=True)
+def shortest_cycle(  # type: ignore[no-untyped-def]
+    lifting,
+    max_degree,
+    max_columns,
+    column_rows,
+    column_shifts,
+    column_degree,
+    row_columns,
+    row_shifts,
+    row_degree,
+    row_size,
+):
+    """Fewest variables on a cycle of the subgraph of columns of at most `max_degree`.
+
+    Exact up to `max_columns`; returns `max_columns + 1` if there is no such cycle. Half the girth.
+    """
+    check_root = np.full(row_degree.size * lifting, -1, dtype=np.int64)
+    check_depth = np.zeros(row_degree.size * lifting, dtype=np.int64)
+    check_branch = np.zeros(row_degree.size * lifting, dtype=np.int64)
+    check_parent = np.zeros(row_degree.size * lifting, dtype=np.int64)
+    queue = np.empty(row_degree.size * lifting + 1, dtype=np.int64)
+    best = max_columns + 1
+    for column in range(column_degree.size):
+        if column_degree[column] > max_degree:
+            continue
+        tail = 0
+        for k in range(column_degree[column]):
+            check = column_rows[column, k] * lifting + (lifting - column_shifts[column, k]) % lifting
+            check_root[check] = column
+            check_depth[check] = 1
+            check_branch[check] = k
+            check_parent[check] = column * lifting
+            queue[tail] = check
+            tail += 1
+        head = 0
+        while head < tail:
+            check = queue[head]
+            head += 1
+            if 2 * check_depth[check] >= best:
+                break
+            row = check // lifting
+            z = check - row * lifting
+            if z >= row_size[row]:
+                continue
+            for j in range(row_degree[row]):
+                other = row_columns[row, j]
+                variable = other * lifting + (z + row_shifts[row, j]) % lifting
+                if column_degree[other] > max_degree or variable == check_parent[check]:
+                    continue
+                for k in range(column_degree[other]):
+                    next_row = column_rows[other, k]
+                    next_z = (variable - other * lifting - column_shifts[other, k]) % lifting
+                    next_check = next_row * lifting + next_z
+                    if next_check == check or next_z >= row_size[next_row]:
+                        continue
+                    if check_root[next_check] != column:
+                        check_root[next_check] = column
+                        check_depth[next_check] = check_depth[check] + 1
+                        check_branch[next_check] = check_branch[check]
+                        check_parent[next_check] = variable
+                        queue[tail] = next_check
+                        tail += 1
+                    elif check_branch[next_check] != check_branch[check]:
+                        # The two search trees meet: root, both paths, and the variable between them.
+                        length = check_depth[check] + check_depth[next_check]
+                        if length < best:
+                            best = length
+    return best
