@@ -17,7 +17,7 @@ have compiled kernels.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 
 from diqkd_postproc.errors import ParameterError
 
@@ -87,7 +87,7 @@ def _is_irreducible(degree: int, tail: tuple[int, ...]) -> bool:
     return power == 2 and all(_coprime(modulus, powers[exponent] ^ 2) for exponent in checkpoints)
 
 
-@lru_cache(maxsize=None)
+@cache
 def field_polynomial_tail(degree: int) -> tuple[int, ...]:
     """Exponents below `degree` of the field polynomial of GF(2^degree), descending, ending in 0.
 

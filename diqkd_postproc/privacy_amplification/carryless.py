@@ -6,8 +6,8 @@ them, on *rows*: a row is `words` consecutive vectors of `lanes` 64-bit integers
 elements, word w of element e in vector w, lane e. The element z^(64 w + i) is bit i of word w.
 
 `words`, `lanes` and `tail_words` are compile-time constants; the field itself is run-time data, an array
-`field` of uint64: [b, mask, tail words...] with b = degree - 64 (words - 1) the bits in the top word, mask its
-mask, and the tail the field polynomial without its leading term.
+`field` of uint64: [b, mask, tail words...] with b = degree - 64 (words - 1) the bits in the top word, mask
+its mask, and the tail the field polynomial without its leading term.
 
 Products of elements of several words use W (W+1) / 2 carry-less multiplications instead of W^2: with
 c_ij = (a_i + a_j)(b_i + b_j), the middle terms are a_i b_j + a_j b_i = c_ij + a_i b_i + a_j b_j (Karatsuba).
@@ -19,7 +19,7 @@ Where no such instruction is at hand (`instruction_sets`), the callers use table
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import llvmlite.binding
@@ -40,7 +40,7 @@ _I32 = ir.IntType(32)
 _I8 = ir.IntType(8)
 
 
-@lru_cache(maxsize=None)
+@cache
 def instruction_sets() -> tuple[str, ...]:
     """What this machine can run, fastest first; always ends in "portable".
 
@@ -191,9 +191,10 @@ def pairwise_dot(typingctx, words, lanes, left, right, num_row_pairs, out):
     """Unreduced sum of (l_e + r_e')(l_e' + r_e) over pairs of elements e, e' of `left` and `right`.
 
     e' is the element below e in the next row: rows 2s and 2s+1 pair up. By Winograd's identity the sum is
-    sum over all e of l_e r_e, plus sum over pairs of l_e l_e', plus sum over pairs of r_e r_e'; both extra sums
-    depend on one side only and are had by calling this with zeros on the other. So a dot product costs half
-    a multiplication an element. `left`, `right`: addresses of rows; `out`: address of 2W words, overwritten.
+    sum over all e of l_e r_e, plus sum over pairs of l_e l_e', plus sum over pairs of r_e r_e'; both extra
+    sums depend on one side only and are had by calling this with zeros on the other. So a dot product costs
+    half a multiplication an element. `left`, `right`: addresses of rows; `out`: address of 2W words,
+    overwritten.
     """
     num_words, num_lanes = words.literal_value, lanes.literal_value
 
@@ -233,7 +234,8 @@ def pairwise_dot(typingctx, words, lanes, left, right, num_row_pairs, out):
 def multiply_rows(typingctx, words, lanes, tail_words, field, left, right, right_step, num_rows, out):
     """out[r] = left[r] * right[r * right_step], lane by lane and reduced, for r < num_rows.
 
-    All but the first three arguments are int64: addresses of `field`, of rows, and counts. `out` may be `left`.
+    All but the first three arguments are int64: addresses of `field`, of rows, and counts. `out` may be
+    `left`.
     """
     num_words, num_lanes, num_tail = words.literal_value, lanes.literal_value, tail_words.literal_value
 

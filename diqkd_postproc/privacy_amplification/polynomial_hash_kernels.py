@@ -15,12 +15,12 @@ output. Table look-ups at secret addresses leave traces in the cache that anothe
 could in principle read; the node's post-processing computer is inside the trusted laboratory.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, no-any-return"
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -76,9 +76,10 @@ def _parity(value):
     return np.uint8(value & np.uint64(1))
 
 
-@lru_cache(maxsize=None)
+@cache
 def carryless_kernel(words: int, lanes: int, tail_words: int) -> Callable[..., Any]:
-    """Kernel `(first, last, rows, block_offsets, baby_rows, field, block_starts, field_size, seed, degree, out)`.
+    """Kernel `(first, last, rows, block_offsets, baby_rows, field, block_starts, field_size, seed, degree,
+    out)`.
 
     rows: coefficients, coefficient e in row e // lanes, lane e % lanes, row-major (rows, words, lanes), zero
     padded to whole blocks of `baby_rows` rows (even); block_offsets: see `block_offsets_kernel`; `out`:
@@ -189,14 +190,15 @@ def carryless_kernel(words: int, lanes: int, tail_words: int) -> Callable[..., A
             for word in range(words):
                 masked ^= step[word * lanes] & picked[words + word]
             out[index - first] = _parity(masked)
-        # numba frees an array after its last use by name, and these are used by address: keep them until here.
+        # numba frees an array after its last use by name, and these are used by address: keep them until
+        # here.
         zeros[:] = np.uint64(0)
         sums[:] = np.uint64(0)
 
     return kernel
 
 
-@lru_cache(maxsize=None)
+@cache
 def block_offsets_kernel(words: int, lanes: int) -> Callable[..., Any]:
     """Kernel `(rows, baby_rows, block_offsets)`: the coefficients' own part of Winograd's identity, a block.
 
@@ -220,7 +222,7 @@ def block_offsets_kernel(words: int, lanes: int) -> Callable[..., Any]:
     return kernel
 
 
-@lru_cache(maxsize=None)
+@cache
 def portable_kernel(words: int) -> Callable[..., Any]:
     """Kernel `(first, last, coefficients, tail, block_starts, field_size, seed, degree, out)`, any processor.
 
@@ -252,7 +254,8 @@ def portable_kernel(words: int) -> Callable[..., Any]:
             for word in range(words):
                 power[word] = picked[word]
                 element[word] = np.uint64(0)
-            # Two passes: a table of multiples of x gives y = x^chains; a table of multiples of y does the rest.
+            # Two passes: a table of multiples of x gives y = x^chains; a table of multiples of y does the
+            # rest.
             for stage in range(2):
                 for word in range(words):
                     element[word] = power[word]

@@ -1,20 +1,21 @@
 """Trevisan's extractor as in the published run: a quantum-proof strong extractor (SI section S9 B).
 
-Ext(C, S) = (Ext1(C, S_1), ..., Ext1(C, S_l)), S_i the bits of the seed S at the positions of the i-th set of a
-block weak design with r = 1, and Ext1 the one-bit extractor "polynomial hashing", a Reed-Solomon code
-concatenated with a Hadamard code (Mauerer, Portmann, Scholz, arXiv:1212.0520, III B 2 and III C 3; quantum-proof:
-De, Portmann, Vidick, Renner, arXiv:0912.5514). It is a quantum-proof (l + 6 + 4 log(1/e1), l e1)-strong
-extractor, e1 the error of the one-bit extractor, set to e_PA / l (SI Proposition 1).
+Ext(C, S) = (Ext1(C, S_1), ..., Ext1(C, S_l)), S_i the bits of the seed S at the positions of the i-th set of
+a block weak design with r = 1, and Ext1 the one-bit extractor "polynomial hashing", a Reed-Solomon code
+concatenated with a Hadamard code (Mauerer, Portmann, Scholz, arXiv:1212.0520, III B 2 and III C 3;
+quantum-proof: De, Portmann, Vidick, Renner, arXiv:0912.5514). It is a quantum-proof (l + 6 + 4 log(1/e1), l
+e1)-strong extractor, e1 the error of the one-bit extractor, set to e_PA / l (SI Proposition 1).
 
-Conventions, those of the reference above and of randextract (where the overlap constant of the basic design is e,
-after Ma and Tan, arXiv:1109.6147, instead of 2e):
+Conventions, those of the reference above and of randextract (where the overlap constant of the basic design
+is e, after Ma and Tan, arXiv:1109.6147, instead of 2e):
 
-- Ext1 takes t = 2 k bits of seed, k = ceil(log n + 2 log(2/e1)); the weak design is over the field of t+ elements,
-  t+ the first prime at or above t. For t < t+ each set's first t elements, a = 0 ... t-1, are used.
-- The first k of the t bits are the evaluation point x in GF(2^k), the others the Hadamard mask h, each with the
-  highest coefficient first.
-- The input is cut into N = ceil(n/k) pieces of k bits, the last one filled up with zeros at its end. Each piece is
-  an element of GF(2^k), highest coefficient first; the first piece is the coefficient of x^{N-1}, the last of 1.
+- Ext1 takes t = 2 k bits of seed, k = ceil(log n + 2 log(2/e1)); the weak design is over the field of t+
+  elements, t+ the first prime at or above t. For t < t+ each set's first t elements, a = 0 ... t-1, are used.
+- The first k of the t bits are the evaluation point x in GF(2^k), the others the Hadamard mask h, each with
+  the highest coefficient first.
+- The input is cut into N = ceil(n/k) pieces of k bits, the last one filled up with zeros at its end. Each
+  piece is an element of GF(2^k), highest coefficient first; the first piece is the coefficient of x^{N-1},
+  the last of 1.
 - The output bit is the inner product of h with the bits of the value P(x).
 - GF(2^k) is that of `binary_field.field_polynomial_tail`.
 
@@ -27,14 +28,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.privacy_amplification.binary_field import MAX_DEGREE, BinaryField
-from diqkd_postproc.privacy_amplification.polynomial_hash import PolynomialHash
 from diqkd_postproc.privacy_amplification.weak_design import BlockWeakDesign, next_prime
+
+if TYPE_CHECKING:
+    from diqkd_postproc.privacy_amplification.polynomial_hash import PolynomialHash
 
 Bits = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -97,7 +101,7 @@ def trevisan_parameters(
     degree = math.ceil(math.log2(num_input_bits) + 2 * math.log2(2 / one_bit_error))
     if degree > MAX_DEGREE:
         raise ParameterError(
-            f"one_bit_error={one_bit_error} needs a field of degree {degree}, above {MAX_DEGREE}; allow a larger error"
+            f"one_bit_error={one_bit_error} needs a field of degree {degree}, above {MAX_DEGREE}; allow more"
         )
     return TrevisanParameters(num_input_bits, num_output_bits, degree)
 
@@ -129,6 +133,9 @@ class TrevisanExtractor:
 
     @cached_property
     def _hash(self) -> PolynomialHash:
+        # Imported on first use: numba is slow to import, and the parameters need none of it.
+        from diqkd_postproc.privacy_amplification.polynomial_hash import PolynomialHash
+
         return PolynomialHash(BinaryField(self.parameters.field_degree), self.parameters.weak_design)
 
     def extract(
@@ -142,10 +149,10 @@ class TrevisanExtractor:
     ) -> Bits:
         """(l,) uint8: the extracted bits.
 
-        source: (n,) uint8 of 0 and 1; seed: (seed_bits,) uint8 of 0 and 1. progress(done, total) is called with
-        counts of output bits, in the calling thread. num_threads: default the processors this process may use;
-        instruction_set: one of `carryless.instruction_sets()`, default the fastest. The bits do not depend on
-        either. Raises ParameterError where a length or dtype is wrong.
+        source: (n,) uint8 of 0 and 1; seed: (seed_bits,) uint8 of 0 and 1. progress(done, total) is called
+        with counts of output bits, in the calling thread. num_threads: default the processors this process
+        may use; instruction_set: one of `carryless.instruction_sets()`, default the fastest. The bits do not
+        depend on either. Raises ParameterError where a length or dtype is wrong.
         """
         _check_bits("source", source, self.parameters.num_input_bits)
         _check_bits("seed", seed, self.seed_bits)

@@ -9,10 +9,12 @@ its coefficients, the constant term first. Two sets share at most deg elements. 
 Tan, arXiv:1109.6147).
 
 Block design: `num_blocks` basic designs next to each other, on p^2 seed bits each, with shrinking numbers of
-sets, m_b = ceil(n_0 + ... + n_b) - (m_0 + ... + m_{b-1}) with n_b = (1 - 1/e)^b (l/e - 1), the last block taking
-the rest, which is at most p sets: its polynomials are constants and its sets disjoint. Total overlap r = 1.
+sets, m_b = ceil(n_0 + ... + n_b) - (m_0 + ... + m_{b-1}) with n_b = (1 - 1/e)^b (l/e - 1), the last block
+taking the rest, which is at most p sets: its polynomials are constants and its sets disjoint. Total overlap
+r = 1.
 
-Where the one-bit extractor needs fewer than p bits, the first t elements of each set (a = 0, ..., t-1) are used.
+Where the one-bit extractor needs fewer than p bits, the first t elements of each set (a = 0, ..., t-1) are
+used.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ class BlockWeakDesign:
         return np.array([*starts, self.num_sets], dtype=np.int64)
 
     def members(self, index: int, num_members: int | None = None) -> npt.NDArray[np.int64]:
-        """(num_members,) int64: the first elements of set `index`, in the order a = 0, 1, ...; default all."""
+        """(num_members,) int64: the first elements of set `index`, in the order a = 0, 1, ...; default
+        all."""
         size = self.field_size
         starts = self.block_starts
         block = int(np.searchsorted(starts, index, side="right")) - 1
