@@ -1,0 +1,73 @@
+"""Run a laboratory for two nodes: ``python -m sim_devices.laboratory --port 3270``."""
+
+import argparse
+import sys
+
+from sim_devices.laboratory.configuration import FAULT_KINDS, LaboratoryConfiguration
+from sim_devices.laboratory.server import LaboratoryServer
+from sim_devices.physics.constants import ATTEMPT_SUCCESS
+from sim_devices.physics.link import LINK_KINDS, LinkModel
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sim_devices.laboratory",
+        description="Simulated ions, photonic link and heralding station for two nodes on this computer.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=3270, help="TCP port; 0 takes a free one")
+    parser.add_argument("--seed", type=int, default=0, help="everything that nature draws follows from it")
+    parser.add_argument(
+        "--link", choices=LINK_KINDS, default="measured", help="which link; local gives S = 2"
+    )
+    parser.add_argument("--visibility", type=float, default=1.0, help="of a lossy link, 0 to 1")
+    parser.add_argument(
+        "--success-probability", type=float, default=ATTEMPT_SUCCESS, help="heralds per attempt"
+    )
+    parser.add_argument("--chunk", type=int, default=64, help="heralds handed out at a time")
+    parser.add_argument("--alice-ion-loss", type=float, default=0.0, help="probability per round")
+    parser.add_argument("--bob-ion-loss", type=float, default=0.0, help="probability per round")
+    parser.add_argument("--lock-loss", type=float, default=0.0, help="probability per round")
+    parser.add_argument("--lock-loss-duration", type=float, default=0.05, help="s of node time")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="ROUND:KIND",
+        help=f"one fault at a given round; kinds: {', '.join(FAULT_KINDS)}; may be repeated",
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argument_parser()
+    options = parser.parse_args(arguments)
+    try:
+        faults = []
+        for text in options.fault:
+            index, _, kind = text.partition(":")
+            faults.append((int(index), kind))
+        configuration = LaboratoryConfiguration(
+            seed=options.seed,
+            link=LinkModel(options.link, options.visibility, options.success_probability),
+            chunk=options.chunk,
+            ion_loss_probability_alice=options.alice_ion_loss,
+            ion_loss_probability_bob=options.bob_ion_loss,
+            lock_loss_probability=options.lock_loss,
+            lock_loss_duration=options.lock_loss_duration,
+            scheduled_faults=tuple(faults),
+        )
+        server = LaboratoryServer(configuration, options.host, options.port)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(f"laboratory at {server.address[0]}:{server.address[1]}", flush=True)
+    try:
+        server.serve()
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,342 @@
+"""The hardware of one simulated node behind its drivers: switches, synthesisers, electrodes, counters, lines.
+
+The drivers bind one callable a device key at construction and call it with the times that the kernel
+programmed. From these calls the apparatus follows its ion: where it is, which pulses it saw since the herald,
+what light is on. The outcome of a readout is drawn when the counter's gate is evaluated, with the effect that
+the pulses made on the ion's state; nobody ever passes a basis. The hot path is plain Python on integers: a
+round has about fifty calls.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diqkd_postproc.errors import ParameterError
+from sim_devices.laboratory import wire
+from sim_devices.laboratory.client import LaboratoryClient
+from sim_devices.laboratory.isolation_audit import Beam, IsolationAudit
+from sim_devices.physics import constants
+from sim_devices.physics.fluorescence import PhotonCounter
+from sim_devices.physics.ion import Ion, Pulse, driven_transition
+from sim_devices.physics.link import coupling
+
+ENTANGLER_TIMEOUT = 0x3FFF
+PATIENCE = 0.5  # s of wall clock that a handshake line waits for the partner
+IMPATIENCE = 0.002  # s, once the partner was found absent
+HANDSHAKE_LATENCY_MU = {"ttl_ready": 2_000, "ttl_trigger": 4_000}
+STROBE_LATENCY_MU = 40
+FOCUS_TIME_MU = 200_000  # after reconnection, when the ion is as good as in the focus
+MAX_EFFECTS = 4096
+
+Sink = Callable[..., None]
+
+
+def _ignore(*_: Any) -> None:
+    return None
+
+
+class NodeApparatus:
+    """Device "apparatus" of a node (see `device_db/*_sim.py`).
+
+    :param role: "alice" or "bob"
+    :param laboratory: "host:port"; default from the environment variable DIQKD_LABORATORY
+    """
+
+    def __init__(
+        self, device_mgr: Any = None, role: str = "", laboratory: str | None = None, **_: Any
+    ) -> None:
+        if role not in wire.ROLES:
+            raise ParameterError(f"apparatus of role {role!r}; roles are alice and bob")
+        self.role = role
+        self._client = LaboratoryClient(role, laboratory)
+        self._counter = PhotonCounter(np.random.default_rng(self._client.seed))
+        self._uniform = self._counter.uniform
+        self._ion = Ion(constants.COHERENCE_TIME[role])
+        self._effects: dict[Any, tuple[float, float, float, float]] = {}
+        self._basis_dependent: dict[float, bool] = {}
+        self._cooling, self._repump, self._deshelve = Beam(), Beam(), Beam()
+        self.audit = IsolationAudit((self._cooling, self._repump, self._deshelve))
+        # The round: an entry of the tape is taken at the handshake, open from herald to next handshake.
+        self._queue: list[tuple[Any, ...]] = []
+        self._entry: tuple[Any, ...] | None = None
+        self._attempts_left = 0
+        self._open = False
+        self._measured = False
+        self._herald_mu = 0
+        self._pulses: list[tuple[Any, ...]] = []
+        self._round_type = wire.NO_ROUND_TYPE
+        self._strobe_mu = -1
+        self._bright = True
+        self._partner_present = True
+        # Faults.
+        self._ion_lost = False
+        self._lost_index = -1
+        self._lock_until_mu = -1
+        self._lock_back_at = 0.0
+        # 674 nm.
+        self._synthesiser = (0.0, 0.0, 0.0, -1)
+        self._pulse_start_mu = -1
+        self._line_level = 0
+
+    # What the drivers bind.
+
+    def level_sink(self, key: str) -> Sink:
+        sinks: dict[str, Sink] = {
+            "ttl_422_cool": self._cooling.switch,
+            "ttl_1092": self._repump.switch,
+            "ttl_1033": self._switch_deshelving,
+            "ttl_674": self._switch_674,
+            "ttl_round_type": self._set_round_type,
+            "ttl_round_type_strobe": self._strobe,
+        }
+        return sinks.get(key, _ignore)
+
+    def dds_sink(self, key: str) -> Sink:
+        return self._set_674 if key == "dds_674" else _ignore
+
+    def dac_sink(self, key: str) -> Sink:
+        return self.audit.set_electrode
+
+    def edge_source(self, key: str) -> Callable[[int, int], int]:
+        return self._count if key in ("pmt", "pmt_counter") else lambda t_open, t_close: 0
+
+    def first_edge_source(self, key: str) -> Callable[[int, int], int]:
+        if key in HANDSHAKE_LATENCY_MU:
+            latency = HANDSHAKE_LATENCY_MU[key]
+            return lambda t_open, t_close: self._handshake(t_open, t_close, latency)
+        if key == "ttl_round_type_strobe":
+            return self._strobe_edge
+        return lambda t_open, t_close: -1
+
+    def level_source(self, key: str) -> Callable[[int], int]:
+        if key == "ttl_laser_lock":
+            return self._lock_level
+        if key == "ttl_round_type":
+            return lambda time_mu: int(self._round_type == 1)
+        if key in HANDSHAKE_LATENCY_MU:
+            return lambda time_mu: int(self._entry is not None or self._next_entry(time_mu))
+        return lambda time_mu: 0
+
+    def entangler_source(self, key: str) -> Callable[[int, int, int, Any], tuple[int, int]]:
+        return self._attempt
+
+    def reload_ion(self) -> None:
+        """A new ion in the trap. Without a loss this does nothing."""
+        self._ion_lost = False
+        if self._lost_index >= 0:
+            self._client.report_reload(self._lost_index)
+            self._lost_index = -1
+
+    def ping(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._close_round()
+        self._client.close()
+
+    # Lines and attempts.
+
+    def _handshake(self, t_open: int, t_close: int, latency: int) -> int:
+        if self._open:
+            self._close_round()
+        # An ion lost here does not keep the partner from answering.
+        if self._entry is None and not self._ion_lost and not self._next_entry(t_open) and not self._ion_lost:
+            return -1
+        edge = t_open + latency
+        return edge if edge < t_close else -1
+
+    def _attempt(self, t_start: int, t_cycle: int, duration: int, patterns: Any) -> tuple[int, int]:
+        if self._open:
+            self._close_round()
+        audit = self.audit
+        if audit.private_mu >= 0 or audit.failure is not None:
+            audit.attempt()
+        num_attempts = duration // t_cycle
+        if self._ion_lost or (self._entry is None and not self._next_entry(t_start)) or self._ion_lost:
+            return t_start + duration, ENTANGLER_TIMEOUT
+        if t_start < audit.connected_mu + FOCUS_TIME_MU:
+            coupled = coupling(audit.displacement_um(t_start))
+            if coupled < 0.999:
+                num_attempts = int(num_attempts * coupled)
+        left = self._attempts_left
+        if left > num_attempts:
+            self._attempts_left = left - num_attempts
+            return t_start + duration, ENTANGLER_TIMEOUT
+        entry: Any = self._entry
+        if entry[2] not in patterns:
+            self._entry = None
+            return t_start + duration, ENTANGLER_TIMEOUT
+        self._open = True
+        self._measured = False
+        self._herald_mu = herald_mu = t_start + left * t_cycle
+        self._pulses.clear()
+        self._round_type = entry[9]
+        self._strobe_mu = entry[10]
+        return herald_mu, 1 << patterns.index(entry[2])
+
+    def _strobe_edge(self, t_open: int, t_close: int) -> int:
+        if not self._open or self._strobe_mu < 0:
+            return -1
+        edge = self._herald_mu + self._strobe_mu + STROBE_LATENCY_MU
+        return edge if t_open <= edge < t_close else -1
+
+    def _set_round_type(self, time_mu: int, value: int) -> None:
+        self._line_level = value
+
+    def _strobe(self, time_mu: int, value: int) -> None:
+        if value and self._open:
+            self.audit.private(time_mu, "the round type was sent")
+            self._round_type = self._line_level
+            self._strobe_mu = time_mu - self._herald_mu
+
+    def _lock_level(self, time_mu: int) -> int:
+        return int(time_mu >= self._lock_until_mu or time.monotonic() > self._lock_back_at)
+
+    # The tape.
+
+    def _next_entry(self, time_mu: int) -> bool:
+        queue = self._queue
+        if not queue:
+            self._queue = queue = self._client.fetch(PATIENCE if self._partner_present else IMPATIENCE)
+            self._partner_present = bool(queue)
+            if not queue:
+                return False
+        entry = queue.pop()
+        fault = entry[3]
+        if fault:
+            if fault & wire.LOCK_LOST:
+                self._lock_until_mu = time_mu + entry[4]
+                self._lock_back_at = time.monotonic() + max(1.0, 1e-9 * entry[4])
+            if fault & wire.ION_LOST:
+                self._ion_lost = True
+            if fault & wire.NOTICE:
+                if fault & wire.ION_LOST:
+                    self._lost_index = entry[0]
+                return False
+        self._entry = entry
+        self._attempts_left = entry[1]
+        return True
+
+    def _close_round(self) -> None:
+        """The round is over for this node, read out or not."""
+        if not self._open:
+            return
+        if not self._measured and self.role == "bob":
+            # Nobody looked: any effect of trace one half leaves Alice her reduced state.
+            entry: Any = self._entry
+            result = (entry[0], self._round_type, self._strobe_mu, 1, 0.5, 0.5, 0.0, 0.0)
+            self._client.add_result(result)
+        self._open = False
+        self._entry = None
+
+    # Light on the ion.
+
+    def _set_674(
+        self, time_mu: int, frequency: float, phase_turns: float, amplitude: float, ref_time_mu: int
+    ) -> None:
+        self._synthesiser = (frequency, phase_turns, amplitude, ref_time_mu)
+
+    def _switch_674(self, time_mu: int, value: int) -> None:
+        if value:
+            self._pulse_start_mu = time_mu
+            return
+        start = self._pulse_start_mu
+        if start < 0 or not self._open or self._measured:
+            return
+        self._pulse_start_mu = -1
+        frequency, phase, amplitude, reference = self._synthesiser
+        basis_dependent = self._basis_dependent.get(frequency)
+        if basis_dependent is None:
+            driven = driven_transition(frequency)
+            basis_dependent = driven is not None and driven[0] != constants.TRANSITIONS[0][0]
+            self._basis_dependent[frequency] = basis_dependent
+        if basis_dependent:
+            self.audit.private(start, "an analysis pulse began")
+        if start < self._lock_until_mu and not self._lock_level(start):
+            return
+        herald = self._herald_mu
+        self._pulses.append(
+            (start - herald, time_mu - start, frequency, phase, amplitude, reference - herald)
+        )
+
+    def _switch_deshelving(self, time_mu: int, value: int) -> None:
+        self._deshelve.switch(time_mu, value)
+        if not value:
+            self._bright = True
+
+    def _count(self, t_open: int, t_close: int) -> int:
+        if self._open and not self._measured:
+            self._measure(t_open)
+            self.audit.private_mu = t_close
+        start = max(t_open, self._cooling.on_mu, self._repump.on_mu)
+        stop = min(self._cooling.end(t_close), self._repump.end(t_close))
+        if stop - start < t_close - t_open:
+            return self._count_partly_lit(t_close - t_open, max(stop - start, 0))
+        duration = 1e-9 * (t_close - t_open)
+        if self._ion_lost:
+            return self._counter.background(duration)
+        return self._counter.bright(duration) if self._bright else self._counter.dark(duration)
+
+    def _count_partly_lit(self, gate_mu: int, lit_mu: int) -> int:
+        counts = self._counter.background(1e-9 * (gate_mu - lit_mu))
+        if lit_mu and self._bright and not self._ion_lost:
+            return counts + self._counter.bright(1e-9 * lit_mu)
+        return counts + self._counter.background(1e-9 * lit_mu)
+
+    def _measure(self, t_open: int) -> None:
+        self.audit.private(t_open, "the readout began")
+        entry: Any = self._entry
+        key = (t_open - self._herald_mu, *self._pulses)
+        effect = self._effects.get(key)
+        if effect is None:
+            effect = self._effect(key)
+        e00, e11, real, imaginary = effect
+        if entry[5]:
+            self._bright = entry[5] == 1
+        else:
+            population = entry[6]
+            chance = (
+                population * e00 + (1.0 - population) * e11 + 2.0 * (entry[7] * real - entry[8] * imaginary)
+            )
+            self._bright = self._uniform() < chance
+        self._measured = True
+        if self.role == "bob":
+            self._client.add_result(
+                (entry[0], self._round_type, self._strobe_mu, int(self._bright), e00, e11, real, imaginary)
+            )
+
+    def _effect(self, key: tuple[Any, ...]) -> tuple[float, float, float, float]:
+        pulses = tuple(
+            Pulse(1e-9 * start, 1e-9 * duration, frequency, phase, amplitude, 1e-9 * reference)
+            for start, duration, frequency, phase, amplitude, reference in key[1:]
+        )
+        matrix = self._ion.bright_effect(pulses, 1e-9 * key[0])
+        if len(self._effects) >= MAX_EFFECTS:
+            self._effects.clear()
+        effect = (
+            float(matrix[0, 0].real),
+            float(matrix[1, 1].real),
+            float(matrix[1, 0].real),
+            float(matrix[1, 0].imag),
+        )
+        self._effects[key] = effect
+        return effect
+
+
+class IonLoader:
+    """Device "ion_loader": brings a new ion into the trap."""
+
+    def __init__(self, device_mgr: Any, apparatus: str = "apparatus", **_: Any) -> None:
+        self._apparatus = device_mgr.get(apparatus)
+
+    def load(self) -> None:
+        """Load an ion; returns when it is trapped and cold."""
+        self._apparatus.reload_ion()
+
+    def ping(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        return None

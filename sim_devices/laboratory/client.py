@@ -1,0 +1,118 @@
+"""A node's line to the laboratory: fetch entries, hand back results."""
+
+import os
+import socket
+import threading
+from typing import Any
+
+import numpy as np
+
+from diqkd_postproc.errors import DiqkdError, ParameterError
+from sim_devices.laboratory import wire
+
+CONNECT_TIMEOUT = 5.0  # s
+FLUSH_INTERVAL = 0.02  # s without a new result after which Bob's results go out unasked
+ADDRESS_VARIABLE = "DIQKD_LABORATORY"
+
+
+class LaboratoryError(DiqkdError):
+    """The simulated laboratory does not answer or went away."""
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ParameterError(f"laboratory address {text!r} is not host:port; set {ADDRESS_VARIABLE}")
+    return host, int(port)
+
+
+class LaboratoryClient:
+    """Blocking client of one role. Results may be flushed from a background thread, answers come to the
+    caller.
+    """
+
+    def __init__(self, role: str, address: str | None = None) -> None:
+        if role not in wire.ROLES:
+            raise ParameterError(f"role {role!r} is neither alice nor bob")
+        self.address = address or os.environ.get(ADDRESS_VARIABLE, "127.0.0.1:3270")
+        host, port = parse_address(self.address)
+        self._pending: list[tuple[Any, ...]] = []
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        try:
+            self._socket = socket.create_connection((host, port), CONNECT_TIMEOUT)
+            self._socket.settimeout(30.0)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._send(wire.HELLO, wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, wire.ROLES.index(role)))
+            kind, payload = wire.receive_frame(self._socket)
+            if kind != wire.WELCOME:
+                raise wire.WireError("the laboratory refused this node")
+            self.seed, self.rounds_done = wire.WELCOME_PAYLOAD.unpack(payload)
+        except (OSError, wire.struct.error) as error:
+            raise LaboratoryError(
+                f"no simulated laboratory at {self.address} ({error}); start one with "
+                f"`python -m sim_devices.laboratory` or set {ADDRESS_VARIABLE}"
+            ) from None
+        # Bob's hot path: append is atomic, and only `_take` removes.
+        self.add_result = self._pending.append
+        if role == "bob":
+            threading.Thread(target=self._flush_when_idle, name="laboratory-flush", daemon=True).start()
+
+    def fetch(self, patience: float) -> list[tuple[Any, ...]]:
+        """Entries of coming rounds, oldest last; empty if there is none within `patience` (s)."""
+        try:
+            with self._lock:
+                self._send(wire.FETCH, wire.FETCH_PAYLOAD.pack(patience) + self._take())
+            kind, payload = wire.receive_frame(self._socket)
+            if kind != wire.ENTRIES:
+                raise wire.WireError(f"frame kind {kind} instead of entries")
+        except OSError as error:
+            raise LaboratoryError(f"the simulated laboratory at {self.address} went away ({error})") from None
+        entries: list[tuple[Any, ...]] = wire.records(payload, wire.ENTRY).tolist()
+        entries.reverse()
+        return entries
+
+    def report_reload(self, index: int) -> None:
+        """The ion lost before round `index` is back."""
+        with self._lock:
+            self._send(wire.RELOADED, wire.RELOADED_PAYLOAD.pack(index))
+
+    def flush(self) -> None:
+        """Send the results not yet sent."""
+        with self._lock:
+            results = self._take()
+            if results:
+                self._send(wire.RESULTS, results)
+
+    def close(self) -> None:
+        self._closed.set()
+        try:
+            self.flush()
+        except OSError:
+            pass
+        finally:
+            self._socket.close()
+
+    def _take(self) -> bytes:
+        count = len(self._pending)
+        if not count:
+            return b""
+        packed = np.array(self._pending[:count], dtype=wire.RESULT).tobytes()
+        del self._pending[:count]
+        return packed
+
+    def _send(self, kind: int, payload: bytes = b"") -> None:
+        self._socket.sendall(wire.frame(kind, payload))
+
+    def _flush_when_idle(self) -> None:
+        # The last rounds of a batch: Alice cannot play hers before Bob's results are out.
+        seen = 0
+        while not self._closed.wait(FLUSH_INTERVAL):
+            count = len(self._pending)
+            if count and count == seen:
+                try:
+                    self.flush()
+                except OSError:
+                    return
+                count = 0
+            seen = count

@@ -1,0 +1,36 @@
+"""What kind of laboratory to build: link, seed, faults."""
+
+from dataclasses import dataclass, field
+
+from sim_devices.physics.link import LinkModel
+
+FAULT_KINDS = ("alice_ion_loss", "bob_ion_loss", "lock_loss")
+
+
+@dataclass(frozen=True)
+class LaboratoryConfiguration:
+    """Everything that a run of the simulated laboratory depends on; the same seed gives the same run.
+
+    Probabilities are per round. `scheduled_faults` are (round index, kind) with a kind of `FAULT_KINDS`.
+    """
+
+    seed: int = 0
+    link: LinkModel = field(default_factory=LinkModel)
+    chunk: int = 64
+    ion_loss_probability_alice: float = 0.0
+    ion_loss_probability_bob: float = 0.0
+    lock_loss_probability: float = 0.0
+    lock_loss_duration: float = 0.05  # s
+    scheduled_faults: tuple[tuple[int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.chunk <= 4096:
+            raise ValueError(f"chunk is {self.chunk}, must be 1..4096 heralds")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, must not be negative")
+        for name in ("ion_loss_probability_alice", "ion_loss_probability_bob", "lock_loss_probability"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1)")
+        for index, kind in self.scheduled_faults:
+            if kind not in FAULT_KINDS or index < 0:
+                raise ValueError(f"scheduled fault {(index, kind)!r}: kinds are {', '.join(FAULT_KINDS)}")

@@ -1,0 +1,123 @@
+"""The tape: what happens in round after round that neither node decides.
+
+Attempts until the herald, its pattern, and faults, drawn from the laboratory's seed alone, so that a run is
+the same whatever the nodes' processes do. Rounds are numbered from 0 by herald and never skipped.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim_devices.laboratory.configuration import LaboratoryConfiguration
+from sim_devices.laboratory.wire import ENTRY, ION_LOST, LOCK_LOST, NO_ROUND_TYPE
+from sim_devices.physics.constants import HERALD_PATTERNS
+from sim_devices.physics.link import attempts_until_herald
+
+_BLOCK = 1024
+
+
+class Tape:
+    """Rounds from `first` on; `entries(index, count)` may be asked again until `forget`."""
+
+    def __init__(self, configuration: LaboratoryConfiguration) -> None:
+        self._configuration = configuration
+        self._rng = np.random.default_rng(np.random.SeedSequence([configuration.seed, 0]))
+        self._first = 0
+        self._entries = np.empty(0, dtype=ENTRY)
+        self._alice_loss = np.empty(0, dtype=bool)
+        self._bob_loss = np.empty(0, dtype=bool)
+        self._lock_loss = np.empty(0, dtype=bool)
+        self._answers = np.empty(0, dtype=np.int64)
+        states = {pattern: configuration.link.state(pattern) for pattern in HERALD_PATTERNS}
+        self._states = np.array([states[pattern] for pattern in HERALD_PATTERNS])
+        self._position = np.zeros(16, dtype=np.int64)
+        for position, pattern in enumerate(HERALD_PATTERNS):
+            self._position[pattern] = position
+
+    def bob_entries(self, index: int, count: int) -> NDArray[np.void]:
+        """Entries for Bob, with his faults and his reduced state."""
+        window = self._window(index, count)
+        entries = self._entries[window].copy()
+        reduced = np.einsum("nabad->nbd", self.states(entries["pattern"]))
+        entries["population"] = reduced[:, 0, 0].real
+        entries["real"] = reduced[:, 0, 1].real
+        entries["imaginary"] = reduced[:, 0, 1].imag
+        entries["fault"] = ION_LOST * self._bob_loss[window] + LOCK_LOST * self._lock_loss[window]
+        if self._configuration.link.kind == "local":
+            # Bob's bit 1 is bright.
+            entries["preset"] = 2 - self._answers[window]
+        return entries
+
+    def alice_entries(self, index: int, count: int) -> NDArray[np.void]:
+        """Entries for Alice before Bob's results are known: attempts, pattern, her faults."""
+        window = self._window(index, count)
+        entries = self._entries[window].copy()
+        entries["fault"] = ION_LOST * self._alice_loss[window] + LOCK_LOST * self._lock_loss[window]
+        if self._configuration.link.kind == "local":
+            # Alice's bit 0 is bright.
+            entries["preset"] = 1 + self._answers[window]
+        return entries
+
+    def alice_loss_before(self, index: int, count: int) -> int:
+        """Number of rounds from `index` before the next loss of Alice's ion, at most `count`."""
+        lost = np.flatnonzero(self._alice_loss[self._window(index, count)])
+        return int(lost[0]) if lost.size else count
+
+    def states(self, patterns: NDArray[np.int64]) -> NDArray[np.complex128]:
+        """(n, 2, 2, 2, 2) joint states of the patterns."""
+        return self._states[self._position[patterns]]
+
+    def forget(self, index: int) -> None:
+        """Drop rounds before `index`."""
+        cut = index - self._first
+        if cut < _BLOCK:
+            return
+        self._entries = self._entries[cut:]
+        self._alice_loss, self._bob_loss = self._alice_loss[cut:], self._bob_loss[cut:]
+        self._lock_loss, self._answers = self._lock_loss[cut:], self._answers[cut:]
+        self._first = index
+
+    def _window(self, index: int, count: int) -> slice:
+        while index + count > self._first + len(self._entries):
+            self._extend()
+        return slice(index - self._first, index - self._first + count)
+
+    def _extend(self) -> None:
+        configuration, rng = self._configuration, self._rng
+        entries = np.zeros(_BLOCK, dtype=ENTRY)
+        start = self._first + len(self._entries)
+        entries["index"] = np.arange(start, start + _BLOCK)
+        entries["attempts"] = attempts_until_herald(rng, configuration.link.success_probability, _BLOCK)
+        entries["pattern"] = rng.choice(np.array(HERALD_PATTERNS), _BLOCK)
+        entries["lock_mu"] = round(configuration.lock_loss_duration * 1e9)
+        entries["round_type"] = NO_ROUND_TYPE
+        entries["strobe_mu"] = -1
+        alice_loss = rng.random(_BLOCK) < configuration.ion_loss_probability_alice
+        bob_loss = rng.random(_BLOCK) < configuration.ion_loss_probability_bob
+        lock_loss = rng.random(_BLOCK) < configuration.lock_loss_probability
+        for index, kind in configuration.scheduled_faults:
+            if start <= index < start + _BLOCK:
+                chosen = {"alice_ion_loss": alice_loss, "bob_ion_loss": bob_loss, "lock_loss": lock_loss}[
+                    kind
+                ]
+                chosen[index - start] = True
+        self._entries = np.concatenate([self._entries, entries])
+        self._alice_loss = np.concatenate([self._alice_loss, alice_loss])
+        self._bob_loss = np.concatenate([self._bob_loss, bob_loss])
+        self._lock_loss = np.concatenate([self._lock_loss, lock_loss])
+        self._answers = np.concatenate([self._answers, rng.integers(0, 2, _BLOCK)])
+
+
+def conditional_states(
+    joint: NDArray[np.complex128], results: NDArray[np.void]
+) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
+    """Alice's rho00 and rho01 after Bob's results: the partial trace with the effect of what he found."""
+    effect = np.empty((len(results), 2, 2), dtype=np.complex128)
+    effect[:, 0, 0] = results["e00"]
+    effect[:, 1, 1] = results["e11"]
+    effect[:, 1, 0] = results["e10_real"] + 1j * results["e10_imaginary"]
+    effect[:, 0, 1] = effect[:, 1, 0].conj()
+    dark = results["bright"] == 0
+    effect[dark] = np.eye(2) - effect[dark]
+    state = np.einsum("nabcd,ndb->nac", joint, effect)
+    norm = np.einsum("naa->n", state).real
+    return state[:, 0, 0].real / norm, state[:, 0, 1] / norm

@@ -1,0 +1,5 @@
+"""What nature does in the simulated laboratory: the ions, the light between them, and their numbers."""
+
+from sim_devices.physics.constants import NOMINAL_PATTERN_PHASES
+
+__all__ = ["NOMINAL_PATTERN_PHASES"]

@@ -1,0 +1,70 @@
+"""The truth of the simulated laboratory, which the nodes' configuration only estimates.
+
+Sources: Nadlinger et al., Nature 607, 682 (2022), Supplementary Information (SI): section S2 A-D, Tables S3
+and S4, Figs. S3 and S5. The four numbers of `LINK_POPULATIONS` and `LINK_COHERENCE` follow from the published
+S and Q by `sim_devices.physics.calibration`, which takes the imperfections of the ions out of them.
+"""
+
+import math
+
+# S1/2 m=-1/2, S1/2 m=+1/2, D5/2 m=-3/2, D5/2 m=+3/2: the order of the levels in every matrix.
+NUM_LEVELS = 4
+S_MINUS, S_PLUS, D_MINUS, D_PLUS = range(NUM_LEVELS)
+
+# AOM frequency (Hz) at which a 674 nm pulse is resonant, and the two levels that it drives (SI S2 B).
+TRANSITIONS = (
+    (94.0e6, S_PLUS, D_MINUS),  # mapping of the Zeeman qubit to the optical one
+    (108.0e6, S_MINUS, D_MINUS),  # optical qubit: analysis pulses
+    (71.6e6, S_PLUS, D_PLUS),  # shelving
+)
+ADDRESSING_WIDTH = 1.0e6  # Hz; a pulse further than this from every resonance does nothing
+PI_TIME = 5.0e-6  # s at PI_AMPLITUDE; the Rabi frequency is proportional to the amplitude
+PI_AMPLITUDE = 0.5
+
+PULSE_ERROR = 5e-4  # depolarising probability of a pulse (SI S2 B: per Clifford gate)
+COHERENCE_TIME = {"alice": 4.2e-3, "bob": 7.5e-3}  # s, Gaussian 1/e (SI Table S3, qubit transition)
+D_LIFETIME = 0.39  # s, D5/2
+
+BRIGHT_COUNT_RATE = 60 / 250e-6  # 1/s
+DARK_COUNT_RATE = 1.5 / 250e-6  # 1/s
+READOUT_WINDOW = 250e-6  # s, of the calibration
+READOUT_THRESHOLD = 15  # counts, of the calibration
+DESHELVING_TIME = {"alice": 3.88e-6, "bob": 6.70e-6}  # s (SI Fig. S5)
+
+SHUTTLE_DISTANCE_UM = 3.0  # at +1.0 V on all four electrodes (SI S2 D)
+ELECTRODE_CHANNELS = (15, 16, 23, 24)
+ELECTRODE_TIME_CONSTANT = 30e-6  # s, low-pass of the electrodes
+FOCUS_RADIUS_UM = 0.62  # coupling falls by 1e-4 within 30 us of the step
+COUPLING_FLOOR = 1e-6  # scattered light that displacement does not remove
+
+ATTEMPT_SUCCESS = 1.6e-4  # per attempt with both ions in focus (SI Fig. S3)
+
+HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
+# Phase phi (rad) of (|01> + e^(i phi) |10>)/sqrt2, Alice's label first, 0 = m=-1/2 (SI Fig. S3).
+BELL_PHASES = {0b0011: 1.805, 0b0101: -1.283, 0b1010: -1.692, 0b1100: 1.440}
+# Relative size of the coherence by pattern, mean 1 (SI Fig. S3: fidelities 96.1, 96.4, 95.8, 95.8 %).
+COHERENCE_BY_PATTERN = {0b0011: 1.0016, 0b0101: 1.0080, 0b1010: 0.9952, 0b1100: 0.9952}
+
+# Populations of |00>, |01>, |10>, |11> and the magnitude of the coherence between |01> and |10>.
+LINK_POPULATIONS = (0.002831, 0.501973, 0.484176, 0.01102)
+LINK_COHERENCE = 0.463064
+
+CHSH_SCORE = 2.677  # what the whole chain gives (SI Table S4 and main text)
+QBER = 0.0144
+
+
+def nominal_phase_turns(bell_phase: float) -> float:
+    """Phase (turns) that Bob adds to his analysis pulses for a Bell phase (rad).
+
+    With Rxy(theta, phi) = exp(-i theta/2 (cos phi X + sin phi Y)), Rxy^+ Z Rxy = cos theta Z +
+    sin theta (cos phi Y - sin phi X). Alice's Rxy(pi/2, 0) measures Y, at azimuth pi/2; Bob's pulses measure
+    (Z +- M)/sqrt2 with M at azimuth pi/2 + phi. In the state above <Y M> = cos(bell_phase + phi), and with
+    bright = bit 0 for Alice and bit 1 for Bob the bits' correlation is its negative. Test rounds are won with
+    A xor B = x y when it is +1 for (x, y) = (1, 0): phi = pi - bell_phase.
+    """
+    return (0.5 - bell_phase / (2 * math.pi)) % 1.0
+
+
+NOMINAL_PATTERN_PHASES = {
+    pattern: round(nominal_phase_turns(phase), 6) for pattern, phase in BELL_PHASES.items()
+}

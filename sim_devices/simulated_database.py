@@ -1,0 +1,62 @@
+"""Turns a hardware device database into that of the simulated node: same keys, simulated classes.
+
+Every driver keeps its arguments and gets `key`, by which it finds its place in the apparatus. Two devices come on
+top: `apparatus`, the simulated hardware, and `ion_loader`. The environment says where the laboratory is
+(DIQKD_LABORATORY, host:port) and, for reproducible runs only, what the random number generator repeats
+(DIQKD_QRNG_SEED).
+"""
+
+import os
+import runpy
+from pathlib import Path
+from typing import Any
+
+from sim_devices.laboratory.client import ADDRESS_VARIABLE
+
+QRNG_SEED_VARIABLE = "DIQKD_QRNG_SEED"
+DEFAULT_LABORATORY = "127.0.0.1:3270"
+
+# Module of the real driver -> module of the simulated one; the class keeps its name.
+MODULES = {
+    "artiq.coredevice.core": "sim_devices.engine.core",
+    "artiq.coredevice.cache": "sim_devices.drivers.cache",
+    "artiq.coredevice.dma": "sim_devices.drivers.dma",
+    "artiq.coredevice.ttl": "sim_devices.drivers.ttl",
+    "artiq.coredevice.edge_counter": "sim_devices.drivers.edge_counter",
+    "artiq.coredevice.spi2": "sim_devices.drivers.spi2",
+    "artiq.coredevice.urukul": "sim_devices.drivers.urukul",
+    "artiq.coredevice.ad9910": "sim_devices.drivers.ad9910",
+    "artiq.coredevice.ad9912": "sim_devices.drivers.ad9912",
+    "artiq.coredevice.fastino": "sim_devices.drivers.fastino",
+    "artiq.coredevice.zotino": "sim_devices.drivers.zotino",
+    "entangler.driver": "sim_devices.drivers.entangler",
+}
+
+
+def _local(module: str, class_name: str, **arguments: Any) -> dict[str, Any]:
+    return {"type": "local", "module": module, "class": class_name, "arguments": arguments}
+
+
+def simulated_database(hardware_path: str | Path, role: str) -> dict[str, Any]:
+    """Device database of the simulated node that stands for the one described in `hardware_path`."""
+    hardware: dict[str, Any] = runpy.run_path(str(hardware_path))["device_db"]
+    database: dict[str, Any] = {}
+    for key, entry in hardware.items():
+        if not isinstance(entry, dict) or entry.get("type") != "local":
+            if isinstance(entry, str):
+                database[key] = entry
+            continue
+        if key == "qrng":
+            seed = os.environ.get(QRNG_SEED_VARIABLE)
+            database[key] = _local("sim_devices.qrng", "SimulatedQuantis", seed=seed, stream=role)
+            continue
+        module = MODULES.get(entry["module"])
+        if module is None:
+            raise ValueError(f"device {key!r}: no simulated driver for {entry['module']}.{entry['class']}")
+        database[key] = _local(module, entry["class"], **entry.get("arguments", {}), key=key)
+    address = os.environ.get(ADDRESS_VARIABLE, DEFAULT_LABORATORY)
+    database["apparatus"] = _local(
+        "sim_devices.laboratory.apparatus", "NodeApparatus", role=role, laboratory=address
+    )
+    database["ion_loader"] = _local("sim_devices.laboratory.apparatus", "IonLoader", apparatus="apparatus")
+    return database
