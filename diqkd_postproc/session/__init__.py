@@ -1,1 +1,11 @@
-"""Post-processing between the two parties: a sans-IO engine and its transports."""
+"""Post-processing between the two parties: a sans-IO engine and its transports.
+
+`messages` and `framing` are the wire; `states` the two state machines as tables; `engine` walks them and
+touches neither sockets nor secrets; `computation` holds the secrets and the numerics; `journal` makes a
+session survive a crash; `transport` and `run` put them together over TCP.
+"""
+
+from diqkd_postproc.session.engine import PeerUnavailable
+from diqkd_postproc.session.run import SessionResult, run_session
+
+__all__ = ["PeerUnavailable", "SessionResult", "run_session"]

@@ -1,0 +1,248 @@
+"""The numerics and the secrets of one party: what the engine's work and effects stand for.
+
+`perform` may run in a worker thread; `spend`, which writes the key store, belongs to the thread of the
+key store. The engine asks for one thing at a time; only the extraction runs beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from diqkd_postproc.authentication import one_time_tag, verify
+from diqkd_postproc.errors import DiqkdError, LocalProtocolError
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.privacy_amplification import TrevisanExtractor
+from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, code_for, decode
+from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.session.engine import SessionEngine
+from diqkd_postproc.session.events import Answer, Done, Failed, Pad, Passed, Work
+from diqkd_postproc.session.messages import (
+    BasisRevelation,
+    Confirmation,
+    Decision,
+    Message,
+    OutcomeHash,
+    RoundTypesTag,
+    Syndrome,
+)
+from diqkd_postproc.session.tagged_content import TaggedContent
+
+Bits = npt.NDArray[np.uint8]
+_M = TypeVar("_M", bound=Message)
+
+
+class ProgressReporter(Protocol):
+    """Receives stage, done and total; called from worker threads too."""
+
+    def __call__(self, stage: str, done: float, total: float = 1.0) -> None: ...
+
+
+class ComputationStoppedError(DiqkdError):
+    """The computation was told to stop."""
+
+
+def count_losses(alice: Bits, bob: Bits, x: Bits, y: Bits) -> int:
+    """Lost test rounds, of (n,) arrays: A xor B != x y where y is not 2 (SI S4, steps 6 and 8)."""
+    is_test = y != 2
+    return int(np.count_nonzero(is_test & ((alice ^ bob) != (x & y))))
+
+
+def noisy_copy(bob: Bits, x: Bits, y: Bits) -> Bits:
+    """Bob's best guess of Alice's outcomes: his own, flipped in test rounds with x = y = 1."""
+    flipped: Bits = bob ^ ((x == 1) & (y == 1)).astype(np.uint8)
+    return flipped
+
+
+class Computation:
+    """The work of one party in one session."""
+
+    def __init__(
+        self,
+        engine: SessionEngine,
+        record: RoundRecord,
+        key_store: KeyStore,
+        parameters: ProtocolParameters,
+        progress: ProgressReporter,
+    ) -> None:
+        self.stop = threading.Event()
+        self.decode_iterations: int | None = None
+        self._engine = engine
+        # Copies: compiled kernels take writable arrays only, a record's are not.
+        self._outcome, self._setting = record.outcome.copy(), record.setting.copy()
+        self._round_type = record.round_type.copy()
+        self._key_store = key_store
+        self._parameters = parameters
+        self._progress = progress
+        self._hash_seed = key_store.peek_seed("hash_seed")
+        self._trevisan_seed = key_store.peek_seed("trevisan_seed")
+        self._content = TaggedContent(
+            session_id=engine.session_id,
+            key_id=key_store.key_id,
+            run_id=record.run_id,
+            parameters=parameters,
+        )
+        self._pads: dict[Pad, bytes] = {}
+        self._reconstruction: DecodeResult | None = None
+        self._handlers: Mapping[Work, Callable[[], Message | Answer]] = {
+            Work.SETTINGS: self._settings,
+            Work.SYNDROME: self._syndrome,
+            Work.OUTCOME_HASH: lambda: OutcomeHash(tag=self._tag("pad_ec")),
+            Work.DECODE: self._decode,
+            Work.VALIDATE: self._validate,
+            Work.COUNT_LOSSES: self._count_losses,
+            Work.ROUND_TYPES_TAG: lambda: RoundTypesTag(tag=self._tag("pad_b")),
+            Work.CHECK_ROUND_TYPES: lambda: self._check("pad_b"),
+            Work.CONFIRMATION: self._confirmation,
+            Work.CHECK_CONFIRMATION: lambda: self._check("pad_a"),
+            Work.DECISION: self._decision,
+            Work.CHECK_DECISION: lambda: self._check("pad_f"),
+        }
+
+    def __repr__(self) -> str:
+        return f"Computation({self._engine.role})"
+
+    def perform(self, work: Work) -> Message | Answer:
+        """Do the work; the result is what the engine wants to be sent or answered."""
+        return self._handlers[work]()
+
+    def spend(self, pad: Pad) -> None:
+        """Consume a pad for the message it protects; on the receiving side, for the tag to be checked.
+
+        Raises KeyReuseError if it was consumed for another message: then the outcomes, the record or the
+        peer's messages are not those of the interrupted session.
+        """
+        digest = hashlib.sha256(self._protected(pad))
+        if (tag := self._received_tag(pad)) is not None:
+            digest.update(tag)
+        self._pads[pad] = self._key_store.consume(pad, self._engine.session_id.hex(), digest.digest())
+
+    def extract(self) -> Bits:
+        """(l,) uint8: the key; the outcomes have to be known."""
+        parameters = self._parameters
+        extractor = TrevisanExtractor(parameters.num_rounds, parameters.key_bits, parameters.one_bit_error)
+        packed = np.frombuffer(self._trevisan_seed, dtype=np.uint8)
+        seed = np.unpackbits(packed, count=extractor.seed_bits)
+        return extractor.extract(self._outcomes(), seed, progress=self._reporter("privacy amplification"))
+
+    @property
+    def outcomes_are_known(self) -> bool:
+        """Whether Alice's outcomes are here: always on her side, after decoding on Bob's."""
+        return self._engine.role == "alice" or self._reconstruction is not None
+
+    @property
+    def num_losses(self) -> int | None:
+        """Lost test rounds, where this side has counted them; private until the protocol has ended."""
+        if self._engine.role == "alice" or self._reconstruction is None:
+            return None
+        return count_losses(self._outcomes(), self._outcome, self._peer_settings(), self._setting)
+
+    def _reporter(self, stage: str) -> Callable[[int, int], None]:
+        def report(done: int, total: int) -> None:
+            if self.stop.is_set():
+                raise ComputationStoppedError("the computation was interrupted")
+            self._progress(stage, done, total)
+
+        return report
+
+    def _message(self, kind: type[_M]) -> _M:
+        message = self._engine.messages.get(kind.type)
+        if not isinstance(message, kind):
+            raise LocalProtocolError(f"there is no {kind.type.name} yet")
+        return message
+
+    def _peer_settings(self) -> Bits:
+        revealed = self._message(BasisRevelation)
+        return np.unpackbits(np.frombuffer(revealed.packed, dtype=np.uint8), count=revealed.num_bits)
+
+    def _outcomes(self) -> Bits:
+        if self._engine.role == "alice":
+            return self._outcome
+        if self._reconstruction is None:
+            raise LocalProtocolError("the outcomes have not been reconstructed yet")
+        return self._reconstruction.bits
+
+    def _protected(self, pad: Pad) -> bytes:
+        if pad == "pad_ec":
+            return self._content.outcomes(self._outcomes())
+        if pad == "pad_b":
+            return self._content.round_types(self._round_type)
+        if pad == "pad_f":
+            return self._content.decision(self._engine.verdict, self._engine.num_losses)
+        return self._content.confirmation(
+            self._message(BasisRevelation),
+            self._message(Syndrome),
+            self._message(OutcomeHash),
+            self._engine.round_types_match,
+        )
+
+    def _received_tag(self, pad: Pad) -> bytes | None:
+        kinds: dict[tuple[str, Pad], type[OutcomeHash | RoundTypesTag | Confirmation | Decision]] = {
+            ("bob", "pad_ec"): OutcomeHash,
+            ("alice", "pad_b"): RoundTypesTag,
+            ("bob", "pad_a"): Confirmation,
+            ("alice", "pad_f"): Decision,
+        }
+        kind = kinds.get((self._engine.role, pad))
+        return None if kind is None else self._message(kind).tag
+
+    def _tag(self, pad: Pad) -> bytes:
+        return one_time_tag(self._hash_seed, self._pads[pad], self._protected(pad))
+
+    def _check(self, pad: Pad) -> Answer:
+        tag = self._received_tag(pad)
+        if tag is None:
+            raise LocalProtocolError(f"this side sends the tag under {pad}, it does not check it")
+        good = verify(self._hash_seed, self._pads[pad], self._protected(pad), tag)
+        return Passed() if good else Failed()
+
+    def _settings(self) -> BasisRevelation:
+        packed = np.packbits(self._setting).tobytes()
+        return BasisRevelation(num_bits=self._parameters.num_rounds, packed=packed)
+
+    def _code(self) -> SyndromeCode:
+        return code_for(self._parameters)
+
+    def _syndrome(self) -> Syndrome:
+        bits = self._code().syndrome(self._outcome, self._round_type)
+        return Syndrome(num_bits=self._parameters.syndrome_bits, packed=np.packbits(bits).tobytes())
+
+    def _decode(self) -> Done:
+        parameters, syndrome = self._parameters, self._message(Syndrome)
+        report = self._reporter("error correction")
+        result = decode(
+            self._code(),
+            np.unpackbits(np.frombuffer(syndrome.packed, dtype=np.uint8), count=syndrome.num_bits),
+            noisy_copy(self._outcome, self._peer_settings(), self._setting),
+            self._round_type,
+            qber=parameters.design_qber,
+            test_error=parameters.design_test_error,
+            progress=lambda unsatisfied, total: report(total - unsatisfied, total),
+        )
+        self._reconstruction = result
+        self.decode_iterations = result.iterations
+        return Done()
+
+    def _validate(self) -> Answer:
+        converged = self._reconstruction is not None and self._reconstruction.converged
+        checked = self._check("pad_ec")
+        return checked if converged else Failed()
+
+    def _count_losses(self) -> Answer:
+        num_losses = self.num_losses
+        if num_losses is None:
+            raise LocalProtocolError("losses are counted by Bob, after the reconstruction")
+        return Passed() if num_losses <= self._parameters.max_losses else Failed(num_losses=num_losses)
+
+    def _confirmation(self) -> Confirmation:
+        return Confirmation(round_types_match=self._engine.round_types_match, tag=self._tag("pad_a"))
+
+    def _decision(self) -> Decision:
+        engine = self._engine
+        return Decision(verdict=engine.verdict, num_losses=engine.num_losses, tag=self._tag("pad_f"))

@@ -1,0 +1,363 @@
+"""The session engine: bytes in, events out, no socket, no file, no secret.
+
+Theory of operation. The engine walks one of the tables of `states`. Its driver loops:
+
+    event = engine.next_event()
+    Need(work)            -> compute; engine.send(message) or engine.answer(Done/Passed/Failed)
+    Persist, ConsumeKey,
+    ActivateKey           -> make it durable; engine.acknowledge(event)
+    NEED_DATA             -> engine.receive_data(bytes from the peer; b"" at the end of the stream)
+    notices               -> nothing
+
+and after each turn writes `engine.data_to_send()` to the peer.
+
+Three rules make it safe under crashes and attacks:
+
+- Every protocol message, sent or received, is an acknowledged `Persist` before its bytes leave or before it
+  takes effect, and every pad an acknowledged `ConsumeKey` before work may use it.
+- A journal from an interrupted session puts the engine into the state after the last message, and its own
+  messages are sent again as they were. A message that the peer repeats must be the recorded one, bit for
+  bit: nobody gets a second attempt at a tag.
+- An event that the state does not allow raises LocalProtocolError (our driver) or RemoteProtocolError (the
+  peer) and changes nothing.
+
+Bytes are judged only where the table waits for the peer, except that a lost connection is known at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+
+from diqkd_postproc.errors import LocalProtocolError, ParameterError, ProtocolAbort, RemoteProtocolError
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.session.events import (
+    Aborted,
+    Answer,
+    Effect,
+    Event,
+    Failed,
+    Finished,
+    Passed,
+    PeerAgreed,
+    Persist,
+    Signal,
+    StartExtraction,
+)
+from diqkd_postproc.session.framing import SESSION_ID_BYTES, FrameReader, encode_frame
+from diqkd_postproc.session.messages import (
+    Abort,
+    AbortReason,
+    Confirmation,
+    Decision,
+    Hello,
+    Message,
+    MessageType,
+    Receipt,
+    Role,
+    Verdict,
+)
+from diqkd_postproc.session.states import (
+    EXTRACTION_MAY_START,
+    NEEDS_NO_PEER,
+    TABLES,
+    TERMINAL,
+    State,
+    state_after,
+)
+
+
+class PeerUnavailable(ProtocolAbort):
+    """The peer cannot be reached, or went away before the end."""
+
+
+def derive_session_id(parameters: ProtocolParameters, key_id: str, run_id: str) -> bytes:
+    """(16 bytes) public name of the one session that a run and an initial key can have."""
+    fields = (b"diqkd session", parameters.canonical(), key_id.encode(), run_id.encode())
+    digest = hashlib.sha256(b"".join(len(f).to_bytes(8, "big") + f for f in fields))
+    return digest.digest()[:SESSION_ID_BYTES]
+
+
+class SessionEngine:
+    """One party's side of steps 4 to 11; see the module's description for how it is driven."""
+
+    def __init__(
+        self,
+        role: Role,
+        parameters: ProtocolParameters,
+        key_id: str,
+        run_id: str,
+        journal: Sequence[Persist] = (),
+        key_is_active: bool = False,
+    ) -> None:
+        self.role: Role = role
+        self.session_id = derive_session_id(parameters, key_id, run_id)
+        self.state = State.GREETING
+        self.verdict = Verdict.ACCEPTED
+        self.num_losses = 0
+        self.round_types_match = False
+        self._verified = role == "bob"
+        self.messages: dict[MessageType, Message] = {}
+        self._table = TABLES[role]
+        self._hello = Hello(
+            role=role, parameters_digest=bytes.fromhex(parameters.digest), key_id=key_id, run_id=run_id
+        )
+        self._reader = FrameReader(parameters, self.session_id)
+        self._frames: dict[MessageType, Persist] = {}
+        self._key_is_active = key_is_active
+        self._notices: deque[Event] = deque()
+        self._pending: Persist | None = None
+        self._asked = False
+        self._closed = False
+        self._outgoing = bytearray(encode_frame(self.session_id, self._hello))
+        for entry in journal:
+            self._record(entry)
+        self._resume_state = self._state_from_journal()
+
+    def _record(self, entry: Persist) -> None:
+        kind = entry.message.type
+        self._frames[kind] = entry
+        self.messages[kind] = entry.message
+        if isinstance(entry.message, Confirmation):
+            self.round_types_match = entry.message.round_types_match
+        if isinstance(entry.message, Decision):
+            self.verdict, self.num_losses = entry.message.verdict, entry.message.num_losses
+
+    def _state_from_journal(self) -> State | None:
+        if self._key_is_active:
+            return State.DONE if self.role == "alice" else State.AWAITING_RECEIPT
+        if not self._frames:
+            return None
+        return state_after(self.role, next(reversed(self._frames)), self._refused())
+
+    def _refused(self) -> bool:
+        return self.verdict is not Verdict.ACCEPTED
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an interrupted session goes on."""
+        return self._resume_state is not None
+
+    @property
+    def needs_peer(self) -> bool:
+        """Whether the loss of the connection ends the session now."""
+        return self.state not in TERMINAL and self.state not in NEEDS_NO_PEER[self.role]
+
+    @property
+    def transcript_digest(self) -> str:
+        """SHA-256 (hex) of all protocol frames in the order of the protocol: equal on both sides."""
+        frames = [self._frames[kind].frame for kind in sorted(self._frames)]
+        return hashlib.sha256(b"".join(frames)).hexdigest()
+
+    def data_to_send(self) -> bytes:
+        """Bytes for the peer; each byte is handed out once."""
+        data = bytes(self._outgoing)
+        self._outgoing.clear()
+        return data
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the peer; b"" says that the stream has ended."""
+        if not data:
+            self._closed = True
+        elif self._closed:
+            raise LocalProtocolError("bytes were received after the end of the stream")
+        else:
+            self._reader.feed(data)
+
+    def next_event(self) -> Event | Signal:
+        """The next event, or a Signal saying what the engine waits for.
+
+        Raises RemoteProtocolError, ParameterError (the sides do not fit together) or PeerUnavailable.
+        """
+        while True:
+            if self._notices:
+                return self._notices.popleft()
+            if self._pending is not None or self.state in TERMINAL:
+                return Signal.NEED_ANSWER
+            row = self._table[self.state]
+            if row.asks is not None:
+                if self._asked:
+                    return Signal.NEED_ANSWER
+                self._asked = True
+                return row.asks
+            found = self._reader.peek()
+            if found is not None:
+                self._receive(*found)
+                self._reader.discard(found[1])
+            elif not self._closed:
+                return Signal.NEED_DATA
+            else:
+                self._peer_is_gone()
+
+    def _peer_is_gone(self) -> None:
+        if self.state is not State.AWAITING_RECEIPT:
+            raise PeerUnavailable(
+                f"the peer closed the connection while this side was {self.state.value}; "
+                "nothing is lost: start both sides again and the session goes on where it stopped"
+            )
+        self._finish(peer_confirmed=False)
+
+    def _receive(self, message: Message, frame: bytes) -> None:
+        kind = message.type
+        known = self._frames.get(kind)
+        if isinstance(message, Abort):
+            self._peer_left(message)
+        elif known is not None:
+            if known.outgoing or known.frame != frame:
+                raise RemoteProtocolError(
+                    f"the {kind.name} of the peer is not the one of the interrupted session; "
+                    "this session cannot go on, and a new one needs a new initial key"
+                )
+        elif kind not in self._table[self.state].receives:
+            raise RemoteProtocolError(f"{kind.name} of the peer came while this side was {self.state.value}")
+        elif isinstance(message, Hello):
+            self._agree(message)
+        elif isinstance(message, Receipt):
+            self._finish(peer_confirmed=True)
+        else:
+            if isinstance(message, Decision) and message.accepted and not self.round_types_match:
+                raise RemoteProtocolError("the peer accepted what this side has not confirmed")
+            self._pending = Persist(outgoing=False, message=message, frame=frame)
+            self._notices.append(self._pending)
+
+    def _peer_left(self, message: Abort) -> None:
+        if self.state is not State.AWAITING_RECEIPT:
+            raise ProtocolAbort(
+                f"the peer left the session while this side was {self.state.value} "
+                f"(it says, not authenticated: {message.reason.name.lower().replace('_', ' ')})"
+            )
+        self._finish(peer_confirmed=False)
+
+    def _agree(self, theirs: Hello) -> None:
+        ours = self._hello
+        if theirs.role == ours.role:
+            raise ParameterError(f"both sides run as {ours.role}; one has to be alice, the other bob")
+        for what, mine, other, remedy in (
+            (
+                "protocol parameters",
+                ours.parameters_digest.hex()[:16],
+                theirs.parameters_digest.hex()[:16],
+                "use the same parameter file on both sides",
+            ),
+            ("run", ours.run_id, theirs.run_id, "use the two records of one run"),
+            ("initial key", ours.key_id, theirs.key_id, "use the two key stores of one pair"),
+        ):
+            if mine != other:
+                raise ParameterError(
+                    f"the sides have a different {what}: {mine!r} here, {other!r} at the peer; {remedy}"
+                )
+        for entry in self._frames.values():
+            if entry.outgoing:
+                self._outgoing += entry.frame
+        self._notices.append(PeerAgreed(session_id=self.session_id, resumed=self.resumed))
+        receives = self._table[self.state].receives
+        self._enter(receives[MessageType.HELLO] if self._resume_state is None else self._resume_state)
+        self._announce_extraction_again()
+
+    def _announce_extraction_again(self) -> None:
+        proof = MessageType.OUTCOME_HASH if self.role == "alice" else MessageType.ROUND_TYPES_TAG
+        wanted = proof in self._frames and not self._key_is_active and not self._refused()
+        notice = StartExtraction()
+        if wanted and self.state not in TERMINAL and notice not in self._notices:
+            self._notices.append(notice)
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._asked = False
+        if state is EXTRACTION_MAY_START[self.role]:
+            self._notices.append(StartExtraction())
+        if state is State.DONE:
+            self._outgoing += encode_frame(self.session_id, Receipt())
+            self._notices.append(Finished(peer_confirmed=True))
+        if state is State.ABORTED:
+            self._notices.append(
+                Aborted(verdict=self.verdict, num_losses=self.num_losses, verified=self._verified)
+            )
+
+    def _finish(self, peer_confirmed: bool) -> None:
+        self.state = State.DONE
+        self._notices.append(Finished(peer_confirmed=peer_confirmed))
+
+    def _expect_asked(self) -> None:
+        if self._pending is not None:
+            raise LocalProtocolError(f"{type(self._pending).__name__} has to be acknowledged first")
+        if not self._asked:
+            raise LocalProtocolError(f"nothing was asked for while {self.state.value}")
+
+    def send(self, message: Message) -> None:
+        """Hand over the message that the state asked for; it leaves once its Persist is acknowledged."""
+        self._expect_asked()
+        sends = self._table[self.state].sends
+        if sends is None or message.type is not sends[0]:
+            raise LocalProtocolError(f"{message.type.name} cannot be sent while {self.state.value}")
+        if isinstance(message, Confirmation) and message.round_types_match != self.round_types_match:
+            raise LocalProtocolError("the confirmation contradicts the comparison of the round types")
+        if isinstance(message, Decision) and (message.verdict, message.num_losses) != (
+            self.verdict,
+            self.num_losses,
+        ):
+            raise LocalProtocolError(f"the decision contradicts the checks, which say {self.verdict.name}")
+        self._pending = Persist(outgoing=True, message=message, frame=encode_frame(self.session_id, message))
+        self._notices.append(self._pending)
+
+    def answer(self, answer: Answer) -> None:
+        """Answer a Need that makes no message."""
+        self._expect_asked()
+        row = self._table[self.state]
+        if type(answer) not in row.answers:
+            raise LocalProtocolError(
+                f"{type(answer).__name__} is no answer to what was asked while {self.state.value}"
+            )
+        passed = isinstance(answer, Passed)
+        following = row.answers[type(answer)]
+        if self.state is State.COMPARING:
+            self.round_types_match = passed
+        elif self.state is State.CHECKING_DECISION:
+            self._verified = passed
+        elif self.state is State.CHECKING_CONFIRMATION and passed and not self.round_types_match:
+            self.verdict, following = Verdict.ROUND_TYPES_DIFFER, row.answers[Failed]
+        elif isinstance(answer, Failed) and row.refusal is not None:
+            self.verdict = row.refusal
+            self.num_losses = answer.num_losses if row.refusal is Verdict.TOO_MANY_LOSSES else 0
+        if self._refused() and row.if_refused is not None:
+            following = row.if_refused
+        self._enter(following)
+
+    def acknowledge(self, effect: Effect) -> None:
+        """The effect is durable: the state goes on, and a persisted message leaves."""
+        if self._pending is not None:
+            if effect is not self._pending:
+                raise LocalProtocolError("another effect has to be acknowledged first")
+            self._pending = None
+            self._record(effect)
+            if effect.outgoing:
+                self._outgoing += effect.frame
+                self._enter(state_after(self.role, effect.message.type, self._refused()))
+            else:
+                self._enter(self._table[self.state].receives[effect.message.type])
+            return
+        row = self._table[self.state]
+        if not self._asked or effect != row.asks or row.then is None:
+            raise LocalProtocolError(
+                f"{type(effect).__name__} is not what was asked while {self.state.value}"
+            )
+        self._enter(row.then)
+
+    def check_connection(self) -> None:
+        """Raise if the peer has gone away and this side cannot reach its end without it.
+
+        For drivers, while work is under way: whole messages that have arrived are judged in their turn.
+        """
+        if not self._closed or not self.needs_peer:
+            return
+        found = self._reader.peek()
+        if found is None:
+            self._peer_is_gone()
+        elif isinstance(found[0], Abort):
+            self._peer_left(found[0])
+
+    def leave(self, reason: AbortReason) -> None:
+        """Tell the peer that this side goes away without a decision; the state stays, for a later session."""
+        if self.state not in TERMINAL:
+            self._outgoing += encode_frame(self.session_id, Abort(reason=reason))

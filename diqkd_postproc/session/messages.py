@@ -1,0 +1,337 @@
+"""The public messages of steps 4 to 11 (SI section S4) and their payloads.
+
+Every message is a frozen value that validates itself, and has one encoding only: a payload that decodes
+encodes to the same bytes again, so that what was authenticated is what was read. Bit strings travel packed,
+first bit in the highest place of the first byte, behind their length; the bits that fill the last byte
+are 0. Integers are unsigned and big-endian.
+
+Nothing here is secret: the settings, the syndrome and the tags are what the protocol makes public.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+from diqkd_postproc.errors import LocalProtocolError, RemoteProtocolError
+from diqkd_postproc.parameters import ProtocolParameters
+
+Role = Literal["alice", "bob"]
+
+TAG_BYTES = 8
+DIGEST_BYTES = 32
+MAX_NAME_BYTES = 128
+
+
+class MessageType(enum.IntEnum):
+    """Type byte of a frame."""
+
+    HELLO = 1
+    BASIS_REVELATION = 2
+    SYNDROME = 3
+    OUTCOME_HASH = 4
+    ROUND_TYPES_TAG = 5
+    CONFIRMATION = 6
+    DECISION = 7
+    RECEIPT = 8
+    ABORT = 9
+
+
+class Verdict(enum.IntEnum):
+    """What Bob decided, and why: `ACCEPTED` is F = 1, everything else is F = 0."""
+
+    ACCEPTED = 0
+    VALIDATION_FAILED = 1
+    TOO_MANY_LOSSES = 2
+    CONFIRMATION_TAG_WRONG = 3
+    ROUND_TYPES_DIFFER = 4
+
+
+class AbortReason(enum.IntEnum):
+    """Why a party left without a decision. A hint for the operator: it is not authenticated."""
+
+    PROTOCOL_ERROR = 1
+    INTERRUPTED = 2
+    STORAGE = 3
+    INSUFFICIENT_KEY = 4
+    INTERNAL = 5
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise LocalProtocolError(problem)
+
+
+def packed_bytes(num_bits: int) -> int:
+    """Bytes that hold `num_bits` packed bits."""
+    return (num_bits + 7) // 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """First message of both parties: who speaks, about which run, parameters and initial key.
+
+    `key_id` is the public random name of the initial key, not derived from it.
+    """
+
+    type: ClassVar[MessageType] = MessageType.HELLO
+    role: Role
+    parameters_digest: bytes
+    key_id: str
+    run_id: str
+
+    def __post_init__(self) -> None:
+        _require(self.role in get_args(Role), f"role {self.role!r} is neither 'alice' nor 'bob'")
+        _require(len(self.parameters_digest) == DIGEST_BYTES, "parameters_digest must have 32 bytes")
+        for field, name in (("key_id", self.key_id), ("run_id", self.run_id)):
+            _require(
+                len(name.encode()) <= MAX_NAME_BYTES and name.isprintable(),
+                f"{field} must be printable and at most {MAX_NAME_BYTES} bytes long",
+            )
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        key_id = self.key_id.encode()
+        head = bytes([get_args(Role).index(self.role)]) + self.parameters_digest
+        return head + bytes([len(key_id)]) + key_id + self.run_id.encode()
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> Hello:
+        """Decoded fields; raises LocalProtocolError or ValueError if they are not valid."""
+        role, end_of_key_id = payload[0], 2 + DIGEST_BYTES + payload[1 + DIGEST_BYTES]
+        _require(role < len(get_args(Role)), f"role {role} is neither Alice nor Bob")
+        _require(end_of_key_id <= len(payload), "key_id is cut off")
+        return cls(
+            role=get_args(Role)[role],
+            parameters_digest=payload[1 : 1 + DIGEST_BYTES],
+            key_id=payload[2 + DIGEST_BYTES : end_of_key_id].decode(),
+            run_id=payload[end_of_key_id:].decode(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BitString:
+    """A packed bit string with its length; base of the two long messages."""
+
+    num_bits: int
+    packed: bytes
+
+    def __post_init__(self) -> None:
+        _require(0 < self.num_bits < 2**32, f"num_bits={self.num_bits} is not in [1, 2^32)")
+        _require(len(self.packed) == packed_bytes(self.num_bits), "packed does not have num_bits bits")
+        unused = -self.num_bits % 8
+        _require(self.packed[-1] & ((1 << unused) - 1) == 0, "the bits that fill the last byte must be 0")
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return struct.pack(">I", self.num_bits) + self.packed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasisRevelation(BitString):
+    """Step 4: Alice's effective settings X."""
+
+    type: ClassVar[MessageType] = MessageType.BASIS_REVELATION
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> BasisRevelation:
+        """Decoded fields."""
+        return cls(num_bits=int.from_bytes(payload[:4], "big"), packed=payload[4:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Syndrome(BitString):
+    """Step 5: the syndrome M of Alice's outcomes."""
+
+    type: ClassVar[MessageType] = MessageType.SYNDROME
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> Syndrome:
+        """Decoded fields."""
+        return cls(num_bits=int.from_bytes(payload[:4], "big"), packed=payload[4:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeHash:
+    """Step 7: G_EC, the encrypted hash of Alice's outcomes."""
+
+    type: ClassVar[MessageType] = MessageType.OUTCOME_HASH
+    tag: bytes
+
+    def __post_init__(self) -> None:
+        _require(len(self.tag) == TAG_BYTES, "a tag has 8 bytes")
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return self.tag
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> OutcomeHash:
+        """Decoded fields."""
+        return cls(tag=payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundTypesTag:
+    """Step 10: G_B, Bob's tag of the round types he announced during the run."""
+
+    type: ClassVar[MessageType] = MessageType.ROUND_TYPES_TAG
+    tag: bytes
+
+    def __post_init__(self) -> None:
+        _require(len(self.tag) == TAG_BYTES, "a tag has 8 bytes")
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return self.tag
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> RoundTypesTag:
+        """Decoded fields."""
+        return cls(tag=payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """Step 10: C, whether G_B matched, and G_A, Alice's tag of everything she sent."""
+
+    type: ClassVar[MessageType] = MessageType.CONFIRMATION
+    round_types_match: bool
+    tag: bytes
+
+    def __post_init__(self) -> None:
+        _require(len(self.tag) == TAG_BYTES, "a tag has 8 bytes")
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return bytes([self.round_types_match]) + self.tag
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> Confirmation:
+        """Decoded fields."""
+        _require(payload[0] < 2, "C is neither 0 nor 1")
+        return cls(round_types_match=bool(payload[0]), tag=payload[1:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Step 11: F with its tag G_F, and for F = 0 the reason.
+
+    The count of lost test rounds is told only where it is the reason: then no key comes of the outcomes
+    and nothing about them has to stay secret. With any other verdict it is 0.
+    """
+
+    type: ClassVar[MessageType] = MessageType.DECISION
+    verdict: Verdict
+    num_losses: int = 0
+    tag: bytes
+
+    def __post_init__(self) -> None:
+        _require(len(self.tag) == TAG_BYTES, "a tag has 8 bytes")
+        _require(0 <= self.num_losses < 2**32, "num_losses is not in [0, 2^32)")
+        _require(
+            self.verdict is Verdict.TOO_MANY_LOSSES or self.num_losses == 0,
+            "the number of losses is told only where it is the reason of an abort",
+        )
+
+    @property
+    def accepted(self) -> bool:
+        """F."""
+        return self.verdict is Verdict.ACCEPTED
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return struct.pack(">BI", self.verdict, self.num_losses) + self.tag
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> Decision:
+        """Decoded fields."""
+        verdict, num_losses = struct.unpack(">BI", payload[:5])
+        return cls(verdict=Verdict(verdict), num_losses=num_losses, tag=payload[5:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Alice has her key. Only spares Bob the waiting: nothing depends on it, so it carries no tag."""
+
+    type: ClassVar[MessageType] = MessageType.RECEIPT
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return b""
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> Receipt:
+        """Decoded fields."""
+        return cls()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abort:
+    """The sender leaves without a decision; a later session may resume where this one ended."""
+
+    type: ClassVar[MessageType] = MessageType.ABORT
+    reason: AbortReason
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return bytes([self.reason])
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> Abort:
+        """Decoded fields."""
+        return cls(reason=AbortReason(payload[0]))
+
+
+Message = (
+    Hello
+    | BasisRevelation
+    | Syndrome
+    | OutcomeHash
+    | RoundTypesTag
+    | Confirmation
+    | Decision
+    | Receipt
+    | Abort
+)
+
+_CLASSES: dict[MessageType, type[Message]] = {c.type: c for c in get_args(Message)}
+
+
+def payload_limits(parameters: ProtocolParameters) -> dict[MessageType, tuple[int, int]]:
+    """Least and greatest payload length of every message type under these parameters, bytes."""
+    settings = 4 + packed_bytes(parameters.num_rounds)
+    syndrome = 4 + packed_bytes(parameters.syndrome_bits)
+    return {
+        MessageType.HELLO: (2 + DIGEST_BYTES, 2 + DIGEST_BYTES + 2 * MAX_NAME_BYTES),
+        MessageType.BASIS_REVELATION: (settings, settings),
+        MessageType.SYNDROME: (syndrome, syndrome),
+        MessageType.OUTCOME_HASH: (TAG_BYTES, TAG_BYTES),
+        MessageType.ROUND_TYPES_TAG: (TAG_BYTES, TAG_BYTES),
+        MessageType.CONFIRMATION: (1 + TAG_BYTES, 1 + TAG_BYTES),
+        MessageType.DECISION: (5 + TAG_BYTES, 5 + TAG_BYTES),
+        MessageType.RECEIPT: (0, 0),
+        MessageType.ABORT: (1, 1),
+    }
+
+
+def decode_payload(kind: MessageType, payload: bytes, parameters: ProtocolParameters) -> Message:
+    """The message in a payload whose length is within `payload_limits`.
+
+    Raises RemoteProtocolError if a field is not valid or does not fit the parameters.
+    """
+    try:
+        message = _CLASSES[kind].from_payload(payload)
+    except (LocalProtocolError, ValueError) as error:
+        raise RemoteProtocolError(f"invalid {kind.name} message from the peer: {error}") from None
+    expected = {
+        MessageType.BASIS_REVELATION: parameters.num_rounds,
+        MessageType.SYNDROME: parameters.syndrome_bits,
+    }
+    if isinstance(message, BitString) and message.num_bits != expected[kind]:
+        raise RemoteProtocolError(
+            f"{kind.name} of the peer has {message.num_bits} bits, the parameters say {expected[kind]}"
+        )
+    return message

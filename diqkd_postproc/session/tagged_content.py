@@ -1,0 +1,56 @@
+"""What each of the four hashes covers (SI section S4, steps 7, 10 and 11), as unambiguous bytes.
+
+Every content opens with its own label, the session, the initial key's name, the run and all parameters
+in full, so that no tag can be taken for another's, moved to another session or to other parameters,
+without resting on a computational hash. Fields stand behind their length.
+
+G_A covers the syndrome M too, which the SI's list leaves out: authenticating it costs nothing, and a
+changed M otherwise only shows as a failed validation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Syndrome, Verdict
+
+
+def _fields(*fields: bytes) -> bytes:
+    return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaggedContent:
+    """Builds the contents of one session's tags."""
+
+    session_id: bytes
+    key_id: str
+    run_id: str
+    parameters: ProtocolParameters
+
+    def _content(self, label: str, *fields: bytes) -> bytes:
+        context = (self.session_id, self.key_id.encode(), self.run_id.encode(), self.parameters.canonical())
+        return _fields(f"diqkd 1 {label}".encode(), *context, *fields)
+
+    def outcomes(self, bits: npt.NDArray[np.uint8]) -> bytes:
+        """Of G_EC: Alice's outcomes, (n,) 0/1. Private."""
+        return self._content("outcomes", np.packbits(bits).tobytes())
+
+    def round_types(self, bits: npt.NDArray[np.uint8]) -> bytes:
+        """Of G_B: the round types T, (n,) 0/1."""
+        return self._content("round types", np.packbits(bits).tobytes())
+
+    def confirmation(
+        self, settings: BasisRevelation, syndrome: Syndrome, outcome_hash: OutcomeHash, match: bool
+    ) -> bytes:
+        """Of G_A: X, M, G_EC and C."""
+        payloads = (settings.payload(), syndrome.payload(), outcome_hash.payload())
+        return self._content("confirmation", *payloads, bytes([match]))
+
+    def decision(self, verdict: Verdict, num_losses: int) -> bytes:
+        """Of G_F: F, and for F = 0 its reason."""
+        return self._content("decision", bytes([verdict]), num_losses.to_bytes(4, "big"))

@@ -1,0 +1,107 @@
+"""One TCP connection between the parties. One side listens, the other connects; either role may do either.
+
+The network belongs to the adversary: this module moves bytes and bounds waiting, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from diqkd_postproc.session.engine import PeerUnavailable
+
+READ_BYTES = 1 << 16
+RETRY_DELAY_S = 0.2
+GOODBYE_S = 3.0
+SILENCE_S = 3600.0
+"""Longest silence of a connected peer: a slow machine's decoding at the greatest block length."""
+
+
+class Connection:
+    """A connected stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        sock: socket.socket | None = writer.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    async def receive(self) -> bytes:
+        """Bytes of the peer; b"" when the stream has ended, by whatever cause."""
+        try:
+            return await self._reader.read(READ_BYTES)
+        except (OSError, asyncio.IncompleteReadError):
+            return b""
+
+    async def send(self, data: bytes) -> None:
+        """Write; a connection that has broken, or a peer that does not read, shows in `receive`."""
+        if not data:
+            return
+        with contextlib.suppress(OSError):
+            self._writer.write(data)
+            await asyncio.wait_for(self._writer.drain(), SILENCE_S)
+
+    def end(self) -> None:
+        """Say that nothing more will be sent; what was sent still arrives."""
+        with contextlib.suppress(OSError, RuntimeError):
+            if self._writer.can_write_eof():
+                self._writer.write_eof()
+
+    async def close(self) -> None:
+        """Release the socket."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+async def connect(host: str, port: int, timeout: float) -> Connection:
+    """Connect, trying again until `timeout` seconds have passed: the peer may start later."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    reason = "no answer"
+    while (left := deadline - asyncio.get_running_loop().time()) > 0:
+        try:
+            return Connection(*await asyncio.wait_for(asyncio.open_connection(host, port), left))
+        except TimeoutError:
+            break
+        except OSError as error:
+            reason = error.strerror or str(error) or type(error).__name__
+            await asyncio.sleep(min(RETRY_DELAY_S, max(left, 0.0)))
+    raise PeerUnavailable(
+        f"no peer at {host}:{port} within {timeout:g} s ({reason}); start the other side with "
+        f"`--listen` on that address, or check the address and the firewall"
+    )
+
+
+async def listen(
+    host: str, port: int, timeout: float, listening: Callable[[str, int], None] | None = None
+) -> Connection:
+    """Accept one connection. `listening` is told the bound address, which matters for port 0."""
+    arrived: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if arrived.done():
+            writer.close()
+        else:
+            arrived.set_result(Connection(reader, writer))
+
+    try:
+        server = await asyncio.start_server(accept, host, port)
+    except OSError as error:
+        raise PeerUnavailable(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another address or port"
+        ) from None
+    try:
+        bound = server.sockets[0].getsockname()
+        if listening is not None:
+            listening(bound[0], bound[1])
+        return await asyncio.wait_for(arrived, timeout)
+    except TimeoutError:
+        raise PeerUnavailable(
+            f"no peer connected to {host}:{port} within {timeout:g} s; start the other side with "
+            "`--connect` to this address"
+        ) from None
+    finally:
+        server.close()
