@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from diqkd_postproc.errors import StorageError
+from diqkd_postproc.records.private_files import (
+    check_private_directory,
+    check_private_file,
+    create_private_file,
+    make_private_directory,
+    open_private_file,
+    write_atomically,
+)
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="mode bits are POSIX")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@posix_only
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        path = tmp_path / "a" / "b" / "secret"
+        write_atomically(path, b"secret")
+    finally:
+        os.umask(before)
+    assert mode(path) == 0o600
+    assert mode(path.parent) == mode(path.parent.parent) == 0o700
+    with open_private_file(path) as file:
+        assert file.read() == b"secret"
+
+
+@posix_only
+@pytest.mark.parametrize("loose", [0o601, 0o604, 0o610, 0o620, 0o640, 0o644, 0o666, 0o700])
+def test_looser_files_are_refused(private_directory: Path, loose: int) -> None:
+    path = private_directory / "secret"
+    write_atomically(path, b"secret")
+    path.chmod(loose)
+    for access in (check_private_file, open_private_file, lambda p: write_atomically(p, b"new")):
+        with pytest.raises(StorageError, match=f"{loose:04o}.*chmod 600"):
+            access(path)
+    assert path.read_bytes() == b"secret"
+
+
+@posix_only
+@pytest.mark.parametrize("loose", [0o701, 0o710, 0o750, 0o755, 0o777])
+def test_looser_directories_are_refused(private_directory: Path, loose: int) -> None:
+    private_directory.chmod(loose)
+    for access in (make_private_directory, check_private_directory):
+        with pytest.raises(StorageError, match="chmod 700"):
+            access(private_directory)
+    with pytest.raises(StorageError, match="chmod 700"):
+        create_private_file(private_directory / "secret")
+    assert list(private_directory.iterdir()) == []
+
+
+@posix_only
+def test_symbolic_links_are_refused(private_directory: Path) -> None:
+    write_atomically(private_directory / "real", b"secret")
+    link = private_directory / "link"
+    link.symlink_to(private_directory / "real")
+    for access in (check_private_file, open_private_file, lambda p: write_atomically(p, b"new")):
+        with pytest.raises(StorageError, match="symbolic link"):
+            access(link)
+    linked_directory = private_directory / "linked"
+    linked_directory.symlink_to(private_directory)
+    with pytest.raises(StorageError, match="symbolic link"):
+        open_private_file(linked_directory / "real")
+    with pytest.raises(StorageError, match="exists already"):
+        create_private_file(link)
+
+
+def test_missing_and_irregular_files(private_directory: Path) -> None:
+    with pytest.raises(StorageError, match="does not exist"):
+        open_private_file(private_directory / "nothing")
+    make_private_directory(private_directory / "directory")
+    with pytest.raises(StorageError, match="not a regular file"):
+        open_private_file(private_directory / "directory")
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_failed_write_leaves_the_old_content(
+    private_directory: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = private_directory / "secret"
+    write_atomically(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(StorageError, match="No space left"):
+        write_atomically(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in private_directory.iterdir()] == ["secret"]
