@@ -3,7 +3,8 @@
 Sum-product decoding (SI equations 14-16) in layers: the checks of one base row share no variable, so they are
 updated together from the freshest posteriors, which halves the iterations of the flooding schedule
 (Hocevar, SiPS 2004). All inner loops run along the Z copies of one edge, contiguous but for one wrap-around,
-so that the compiler turns them into vector instructions. For the same reason exp and log are polynomials
+so that the compiler turns them into vector instructions; they take slices, for an index with an offset might
+be negative to the compiler, and that alone keeps a loop scalar. For the same reason exp and log are polynomials
 here: calls to the C library would keep the loops scalar.
 
 A check-to-variable message is 2 atanh(product of tanh(x/2) over the other edges); prefix and suffix products
@@ -100,13 +101,20 @@ def _gather(  # type: ignore[no-untyped-def]
     posterior, p0, message, m0, extrinsic, tanh, prefix, b0, product, z0, count
 ):
     """Take one edge's old message out of its posteriors; record tanh and the product of the edges before."""
+    old_posterior = posterior[p0 : p0 + count]
+    old_message = message[m0 : m0 + count]
+    new_extrinsic = extrinsic[b0 : b0 + count]
+    new_tanh = tanh[b0 : b0 + count]
+    new_prefix = prefix[b0 : b0 + count]
+    running = product[z0 : z0 + count]
     for i in range(count):
-        x = posterior[p0 + i] - message[m0 + i]
+        x = old_posterior[i] - old_message[i]
         t = tanh_half(x)
-        extrinsic[b0 + i] = x
-        tanh[b0 + i] = t
-        prefix[b0 + i] = product[z0 + i]
-        product[z0 + i] *= t
+        new_extrinsic[i] = x
+        new_tanh[i] = t
+        before = running[i]
+        new_prefix[i] = before
+        running[i] = before * t
 
 
 @nb.njit(
@@ -121,11 +129,18 @@ def _scatter(  # type: ignore[no-untyped-def]
     posterior, p0, message, m0, extrinsic, tanh, prefix, b0, product, z0, count
 ):
     """Put one edge's new message into its posteriors; extend the product of the edges after."""
+    new_posterior = posterior[p0 : p0 + count]
+    new_message = message[m0 : m0 + count]
+    old_extrinsic = extrinsic[b0 : b0 + count]
+    old_tanh = tanh[b0 : b0 + count]
+    old_prefix = prefix[b0 : b0 + count]
+    running = product[z0 : z0 + count]
     for i in range(count):
-        new = two_atanh(prefix[b0 + i] * product[z0 + i])
-        product[z0 + i] *= tanh[b0 + i]
-        message[m0 + i] = new
-        posterior[p0 + i] = extrinsic[b0 + i] + new
+        after = running[i]
+        new = two_atanh(old_prefix[i] * after)
+        running[i] = after * old_tanh[i]
+        new_message[i] = new
+        new_posterior[i] = old_extrinsic[i] + new
 
 
 @nb.njit(
@@ -198,6 +213,15 @@ def iterate(  # type: ignore[no-untyped-def]
                 )
 
 
+@nb.njit("void(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)
+def _add_bits(total, t0, bits, b0, count):  # type: ignore[no-untyped-def]
+    """Add `count` bits from `b0` to those from `t0`, modulo 2."""
+    target = total[t0 : t0 + count]
+    source = bits[b0 : b0 + count]
+    for i in range(count):
+        target[i] ^= source[i]
+
+
 @nb.njit("void(uint8[::1], int64, int32[::1], int32[::1], int32[::1], uint8[::1])", cache=True, nogil=True)
 def syndrome_of(word, lifting, row_start, edge_column, edge_shift, syndrome):  # type: ignore[no-untyped-def]
     """Parities of `word` ((columns Z,) uint8 bits) into `syndrome` ((m,) uint8)."""
@@ -210,10 +234,8 @@ def syndrome_of(word, lifting, row_start, edge_column, edge_shift, syndrome):  #
             p0 = edge_column[edge] * lifting
             shift = edge_shift[edge]
             head = min(lifting - shift, size)
-            for z in range(head):
-                syndrome[first_check + z] ^= word[p0 + shift + z]
-            for z in range(head, size):
-                syndrome[first_check + z] ^= word[p0 + shift + z - lifting]
+            _add_bits(syndrome, first_check, word, p0 + shift, head)
+            _add_bits(syndrome, first_check + head, word, p0, size - head)
 
 
 @nb.njit("void(float32[::1], uint8[::1])", cache=True, nogil=True)

@@ -34,7 +34,7 @@ SEARCH_BUDGET = 20_000
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SyndromeCode:
-    """A quasi-cyclic binary matrix with `syndrome_bits` rows and `num_rounds` columns, as row-major edge lists.
+    """A quasi-cyclic binary matrix, `syndrome_bits` x `num_rounds`, as row-major edge lists.
 
     Edge e of base row r (row_start[r] <= e < row_start[r + 1]) joins check r Z + z with position
     edge_column[e] Z + (z + edge_shift[e] mod Z). Base columns are numbered in order of assignment: test

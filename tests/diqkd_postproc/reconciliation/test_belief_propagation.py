@@ -70,7 +70,7 @@ def test_marginals_are_exact_without_cycles(seed: int) -> None:
 
 
 def test_single_errors_of_a_projective_plane_code() -> None:
-    """With cycles sum-product approximates; on the plane of order two (distance 4) it finds any single error."""
+    """With cycles sum-product approximates; on the plane of order two it finds any single error."""
     plane = np.array([np.roll([1, 1, 0, 1, 0, 0, 0], shift) for shift in range(7)])
     error_rate = np.full(7, 0.02)
     for position in range(7):
