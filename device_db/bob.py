@@ -183,8 +183,8 @@ device_db = {
     #
     "qrng": {
         "type": "local",
-        "module": "diqkd_postproc.records.qrng",
-        "class": "QuantisByteSource",
+        "module": "diqkd_node.random_source",
+        "class": "QuantisDevice",
         "arguments": {"path": "/dev/qrandom0"},
     },
 }

@@ -1,0 +1,204 @@
+"""Acquisition of a DIQKD run: heralded rounds with private settings, into this node's private record."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from artiq import __version__ as artiq_version
+from artiq.experiment import *
+
+from diqkd_node.classical_link import ClassicalLink
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.coordinator import Coordinator
+from diqkd_node.node import Node
+from diqkd_postproc import __version__
+from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.records.health_tests import HealthTested
+from diqkd_postproc.records.round_spool import RoundSpool
+
+logger = logging.getLogger(__name__)
+
+SPOOL_NAME = "spool.sqlite"
+RECORD_NAME = "record.h5"
+CONFIGURATION_NAME = "node_configuration.json"
+
+
+class KeyGeneration(EnvExperiment):
+    """DIQKD key generation
+
+    Runs until both nodes have all rounds of the parameter file. Started again with the same run directory
+    it goes on where it stopped. Outcomes and settings stay in the run directory."""
+
+    def build(self):
+        self.setattr_device("core")
+        self.setattr_device("scheduler")
+        self.setattr_argument(
+            "role",
+            EnumerationValue(["alice", "bob"], default="alice"),
+            "Run",
+            "Which party this node is. Bob drives the round-type line and listens for Alice's connection.",
+        )
+        self.setattr_argument(
+            "parameters_file",
+            StringValue("parameters.toml"),
+            "Run",
+            "Protocol parameters, TOML; must be the same file at both nodes.",
+        )
+        self.setattr_argument(
+            "run_directory",
+            StringValue("run"),
+            "Run",
+            "Private directory of this run at this node. Keep it off shared drives.",
+        )
+        self.setattr_argument(
+            "configuration_file",
+            StringValue(""),
+            "Run",
+            "Calibrated times, frequencies, phases and voltages of this node, JSON. Empty: published values.",
+        )
+        self.setattr_argument(
+            "peer_host",
+            StringValue("127.0.0.1"),
+            "Classical link",
+            "Alice: Bob's PC. Bob: the address of this PC to listen on.",
+        )
+        self.setattr_argument(
+            "peer_port",
+            NumberValue(default=4790, min=1, max=65535, precision=0, step=1, type="int"),
+            "Classical link",
+            "TCP port on Bob's PC.",
+        )
+        self.setattr_argument(
+            "peer_timeout",
+            NumberValue(default=60.0, unit="s", min=0.1, max=86400.0, precision=1, step=1.0),
+            "Classical link",
+            "How long to wait for the other node to appear.",
+        )
+        self.setattr_argument(
+            "batch_rounds",
+            NumberValue(default=2000, min=1, max=20000, precision=0, step=100, type="int"),
+            "Acquisition",
+            "Rounds between two comparisons of the nodes' counts; 2000 rounds take about 20 s.",
+        )
+        self.setattr_argument(
+            "check_interval",
+            NumberValue(default=0.2, unit="s", min=0.17, max=0.2, precision=2, step=0.01),
+            "Acquisition",
+            "Time between two looks at scheduler and classical link.",
+        )
+        self.setattr_argument(
+            "stall_timeout",
+            NumberValue(default=120.0, unit="s", min=1.0, max=86400.0, precision=0, step=10.0),
+            "Acquisition",
+            "Longest time without a herald, or without an answer of the other node, before giving up.",
+        )
+        self.setattr_argument(
+            "pool_surplus",
+            NumberValue(default=0.1, unit="%", min=0.0, max=1.0, precision=0, step=0.01),
+            "Acquisition",
+            "Random bits drawn before the start, beyond those that the rounds need: for discarded settings.",
+        )
+
+    def prepare(self):
+        self.parameters = ProtocolParameters.load(self.parameters_file)
+        self.configuration = NodeConfiguration.load(
+            self.configuration_file, self.role, check_interval=self.check_interval
+        )
+        if not self.run_directory:
+            raise ParameterError("run_directory is empty; name the private directory of this run")
+        self.start_time = 0.0
+        self.start_rounds = 0
+
+    def run(self):
+        directory = Path(self.run_directory)
+        with self.open_spool(directory) as spool:
+            self.fill_pool(spool)
+            link = self.open_link()
+            try:
+                self.acquire(spool, link)
+                spool.seal(directory / RECORD_NAME)
+            finally:
+                link.close()
+        logger.info("run complete: %d rounds in %s", self.parameters.num_rounds, directory / RECORD_NAME)
+
+    def open_spool(self, directory: Path) -> RoundSpool:
+        """The spool of the run directory, new or resumed; writes the configuration next to it."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / SPOOL_NAME
+        if path.exists():
+            return RoundSpool.open(path, role=self.role, parameters=self.parameters)
+        configuration = directory / CONFIGURATION_NAME
+        descriptor = os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(self.configuration.to_json())
+        provenance = {
+            "diqkd": __version__,
+            "artiq": artiq_version,
+            "rid": int(self.scheduler.rid),
+            "start_unix": time.time(),
+            "node_configuration": self.configuration.to_json(),
+        }
+        return RoundSpool.create(path, self.role, self.parameters, provenance)
+
+    def fill_pool(self, spool: RoundSpool) -> None:
+        """Draw all settings' bits before the first round (PROTOCOL section 2)."""
+        needed = spool.bits_needed - spool.bits_available
+        if needed <= 0:
+            return
+        num_bytes = -(-int(needed + self.pool_surplus * spool.bits_needed) // 8)
+        source = HealthTested(self.get_device("qrng"))
+        logger.info("reading %d random bytes", num_bytes)
+        spool.fill_pool(source.read, num_bytes)
+
+    def open_link(self) -> ClassicalLink:
+        """Meet the other node: Bob listens, Alice connects."""
+        meet = ClassicalLink.listen if self.role == "bob" else ClassicalLink.connect
+        return meet(self.peer_host, int(self.peer_port), self.peer_timeout, self.scheduler.check_pause)
+
+    def acquire(self, spool: RoundSpool, link: ClassicalLink) -> None:
+        """Run batches, with pauses for the scheduler, until the run is complete."""
+        coordinator = Coordinator(
+            spool=spool,
+            link=link,
+            herald_patterns=self.configuration.herald_patterns,
+            batch_rounds=int(self.batch_rounds),
+            should_stop=self.scheduler.check_pause,
+            publish=self.publish,
+            stall_timeout_s=self.stall_timeout,
+            load_ion=self.ion_loader(),
+        )
+        node = Node(self, self.configuration, coordinator)
+        node.prepare()
+        try:
+            coordinator.greet()
+            self.start_time, self.start_rounds = time.monotonic(), spool.rounds_done
+            while spool.rounds_done < self.parameters.num_rounds:
+                node.run_batches()
+                if spool.rounds_done < self.parameters.num_rounds:
+                    self.core.close()
+                    self.scheduler.pause()
+            coordinator.finish()
+        except TerminationRequested:
+            coordinator.leave("termination requested")
+            raise
+        except BaseException as error:
+            coordinator.leave(type(error).__name__)
+            raise
+
+    def ion_loader(self):
+        """`load` of the device `ion_loader`, for labs that have one."""
+        return self.get_device("ion_loader").load if "ion_loader" in self.get_device_db() else None
+
+    def publish(self, rounds_done: int, state: str) -> None:
+        """Public facts for the dashboard."""
+        elapsed = time.monotonic() - self.start_time
+        rate = (rounds_done - self.start_rounds) / elapsed if self.start_time and elapsed > 0 else 0.0
+        self.set_dataset("diqkd.rounds_done", rounds_done, broadcast=True, archive=False)
+        self.set_dataset("diqkd.herald_rate", rate, broadcast=True, archive=False)
+        self.set_dataset("diqkd.node_state", state, broadcast=True, archive=False)
+        self.set_dataset(
+            "diqkd.ion_state", "absent" if state == "ion lost" else "present", broadcast=True, archive=False
+        )
+        self.set_dataset("diqkd.last_update_unix", time.time(), broadcast=True, archive=False)

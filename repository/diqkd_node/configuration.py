@@ -25,7 +25,7 @@ BELL_PHASE_TURNS = (1.805 / math.tau, -1.283 / math.tau, -1.692 / math.tau, 1.44
 
 @dataclass(frozen=True, kw_only=True)
 class NodeConfiguration:
-    """One node's settings; times in s, frequencies in Hz, phases in turns, voltages in V, attenuations in dB."""
+    """Settings of a node. Units: s, Hz, turns of phase, V, dB of attenuation."""
 
     role: str
 
@@ -170,8 +170,8 @@ class NodeConfiguration:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, role: str) -> NodeConfiguration:
-        """Settings from JSON; names left out keep their defaults. Raises ParameterError."""
+    def from_json(cls, text: str, role: str, **settings: Any) -> NodeConfiguration:
+        """Settings from JSON; `settings` go first, defaults last. Raises ParameterError."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
@@ -184,15 +184,15 @@ class NodeConfiguration:
             raise ParameterError(f"unknown settings in the node configuration: {', '.join(unknown)}")
         if values.setdefault("role", role) != role:
             raise ParameterError(f"the node configuration is {values['role']}'s, but this node is {role}")
-        return cls(**{name: _as_tuple(value) for name, value in values.items()})
+        return cls(**{name: _as_tuple(value) for name, value in (values | settings).items()})
 
     @classmethod
-    def load(cls, path: str | Path, role: str) -> NodeConfiguration:
-        """Read a JSON file; an empty path gives the defaults."""
+    def load(cls, path: str | Path, role: str, **settings: Any) -> NodeConfiguration:
+        """Read a JSON file; an empty path gives the defaults. `settings` override both."""
         if not str(path):
-            return cls(role=role)
+            return cls(role=role, **settings)
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"), role)
+            return cls.from_json(Path(path).read_text(encoding="utf-8"), role, **settings)
         except (OSError, UnicodeDecodeError) as error:
             raise ParameterError(f"cannot read the node configuration {path}: {error}") from None
 

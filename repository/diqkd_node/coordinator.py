@@ -1,0 +1,370 @@
+"""The host's half of a run: spool, classical link, and the remote calls of the kernel.
+
+Both nodes agree before every batch (`batch_ready`), may ask for its early end (`stop`), and compare after it
+what they have (`batch_done`, `batch_digest`). A node leaves a batch only between two rounds, and a herald
+needs both nodes, so their counts agree; where a fault made them differ, the node with fewer rounds learns
+types and patterns of the missing ones and records them as lost. Nothing private passes through here but to
+and from the spool.
+"""
+
+import hashlib
+import logging
+import secrets
+import time
+
+import numpy as np
+from artiq.experiment import *
+
+from diqkd_node.classical_link import POLL_INTERVAL_S, PeerAbsentError
+from diqkd_node.conditions import CONDITION_NAMES, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS
+from diqkd_postproc.errors import DiqkdError
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+_NONE = np.empty(0, dtype=np.uint8)
+HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer
+PROGRESS_INTERVAL_S = 0.5
+OTHER = {"alice": "bob", "bob": "alice"}
+
+
+class NodeFaultError(DiqkdError):
+    """This node's hardware did not do what the protocol needs."""
+
+
+class Coordinator:
+    """Serves one node's kernel.
+
+    :param spool: open `RoundSpool` of this node
+    :param link: connected `ClassicalLink`
+    :param herald_patterns: detector patterns in the order of the kernel's pattern indices
+    :param batch_rounds: rounds of a batch
+    :param should_stop: says whether the scheduler wants this experiment to pause or end
+    :param publish: called with (rounds done, state of the node) now and then
+    :param stall_timeout_s: longest time without a round, or without an answer of the peer within a batch
+    :param load_ion: starts the loading of an ion; None where it is loaded by hand
+    """
+
+    def __init__(
+        self,
+        *,
+        spool,
+        link,
+        herald_patterns,
+        batch_rounds=2000,
+        should_stop=lambda: False,
+        publish=lambda rounds_done, state: None,
+        stall_timeout_s=120.0,
+        load_ion=None,
+    ):
+        self.spool = spool
+        self.link = link
+        self.role = spool.role
+        self.num_rounds = spool.parameters.num_rounds
+        self.batch_rounds = batch_rounds
+        self.should_stop = should_stop
+        self.publish = publish
+        self.stall_timeout_s = stall_timeout_s
+        self.load_ion = load_ion
+        self._pattern_of_index = np.array(herald_patterns, dtype=np.uint8)
+        self._ready_sent = False
+        self._failure = None
+        self._gap = None
+        self._loading = False
+        self._last_publication = 0.0
+        self._clear_batch(0)
+
+    def _clear_batch(self, num_rounds):
+        self._first = self.spool.rounds_done
+        self._batch_size = num_rounds
+        self._round_types = []
+        self._patterns = []
+        self._own_stop = None
+        self._peer_stop = None
+        self._peer_done = None
+        self._last_round = (time.monotonic(), self._first)
+
+    # Before the first batch.
+
+    def greet(self):
+        """Exchange hellos, agree on the run, and settle what an interruption has left open.
+
+        Raises RemoteProtocolError, on both sides, if the nodes do not belong to the same run.
+        """
+        spool, link = self.spool, self.link
+        proposal = secrets.token_hex(16)
+        link.send(
+            "hello",
+            version=VERSION,
+            role=self.role,
+            parameters=spool.parameters.digest,
+            run_id=spool.run_id or "",
+            proposed_run_id=proposal,
+            rounds=spool.rounds_done,
+        )
+        hello = self._await("hello")
+        if hello["version"] != VERSION:
+            raise link.fail(f"this node speaks version {VERSION} of the link, the other {hello['version']}")
+        if hello["role"] != OTHER[self.role]:
+            raise link.fail(f"both nodes are {self.role}; one must be alice and the other bob")
+        if hello["parameters"] != spool.parameters.digest:
+            raise link.fail(
+                f"the nodes have different protocol parameters ({self.role}: {spool.parameters.digest[:16]}, "
+                f"{hello['role']}: {hello['parameters'][:16]}); give both the same parameter file"
+            )
+        if spool.run_id and hello["run_id"] and spool.run_id != hello["run_id"]:
+            raise link.fail(
+                f"the nodes' run directories belong to different runs ({self.role}: {spool.run_id}, "
+                f"{hello['role']}: {hello['run_id']})"
+            )
+        own, other = proposal, hello["proposed_run_id"]
+        agreed = spool.run_id or hello["run_id"] or (own if self.role == "bob" else other)
+        if abs(spool.rounds_done - hello["rounds"]) and not (spool.run_id and hello["run_id"]):
+            raise link.fail(
+                "one node has rounds of a run that the other has never begun; use its run directory"
+            )
+        if spool.run_id is None:
+            spool.adopt_run_id(agreed)
+        self._reconcile(hello["rounds"], "interrupted")
+        spool.end_batch()
+        self._publish("ready")
+
+    # Remote calls of the kernel.
+
+    def begin_batch(self) -> TList(TInt32):
+        """Settings of the next batch once both nodes are ready; empty when the kernel is to end."""
+        self._raise_failure()
+        self._loading = False
+        remaining = self.num_rounds - self.spool.rounds_done
+        if remaining == 0 or self.should_stop():
+            return []
+        count = min(self.batch_rounds, remaining)
+        if not self._ready_sent:
+            self.link.send("batch_ready", first=self.spool.rounds_done, num_rounds=count)
+            self._ready_sent = True
+        ready = self._await("batch_ready", stoppable=True)
+        if ready is None:
+            return []
+        self._ready_sent = False
+        if ready["first"] != self.spool.rounds_done or ready["num_rounds"] < 1:
+            raise self.link.fail(
+                f"{self.role} is at round {self.spool.rounds_done}, the other node at {ready['first']}"
+            )
+        count = min(count, ready["num_rounds"])
+        if self._gap is not None:
+            reason, start = self._gap
+            self.spool.add_gap(reason, start, time.time())
+            self._gap = None
+        settings = self.spool.begin_batch(count)
+        self._clear_batch(count)
+        return settings.tolist()
+
+    @rpc(flags={"async"})
+    def store(self, count, outcomes, round_types, pattern_indices, timestamps_mu):
+        """Take a chunk of rounds. A failure is raised by the next call that can raise."""
+        if self._failure is not None:
+            return
+        try:
+            outcome = np.array(outcomes[:count], dtype=np.int8)
+            types = np.array(round_types[:count], dtype=np.uint8)
+            patterns = self._pattern_of_index[pattern_indices[:count]]
+            timestamps = np.array(timestamps_mu[:count], dtype=np.int64)
+            lost = outcome < 0
+            edges = [0, *(np.flatnonzero(np.diff(lost)) + 1).tolist(), count]
+            for start, end in zip(edges[:-1], edges[1:]):
+                part = slice(start, end)
+                if lost[start]:
+                    self.spool.record_lost(end - start, types[part], patterns[part], "RTIO underflow")
+                else:
+                    self.spool.store(
+                        self.spool.rounds_done, outcome[part], types[part], patterns[part], timestamps[part]
+                    )
+            self._round_types.append(types)
+            self._patterns.append(patterns)
+        except Exception as error:
+            self._failure = error
+
+    def check(self, done, condition) -> TInt32:
+        """Rounds of this batch after which to leave it, given the rounds done and a reason to stop."""
+        self._raise_failure()
+        self._drain()
+        self._publish("running")
+        if self._own_stop is None:
+            if condition == LOCK_LOST or self.should_stop():
+                reason = CONDITION_NAMES[condition] if condition != RUNNING else "pause requested"
+                self._ask_to_stop(self._first + done, reason)
+                self._hold()
+            elif self._peer_stop is not None:
+                self._ask_to_stop(max(self._first + done, self._peer_stop), "agreed")
+        if self._own_stop is None:
+            self._check_progress(self._first + done)
+            return self._batch_size
+        last = max(self._own_stop, self._peer_stop or 0)
+        return max(done, min(self._batch_size, last - self._first))
+
+    def end_batch(self, done, condition):
+        """Leave the batch: compare with the other node, settle differences, commit."""
+        self._raise_failure()
+        reason = CONDITION_NAMES[condition]
+        self.link.send("batch_done", rounds=self.spool.rounds_done, reason=reason)
+        if self._peer_done is None:
+            self._peer_done = self._await("batch_done")
+        if condition == RUNNING:
+            reason = self._peer_done["reason"]
+        self._reconcile(self._peer_done["rounds"], reason)
+        self.spool.end_batch()
+        early = self.spool.rounds_done < self._first + self._batch_size
+        if early:
+            self._gap = (reason, time.time())
+            logger.info("batch left at round %d: %s", self.spool.rounds_done, reason)
+        self._publish("running" if not early else reason)
+        if condition == TOO_MANY_UNDERFLOWS:
+            raise NodeFaultError(
+                f"{reason} near round {self.spool.rounds_done}; increase the node's latencies"
+            )
+
+    def wait_for_recovery(self, locked, ion_present) -> TBool:
+        """Called about ten times a second while laser or ion are away; False if the kernel is to end."""
+        missing = "ion lost" if not ion_present else "674 nm laser not locked"
+        if self._gap is None:
+            self._gap = (missing, time.time())
+        if not ion_present and not self._loading:
+            self._loading = True
+            logger.warning(
+                "no ion: %s", "loading" if self.load_ion else "load one; the run goes on by itself"
+            )
+            if self.load_ion:
+                self.load_ion()
+        self._publish(missing)
+        return not self.should_stop()
+
+    # After the last batch.
+
+    def finish(self):
+        """Agree with the other node that the run is complete."""
+        self.link.send("finish", rounds=self.spool.rounds_done)
+        finish = self._await("finish")
+        if finish["rounds"] != self.spool.rounds_done:
+            raise self.link.fail(
+                f"{self.role} ends with {self.spool.rounds_done} rounds, the other with {finish['rounds']}"
+            )
+        self._publish("finished", now=True)
+
+    def leave(self, reason):
+        """Tell the other node that this one goes; harmless if the link is gone."""
+        try:
+            self.link.send("leaving", reason=reason)
+        except DiqkdError:
+            pass
+
+    # Inside.
+
+    def _raise_failure(self):
+        if self._failure is not None:
+            raise self._failure
+
+    def _publish(self, state, now=False):
+        if now or time.monotonic() - self._last_publication >= PROGRESS_INTERVAL_S:
+            self._last_publication = time.monotonic()
+            self.publish(self.spool.rounds_done, state)
+
+    def _ask_to_stop(self, at_round, reason):
+        self._own_stop = at_round
+        self.link.send("stop", round=at_round, reason=reason)
+
+    def _hold(self):
+        """Wait at the round named in our request until the other node has named its own."""
+        deadline = time.monotonic() + HOLD_S
+        while self._peer_stop is None and time.monotonic() < deadline:
+            message = self.link.receive(POLL_INTERVAL_S)
+            if message is not None:
+                self._take(message)
+
+    def _drain(self):
+        while (message := self.link.poll()) is not None:
+            self._take(message)
+
+    def _take(self, message):
+        """A message within a batch: a request to stop, or the other node's departure from it."""
+        if message["kind"] == "stop":
+            self._peer_stop = max(self._peer_stop or 0, message["round"])
+        elif message["kind"] == "batch_done":
+            self._peer_done = message
+            self._peer_stop = max(self._peer_stop or 0, message["rounds"])
+        else:
+            raise self.link.fail(f"a {message['kind']!r} message came within a batch")
+
+    def _check_progress(self, rounds):
+        now = time.monotonic()
+        if rounds != self._last_round[1]:
+            self._last_round = (now, rounds)
+        elif now - self._last_round[0] > self.stall_timeout_s:
+            raise self.link.fail(
+                f"{self.role} had no herald for {self.stall_timeout_s:g} s after round {rounds}; check both "
+                "ions, the light path to the station, and the ready and trigger lines"
+            )
+
+    def _await(self, kind, stoppable=False):
+        """Next message of a kind; None if the scheduler wants to stop first."""
+        deadline = time.monotonic() + self.stall_timeout_s
+        while True:
+            message = self.link.receive(POLL_INTERVAL_S)
+            if message is None:
+                if stoppable:
+                    if self.should_stop():
+                        return None
+                elif time.monotonic() > deadline:
+                    raise PeerAbsentError(
+                        f"the node at {self.link.peer} sent no {kind!r} for {self.stall_timeout_s:g} s; see "
+                        "its log, then start both nodes again to resume"
+                    )
+            elif message["kind"] == kind:
+                return message
+            elif message["kind"] != "stop":
+                raise self.link.fail(f"a {message['kind']!r} message came where {kind!r} was due")
+
+    def _reconcile(self, peer_rounds, reason):
+        """Make both counts equal, then compare types and patterns of the batch."""
+        own_rounds = self.spool.rounds_done
+        if peer_rounds < own_rounds:
+            self._send_missing(peer_rounds)
+        elif peer_rounds > own_rounds:
+            self._record_missing(self._await("missing"), own_rounds, peer_rounds - own_rounds, reason)
+        digest = hashlib.sha256(np.concatenate([*self._round_types, *self._patterns, _NONE])).hexdigest()
+        self.link.send("batch_digest", rounds=self.spool.rounds_done, digest=digest)
+        peer = self._await("batch_digest")
+        if peer["rounds"] != self.spool.rounds_done or peer["digest"] != digest:
+            raise self.link.fail(
+                f"types or herald patterns before round {self.spool.rounds_done} differ; check "
+                "the round-type line and the station's detector lines, and do not use this run"
+            )
+
+    def _send_missing(self, first):
+        """Tell the other node the types and patterns of the rounds from `first` on."""
+        if first < self._first:
+            self.spool.flush()
+            columns = self.spool._columns()
+            self._round_types = [columns["round_type"][first:]]
+            self._patterns = [columns["herald_pattern"][first:]]
+            self._first = first
+        types = np.concatenate(self._round_types)[first - self._first :]
+        patterns = np.concatenate(self._patterns)[first - self._first :]
+        self.link.send(
+            "missing", first=first, round_types=types.tobytes().hex(), patterns=patterns.tobytes().hex()
+        )
+
+    def _record_missing(self, message, first, count, reason):
+        types = np.frombuffer(bytes.fromhex(message["round_types"]), dtype=np.uint8)
+        patterns = np.frombuffer(bytes.fromhex(message["patterns"]), dtype=np.uint8)
+        if message["first"] != first or not types.size == patterns.size == count:
+            raise self.link.fail(f"{count} missing rounds from {first} on were due, others came")
+        pending = self.spool.pending_batch
+        if pending is not None and pending.num_rounds < count:
+            self.spool.end_batch()
+            pending = None
+        if pending is None:
+            self.spool.begin_batch(count)
+        logger.warning("%d rounds recorded as lost: %s", count, reason)
+        self.spool.record_lost(count, types, patterns, reason)
+        self._round_types.append(types)
+        self._patterns.append(patterns)
