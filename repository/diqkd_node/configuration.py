@@ -19,8 +19,9 @@ from diqkd_postproc.errors import ParameterError
 ROLES = ("alice", "bob")
 HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
 NUM_SETTINGS = {"alice": 2, "bob": 3}
-# Phase of (|01> + e^{i phase} |10>)/sqrt(2) that each herald pattern announces, in turns (SI Fig. S3).
-BELL_PHASE_TURNS = (1.805 / math.tau, -1.283 / math.tau, -1.692 / math.tau, 1.440 / math.tau)
+# Phase of Bob's analysis pulses after each herald pattern, in turns: half a turn minus the phase of the state
+# (|01> + e^{i phase} |10>)/sqrt(2) that the pattern announces (SI Fig. S3), so that test rounds are won.
+PATTERN_PHASE_TURNS = tuple(0.5 - phase / math.tau for phase in (1.805, -1.283, -1.692, 1.440))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class NodeConfiguration:
     frequency_shelve: float = 71.6e6
     amplitude_674: float = 0.5
     pi_time: float = 5.0e-6
-    pattern_phase_turns: tuple[float, ...] = BELL_PHASE_TURNS
+    pattern_phase_turns: tuple[float, ...] = PATTERN_PHASE_TURNS
     pulse_gap: float = 2e-6  # from the end of a DDS setting to the pulse that uses it
     dds_set_time: float = 6e-6
 
