@@ -96,7 +96,7 @@ class KeyGeneration(EnvExperiment):
         )
         self.setattr_argument(
             "pool_surplus",
-            NumberValue(default=0.1, unit="%", min=0.0, max=1.0, precision=0, step=0.01),
+            NumberValue(default=0.1, unit="%", scale=0.01, min=0.0, max=1.0, precision=0, step=0.01),
             "Acquisition",
             "Random bits drawn before the start, beyond those that the rounds need: for discarded settings.",
         )

@@ -140,7 +140,7 @@ class ClassicalLink:
     def receive(self, timeout_s: float) -> Message | None:
         """Next message, or None after `timeout_s`.
 
-        Raises RemoteProtocolError for an error on either side of the link, PeerAbsentError if the peer has left.
+        Raises RemoteProtocolError for an error on either side, PeerAbsentError if the peer has left.
         """
         if self._end is not None and self._received.empty():
             raise self._end
