@@ -14,7 +14,7 @@ from spool_child import outcome_of
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 
-NUM_KILLS = 12
+NUM_KILLS = 20
 
 
 def run_until_killed(path: Path, num_lines: int) -> list[list[str]]:
@@ -34,7 +34,7 @@ def test_kills_lose_no_acknowledged_round_and_reuse_no_bit(
     tmp_path: Path, make_parameters: Callable[..., ProtocolParameters]
 ) -> None:
     tmp_path.chmod(0o700)
-    path, num_rounds = tmp_path / "spool", 20_000
+    path, num_rounds = tmp_path / "spool", 40_000
     pool = np.random.default_rng(11).bytes(num_rounds)
     with RoundSpool.create(path, "alice", make_parameters(num_rounds), {}, "0" * 32) as spool:
         spool.fill_pool(lambda count: pool[:count], len(pool))
@@ -53,7 +53,8 @@ def test_kills_lose_no_acknowledged_round_and_reuse_no_bit(
         with RoundSpool.open(path) as spool:
             assert spool.rounds_acknowledged >= acknowledged
             pending = spool.pending_batch
-            if pending is not None and (not batches or pending.first_round >= sum(map_last(batches))):
+            printed_until = max((first + settings.size for first, settings in batches), default=0)
+            if pending is not None and pending.first_round >= printed_until:
                 # Killed between the commit of a batch and its line.
                 batches.append((pending.first_round, pending.settings))
             for first, settings in batches:
@@ -86,9 +87,3 @@ def test_kills_lose_no_acknowledged_round_and_reuse_no_bit(
     np.testing.assert_array_equal(np.flatnonzero(record.lost), sorted(lost))
     index = np.arange(num_rounds)
     np.testing.assert_array_equal(record.outcome, np.where(record.lost == 1, 0, outcome_of(index)))
-
-
-def map_last(batches: list[tuple[int, np.ndarray]]) -> tuple[int, int]:
-    """First round and length of the last batch; their sum is the round after it."""
-    first, settings = batches[-1]
-    return first, settings.size
