@@ -75,7 +75,7 @@ def universal_hash(seed: bytes, message: bytes, *, instruction_set: str | None =
     kernel(ending, point[:2], polynomial)
     low, high = (int(word) for word in polynomial)
     product = _FIELD.multiply(low | high << 64, int.from_bytes(bytes(seed[16:]), "little"))
-    return (product & (2**HASH_BITS - 1)).to_bytes(HASH_BITS // 8, "little")
+    return (product & ((1 << HASH_BITS) - 1)).to_bytes(HASH_BITS // 8, "little")
 
 
 def one_time_tag(seed: bytes, pad: bytes, message: bytes) -> bytes:
