@@ -1,8 +1,8 @@
 """Turns a hardware device database into that of the simulated node: same keys, simulated classes.
 
-Every driver keeps its arguments and gets `key`, by which it finds its place in the apparatus. Two devices come on
-top: `apparatus`, the simulated hardware, and `ion_loader`. The environment says where the laboratory is
-(DIQKD_LABORATORY, host:port) and, for reproducible runs only, what the random number generator repeats
+Every driver keeps its arguments and gets `key`, by which it finds its place in the apparatus. Two devices
+come on top: `apparatus`, the simulated hardware, and `ion_loader`. The environment says where the laboratory
+is (DIQKD_LABORATORY, host:port) and, for reproducible runs only, what the random number generator repeats
 (DIQKD_QRNG_SEED).
 """
 

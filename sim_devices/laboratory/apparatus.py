@@ -2,7 +2,7 @@
 
 The drivers bind one callable a device key at construction and call it with the times that the kernel
 programmed. From these calls the apparatus follows its ion: where it is, which pulses it saw since the herald,
-what light is on. The outcome of a readout is drawn when the counter's gate is evaluated, with the effect that
+what light is on. The outcome of a readout is drawn when the readout light goes on, with the effect that
 the pulses made on the ion's state; nobody ever passes a basis. The hot path is plain Python on integers: a
 round has about fifty calls.
 """
@@ -69,6 +69,11 @@ class NodeApparatus:
         self._round_type = wire.NO_ROUND_TYPE
         self._strobe_mu = -1
         self._bright = True
+        # Whether the ion was bright under the last 422 nm pulse and the one before, and which of them was a
+        # readout of a coupled ion.
+        self._lit_bright = self._previous_lit_bright = True
+        self._coupled_readout_mu = -1
+        self._last_edge_mu = -1
         self._partner_present = True
         # Faults.
         self._ion_lost = False
@@ -84,7 +89,7 @@ class NodeApparatus:
 
     def level_sink(self, key: str) -> Sink:
         sinks: dict[str, Sink] = {
-            "ttl_422_cool": self._cooling.switch,
+            "ttl_422_cool": self._switch_cooling,
             "ttl_1092": self._repump.switch,
             "ttl_1033": self._switch_deshelving,
             "ttl_674": self._switch_674,
@@ -139,13 +144,18 @@ class NodeApparatus:
     # Lines and attempts.
 
     def _handshake(self, t_open: int, t_close: int, latency: int) -> int:
+        if t_open == self._last_edge_mu + 1:
+            return -1  # the rest of a gate that has had its edge
         if self._open:
             self._close_round()
         # An ion lost here does not keep the partner from answering.
         if self._entry is None and not self._ion_lost and not self._next_entry(t_open) and not self._ion_lost:
             return -1
         edge = t_open + latency
-        return edge if edge < t_close else -1
+        if edge >= t_close:
+            return -1
+        self._last_edge_mu = edge
+        return edge
 
     def _attempt(self, t_start: int, t_cycle: int, duration: int, patterns: Any) -> tuple[int, int]:
         if self._open:
@@ -266,45 +276,66 @@ class NodeApparatus:
         if not value:
             self._bright = True
 
-    def _count(self, t_open: int, t_close: int) -> int:
-        if self._open and not self._measured:
-            self._measure(t_open)
-            self.audit.private_mu = t_close
-        start = max(t_open, self._cooling.on_mu, self._repump.on_mu)
-        stop = min(self._cooling.end(t_close), self._repump.end(t_close))
-        if stop - start < t_close - t_open:
-            return self._count_partly_lit(t_close - t_open, max(stop - start, 0))
-        duration = 1e-9 * (t_close - t_open)
-        if self._ion_lost:
-            return self._counter.background(duration)
-        return self._counter.bright(duration) if self._bright else self._counter.dark(duration)
+    def _switch_cooling(self, time_mu: int, value: int) -> None:
+        if value:
+            # The light measures, whether or not anybody counts.
+            if self._open and not self._measured:
+                self._measure(time_mu)
+            self._previous_lit_bright = self._lit_bright
+            self._lit_bright = self._bright
+        self._cooling.switch(time_mu, value)
 
-    def _count_partly_lit(self, gate_mu: int, lit_mu: int) -> int:
+    def _count(self, t_open: int, t_close: int) -> int:
+        """Counts of a gate; called when the kernel fetches them, perhaps after the next pulses."""
+        cooling = self._cooling
+        start, stop = cooling.light(t_open, t_close)
+        repump_start, repump_stop = self._repump.light(t_open, t_close)
+        if start < repump_start:
+            start = repump_start
+        if stop > repump_stop:
+            stop = repump_stop
+        bright = self._lit_bright if cooling.on_mu < t_close else self._previous_lit_bright
+        if t_open <= self._coupled_readout_mu < t_close:
+            self.audit.fail("the readout began while the ion was in reach of the link")
+        gate = t_close - t_open
+        if stop - start < gate:
+            return self._count_partly_lit(gate, max(stop - start, 0), bright)
+        if self._ion_lost:
+            return self._counter.background(1e-9 * gate)
+        return self._counter.bright(1e-9 * gate) if bright else self._counter.dark(1e-9 * gate)
+
+    def _count_partly_lit(self, gate_mu: int, lit_mu: int, bright: bool) -> int:
         counts = self._counter.background(1e-9 * (gate_mu - lit_mu))
-        if lit_mu and self._bright and not self._ion_lost:
+        if lit_mu and bright and not self._ion_lost:
             return counts + self._counter.bright(1e-9 * lit_mu)
         return counts + self._counter.background(1e-9 * lit_mu)
 
-    def _measure(self, t_open: int) -> None:
-        self.audit.private(t_open, "the readout began")
+    def _measure(self, time_mu: int) -> None:
+        """Readout light on an ion that may be entangled: draw its outcome."""
+        audit = self.audit
+        if audit.private_mu >= 0 or time_mu >= audit.settled_mu:
+            audit.private(time_mu, "the readout began")
+        else:
+            self._coupled_readout_mu = time_mu  # cooling after a herald, unless somebody counts it
         entry: Any = self._entry
-        key = (t_open - self._herald_mu, *self._pulses)
+        key = (time_mu - self._herald_mu, *self._pulses)
         effect = self._effects.get(key)
         if effect is None:
             effect = self._effect(key)
         e00, e11, real, imaginary = effect
         if entry[5]:
-            self._bright = entry[5] == 1
+            bright = entry[5] == 1
         else:
             population = entry[6]
             chance = (
                 population * e00 + (1.0 - population) * e11 + 2.0 * (entry[7] * real - entry[8] * imaginary)
             )
-            self._bright = self._uniform() < chance
+            bright = self._uniform() < chance
+        self._bright = bright
         self._measured = True
         if self.role == "bob":
             self._client.add_result(
-                (entry[0], self._round_type, self._strobe_mu, int(self._bright), e00, e11, real, imaginary)
+                (entry[0], self._round_type, self._strobe_mu, int(bright), e00, e11, real, imaginary)
             )
 
     def _effect(self, key: tuple[Any, ...]) -> tuple[float, float, float, float]:

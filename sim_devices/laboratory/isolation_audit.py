@@ -20,23 +20,31 @@ class IsolationViolation(DiqkdError):  # noqa: N818 - the event has this name ev
 
 
 class Beam:
-    """Last switching times of a laser beam, mu."""
+    """Last two pulses of a laser beam, mu."""
 
-    __slots__ = ("off_mu", "on_mu")
+    __slots__ = ("off_mu", "on_mu", "previous_off_mu", "previous_on_mu")
 
     def __init__(self) -> None:
-        self.on_mu = -1
-        self.off_mu = 0
+        self.on_mu = self.previous_on_mu = -1
+        self.off_mu = self.previous_off_mu = 0
 
     def switch(self, time_mu: int, value: int) -> None:
         if value:
-            self.on_mu = time_mu
+            if self.on_mu <= self.off_mu:
+                self.previous_on_mu, self.previous_off_mu = self.on_mu, self.off_mu
+                self.on_mu = time_mu
         else:
             self.off_mu = time_mu
 
     def end(self, until_mu: int) -> int:
         """End of the last pulse, or `until_mu` if the beam is still on by then."""
         return until_mu if self.off_mu < self.on_mu else min(self.off_mu, until_mu)
+
+    def light(self, start_mu: int, stop_mu: int) -> tuple[int, int]:
+        """The part of [start, stop] lit by the latest pulse that began before `stop`."""
+        if self.on_mu < stop_mu:
+            return max(start_mu, self.on_mu), self.end(stop_mu)
+        return max(start_mu, self.previous_on_mu), min(self.previous_off_mu, stop_mu)
 
 
 class IsolationAudit:
