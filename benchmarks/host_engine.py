@@ -12,7 +12,7 @@ from sim_devices import artiq_stub
 artiq_stub.install()
 
 from artiq.coredevice.ad9910 import PHASE_MODE_TRACKING  # noqa: E402
-from artiq.experiment import *  # noqa: E402, F403
+from artiq.experiment import at_mu, delay_mu, kernel, now_mu, parallel  # noqa: E402
 
 from sim_devices.drivers.ad9910 import AD9910  # noqa: E402
 from sim_devices.drivers.edge_counter import EdgeCounter  # noqa: E402

@@ -40,7 +40,7 @@ class KernelTable:
         return transformed
 
     def members(self, cls: type) -> dict[str, Any] | None:
-        """Functions of a class by name, or None for a class that has no kernels."""
+        """Functions of a class by name, or None for a class where nothing is marked for or against kernels."""
         if cls not in self._classes:
             self._classes[cls] = self._find_members(cls)
         return self._classes[cls]
@@ -55,10 +55,7 @@ class KernelTable:
             for name, item in found.items()
             if isinstance(item, FunctionType) and not (name.startswith("__") and name.endswith("__"))
         }
-        embedded = [getattr(item, "artiq_embedded", None) for item in functions.values()]
-        if not any(record and (record.core_name or record.portable) for record in embedded):
-            return None
-        return functions
+        return functions if any(hasattr(item, "artiq_embedded") for item in functions.values()) else None
 
 
 class Shadow:
@@ -125,7 +122,8 @@ class Shadow:
         def call(*args: Any, **kwargs: Any) -> Any:
             # set, not added: host functions that call each other cross the wire only once
             after = timeline.cpu + cost_mu
-            result = method(*args, **kwargs)
+            # the kernel may go on to change a list that it has sent
+            result = method(*[item[:] if type(item) is list else item for item in args], **kwargs)
             timeline.cpu = after
             return result.item() if isinstance(result, numpy.generic) else result
 

@@ -9,7 +9,22 @@ from sim_devices import artiq_stub
 
 artiq_stub.install()
 
-from artiq.experiment import *  # noqa: E402, F403
+from artiq.experiment import (  # noqa: E402
+    RTIOUnderflow,
+    TInt32,
+    at_mu,
+    delay,
+    delay_mu,
+    interleave,
+    kernel,
+    ms,
+    now_mu,
+    parallel,
+    portable,
+    rpc,
+    sequential,
+    us,
+)
 from fake_apparatus import FakeDevices  # noqa: E402
 
 from sim_devices.drivers.ttl import TTLInOut, TTLOut  # noqa: E402
@@ -36,7 +51,7 @@ class Cursor(Kernels):
         delay_mu(5)
         delay(10 * us)
         delay(0.3e-9)
-        delay_mu(int64(7))
+        delay_mu(int64(7))  # noqa: F821 (the compiler knows it)
         return now_mu()
 
     @kernel
@@ -95,7 +110,7 @@ class Cursor(Kernels):
 
     @kernel
     def wrapped(self, value):
-        return np.int32(value), int64(value)
+        return np.int32(value), np.int64(value)
 
     @kernel
     def returns_in_parallel(self):
@@ -283,7 +298,7 @@ class Outputs(Kernels):
     @kernel
     def collide(self, gap_mu):
         self.core.reset()
-        at_mu(now_mu() & ~int64(7))
+        at_mu(now_mu() & ~np.int64(7))
         self.ttl.on()
         delay_mu(gap_mu)
         self.ttl.off()
@@ -291,7 +306,7 @@ class Outputs(Kernels):
     @kernel
     def collide_in_pulse(self):
         self.core.reset()
-        at_mu(now_mu() & ~int64(7))
+        at_mu(now_mu() & ~np.int64(7))
         self.ttl.pulse_mu(3)
 
 
