@@ -90,8 +90,12 @@ def build_parser() -> argparse.ArgumentParser:
     demo = command("demo", "Run the whole protocol with two simulated nodes on this machine.")
     _add_design_arguments(demo)
     demo.add_argument("--quick", action="store_true", help="a short run on a better link (see the README)")
-    demo.add_argument("--run-dir", type=Path, help="folder for all files of the run (default: a new one in ./run)")
-    demo.add_argument("--seed", type=int, help="make laboratory and random settings reproducible (not secret!)")
+    demo.add_argument(
+        "--run-dir", type=Path, help="folder for all files of the run (default: a new one in ./run)"
+    )
+    demo.add_argument(
+        "--seed", type=int, help="make laboratory and random settings reproducible (not secret!)"
+    )
     add_progress(demo)
 
     plan = command("plan", "Choose protocol parameters for a link and say how long the key will be.")
@@ -99,7 +103,9 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("-o", "--output", type=Path, help="write the parameters to this TOML file")
 
     node = command("node", "Run an experiment file on a device_db, as artiq_run would.")
-    node.add_argument("experiment", type=Path, help="experiment file, for example repository/key_generation.py")
+    node.add_argument(
+        "experiment", type=Path, help="experiment file, for example repository/key_generation.py"
+    )
     node.add_argument("arguments", nargs="*", metavar="NAME=VALUE", help="arguments of the experiment")
     node.add_argument("--device-db", type=Path, required=True, help="device database file of this node")
     node.add_argument("--class-name", help="experiment class (default: the only one in the file)")
@@ -124,7 +130,9 @@ def build_parser() -> argparse.ArgumentParser:
     init.add_argument("--bob", type=Path, required=True, help="Bob's new key store; carry it there by hand")
     init.add_argument("--source", type=Path, help="random byte device (default: the operating system's)")
     _add_json(init)
-    show = actions.add_parser("show", help="balance sheet of a key store; never the key", formatter_class=_Formatter)
+    show = actions.add_parser(
+        "show", help="balance sheet of a key store; never the key", formatter_class=_Formatter
+    )
     show.add_argument("store", type=Path)
     _add_json(show)
     export = actions.add_parser("export", help="write the generated key to a new private file")
@@ -143,12 +151,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
     from diqkd_postproc import commands
 
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.command == "node":  # NAME=VALUE may also follow options, as with artiq_run
+        arguments.arguments += [text for text in rest if not text.startswith("-")]
+        rest = [text for text in rest if text.startswith("-")]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     name = arguments.command + (f"_{arguments.action}" if hasattr(arguments, "action") else "")
     try:
         getattr(commands, name)(arguments)
     except KeyboardInterrupt:
-        print("diqkd: interrupted; nothing that was stored is lost, run the same command to go on", file=sys.stderr)
+        print(
+            "diqkd: interrupted; nothing that was stored is lost, run the same command to go on",
+            file=sys.stderr,
+        )
         return EXIT_INTERRUPTED
     except DiqkdError as error:
         print(f"diqkd: {error}", file=sys.stderr)

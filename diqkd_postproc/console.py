@@ -62,6 +62,13 @@ class ProgressDisplay:
                 self._tasks[stage] = self._bars.add_task(stage, total=int(total * scale), note=note)
             self._bars.update(self._tasks[stage], completed=int(done * scale), note=note)
 
+    def listening(self, host: str, port: int) -> None:
+        """Tell where this process waits for its peer; with port 0 nobody else could know."""
+        if self._lines:
+            print(json.dumps({"listening": f"{host}:{port}"}), file=sys.stderr, flush=True)
+        else:
+            print(f"waiting for the peer at {host}:{port}", file=sys.stderr)
+
 
 def print_json(document: dict[str, Any]) -> None:
     """One JSON object on stdout, keys in the order given."""

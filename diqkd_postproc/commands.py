@@ -1,0 +1,252 @@
+"""What each command of `diqkd` does with its parsed arguments; called by `cli.main`, one function each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from diqkd_postproc.balance_sheet import BalanceSheet
+from diqkd_postproc.console import ProgressDisplay, peak_memory_mib, print_json
+from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.records.health_tests import HealthTested
+from diqkd_postproc.records.qrng import QuantisByteSource
+from diqkd_postproc.records.sealed_record import RoundRecord, setting_name
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set once; a second SIGINT interrupts as usual."""
+    stop = threading.Event()
+
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {name: signal.signal(name, request_stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+
+
+@contextmanager
+def interrupt_on_termination() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that files are closed in order."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def balance_table(sheet: BalanceSheet) -> Table:
+    """The key balance sheet as Table 1 of the paper prints it."""
+    table = Table(title="Secret key balance sheet (bits)")
+    table.add_column("protocol step")
+    for heading in ("consumed", "used (reusable)", "generated"):
+        table.add_column(heading, justify="right")
+    for row in sheet.rows:
+        used = row.note or f"{row.used_reusable:,}"
+        table.add_row(row.step, f"{row.consumed:,}", used, f"{row.generated:,}")
+    table.add_section()
+    table.add_row("total", f"{sheet.consumed:,}", f"{sheet.used_reusable:,}", f"{sheet.generated:,}")
+    table.caption = f"K0 {sheet.k0_bits:,} -> K1 {sheet.k1_bits:,}, net gain {sheet.net_gain:,}"
+    return table
+
+
+def demo(arguments: Namespace) -> None:
+    """`diqkd demo`."""
+    from sim_devices.demonstration import demonstrate
+
+    with interrupt_on_termination():
+        demonstrate(arguments)
+
+
+def plan(arguments: Namespace) -> None:
+    """`diqkd plan`: parameters for a link, and the key to expect."""
+    from diqkd_postproc.privacy_amplification import trevisan_parameters
+    from diqkd_postproc.security.design import design_parameters, minimum_rounds
+
+    link = (arguments.gamma, arguments.chsh_score, arguments.qber, arguments.soundness)
+    parameters = design_parameters(arguments.rounds, *link, syndrome_bits=arguments.syndrome_bits)
+    answer: dict[str, Any] = {
+        "proof": parameters.proof,
+        "key_bits": parameters.key_bits,
+        "omega_threshold": parameters.omega_threshold,
+        "max_losses": parameters.max_losses,
+        "syndrome_bits": parameters.syndrome_bits,
+        "seed_bits": 0,
+    }
+    if parameters.key_bits:
+        seed = trevisan_parameters(parameters.num_rounds, parameters.key_bits, parameters.one_bit_error)
+        answer["seed_bits"] = seed.seed_bits
+    else:
+        answer["minimum_rounds"] = minimum_rounds(*link)
+    if arguments.output is not None:
+        parameters.save(arguments.output)
+        answer["written"] = str(arguments.output)
+    if arguments.json:
+        print_json(answer)
+        return
+    table = Table(show_header=False)
+    for name, value in answer.items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)
+    if not parameters.key_bits:
+        needed = answer["minimum_rounds"]
+        remedy = f"about {needed:,} rounds would do" if needed else "no number of rounds would do"
+        Console().print(f"No key is possible with {parameters.num_rounds:,} rounds on this link: {remedy}.")
+
+
+def node(arguments: Namespace) -> None:
+    """`diqkd node`: run an experiment as artiq_run would, with graceful termination on a signal."""
+    from sim_devices.runner import run_experiment
+
+    values = {}
+    for text in arguments.arguments:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ParameterError(f"argument {text!r} is not NAME=VALUE")
+        values[name] = value
+    latest: dict[str, Any] = {}
+    with ProgressDisplay(arguments.progress) as progress, stop_on_signals() as stop:
+
+        def show(name: str, value: Any) -> None:
+            latest[name] = value
+            if name == "diqkd.rounds_done":
+                rate = latest.get("diqkd.herald_rate", 0.0)
+                progress("rounds", value, latest.get("diqkd.num_rounds", 0), f"{rate:,.0f} heralds/s")
+
+        run_experiment(
+            arguments.experiment,
+            arguments.class_name,
+            arguments.device_db,
+            values,
+            dataset_sink=show,
+            stop_requested=stop.is_set,
+        )
+    if arguments.json:
+        public = {
+            name: value.tolist() if hasattr(value, "tolist") else value for name, value in latest.items()
+        }
+        print_json({"datasets": public, "peak_memory_mib": peak_memory_mib()})
+
+
+def postprocess(arguments: Namespace) -> None:
+    """`diqkd postprocess`: steps 4 to 12 of the protocol, together with the peer."""
+    from diqkd_postproc.session.run import run_session
+
+    parameters = ProtocolParameters.load(arguments.parameters)
+    record = RoundRecord.read(arguments.record)
+    host, port = arguments.listen or arguments.connect
+    with (
+        interrupt_on_termination(),
+        KeyStore.open(arguments.keys, parameters) as keys,
+        ProgressDisplay(arguments.progress) as progress,
+    ):
+        result = run_session(
+            role=arguments.role,
+            record=record,
+            key_store=keys,
+            parameters=parameters,
+            host=host,
+            port=port,
+            listen=arguments.listen is not None,
+            progress=progress,
+            timeout=arguments.timeout,
+            listening=progress.listening,
+        )
+    if arguments.json:
+        print_json(result.to_dict() | {"peak_memory_mib": peak_memory_mib()})
+        return
+    console = Console()
+    console.print(balance_table(result.balance_sheet))
+    if result.num_losses is not None:
+        console.print(
+            f"lost test rounds: {result.num_losses:,} of {result.num_tests:,}, limit {result.max_losses:,}"
+        )
+    if not result.peer_confirmed:
+        console.print("The peer has not confirmed its key: run the same command on both sides again.")
+
+
+def keys_init(arguments: Namespace) -> None:
+    """`diqkd keys init`: one fresh K0 in two private files."""
+    parameters = ProtocolParameters.load(arguments.parameters)
+    with ExitStack() as stack:
+        read_bytes = os.urandom
+        if arguments.source is not None:
+            device = stack.enter_context(closing(QuantisByteSource(arguments.source)))
+            read_bytes = HealthTested(device).read
+        alice, bob = KeyStore.create_pair(arguments.alice, arguments.bob, parameters, read_bytes)
+    with alice, bob:
+        report = {"alice": str(alice.path), "bob": str(bob.path), "k0_bits": alice.k0_bits}
+    if arguments.json:
+        print_json(report)
+    else:
+        print(f"two key stores of {report['k0_bits']:,} bits: {report['alice']}, {report['bob']}")
+        print("carry Bob's to him over a trusted path and delete it here")
+
+
+def keys_show(arguments: Namespace) -> None:
+    """`diqkd keys show`: the balance sheet, never a key."""
+    with KeyStore.open(arguments.store) as keys:
+        sheet = keys.balance_sheet()
+    if arguments.json:
+        print_json(sheet.to_dict())
+    else:
+        Console().print(balance_table(sheet))
+
+
+def keys_export(arguments: Namespace) -> None:
+    """`diqkd keys export`: the generated key into a new private file."""
+    with KeyStore.open(arguments.store) as keys:
+        num_bits = keys.export_key(arguments.output)
+    print(f"{num_bits:,} key bits written to {arguments.output} (readable by you alone)")
+
+
+def record_show(arguments: Namespace) -> None:
+    """`diqkd record show`: public facts, never settings or outcomes."""
+    record = RoundRecord.read(arguments.record)
+    patterns, counts = np.unique(record.herald_pattern, return_counts=True)
+    heralded = record.timestamp_mu[record.timestamp_mu >= 0]
+    facts: dict[str, Any] = {
+        "role": record.role,
+        "run_id": record.run_id,
+        "parameters_digest": record.parameters.digest,
+        "num_rounds": record.parameters.num_rounds,
+        "num_tests": int(np.count_nonzero(record.round_type)),
+        "num_lost": record.num_lost,
+        "private_datasets": [setting_name(record.role), "outcome"],
+        "herald_patterns": {
+            f"{pattern:04b}": int(count) for pattern, count in zip(patterns, counts, strict=True)
+        },
+        "first_herald_mu": int(heralded[0]) if heralded.size else None,
+        "last_herald_mu": int(heralded[-1]) if heralded.size else None,
+        **record.attributes,
+    }
+    if arguments.json:
+        print_json(facts)
+        return
+    table = Table(title=str(Path(arguments.record)), show_header=False)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)
