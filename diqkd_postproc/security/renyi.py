@@ -1,0 +1,206 @@
+"""Length of the key by the project's own finite-size theorem: the `renyi` proof. Not peer-reviewed.
+
+The theorem bounds the sandwiched Renyi entropy of order alpha of all outcomes by the n-th power of a
+one-round quantity, without entropy accumulation and without smoothing terms. With a certified upper bound g of
+that quantity (see `renyi_round`), L the largest accepted number of losses, m the syndrome length,
+
+    D = -(n / (alpha-1)) log g - kappa L - m - 258,     e' = eps_snd - 5 eps_h,
+    Toeplitz:  l             <= D + 2 - (alpha / (alpha-1)) log(1/e')
+    Trevisan:  l + 4 log l   <= D - 6 - 5 log(1/e_PA) - log(2/e_s^2) / (alpha-1),   e_PA + 2 e_s <= e'.
+
+alpha, kappa, e_PA and e_s are free, and any choice is safe: the optimiser works with an approximate maximum,
+the result with a certified one. The final sum is rounded down after subtracting a margin for rounding errors.
+
+Toeplitz hashing must use a family that collides with probability 2^-l *exactly*: a full l x n Toeplitz
+matrix of n + l - 1 uniform seed bits, or [T | 1] of n - 1 bits. "At most 2^-l" is not enough for the theorem.
+
+No parameter file selects this proof: a key rests on `paper` unless both parties decide otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Literal
+
+from scipy.optimize import minimize
+
+from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.security.key_length import KeyLength
+from diqkd_postproc.security.paper import (
+    EXTRACTOR_BITS,
+    HASH_ERROR,
+    MESSAGE_BITS,
+    ROUNDING_SHARE,
+    check_gamma,
+    check_rounds,
+    check_soundness,
+    invert_extractor_loss,
+)
+from diqkd_postproc.security.renyi_round import RoundProblem, approximate_maximum, certify
+
+PROOF_NAME = "renyi"
+PROOF_STATUS = "derived for this project and re-derived independently; not peer-reviewed"
+
+NUM_HASH_ERRORS = 5
+"""Hash errors in the soundness error: four in secrecy, one in correctness."""
+
+TOLERANCE_BITS = 0.5
+"""How far the certified length may stay below that of the exact maximum."""
+
+Bound = Literal["simple", "full"]
+Extractor = Literal["toeplitz", "trevisan"]
+
+
+def key_length(
+    num_rounds: int,
+    gamma: Fraction,
+    max_losses: int,
+    syndrome_bits: int,
+    soundness_error: float,
+    bound: Bound = "simple",
+    extractor: Extractor = "trevisan",
+) -> KeyLength:
+    """Longest key that the theorem proves, over alpha and kappa.
+
+    num_rounds: n. gamma: test probability, exact. max_losses: L, the largest accepted number of lost test
+    rounds, fixed in advance. syndrome_bits: m. soundness_error: eps_snd. bound: `full` is longer and takes
+    seconds. Raises ParameterError for values outside their domain.
+    """
+    gamma = Fraction(gamma)
+    _check_problem(num_rounds, gamma, max_losses, syndrome_bits, soundness_error, bound, extractor)
+
+    def unpack(point: tuple[float, float]) -> tuple[float, float]:
+        # Rounded so that alpha = 1 + (alpha - 1) holds exactly in doubles.
+        order_minus_one = (1.0 + math.exp(min(max(point[0], -25.0), 0.0))) - 1.0
+        return order_minus_one, math.exp(min(max(point[1], -20.0), 20.0))
+
+    def cost(point: tuple[float, float]) -> float:
+        order_minus_one, loss_weight = unpack(point)
+        problem = RoundProblem(order_minus_one, loss_weight, float(gamma))
+        excess = approximate_maximum(problem, bound)[0]
+        terms, _ = _terms(num_rounds, max_losses, syndrome_bits, soundness_error, problem, excess, extractor)
+        return -math.fsum(terms.values())
+
+    start = (math.log(min(0.6 / math.sqrt(num_rounds), 0.9)), math.log(9.6 / float(gamma)))
+    for size in (0.3, 0.01):
+        simplex = [start, (start[0] + size, start[1]), (start[0], start[1] + size)]
+        found = minimize(
+            cost,
+            start,
+            method="Nelder-Mead",
+            options={"initial_simplex": simplex, "xatol": 1e-5, "fatol": 1e-3, "maxiter": 150},
+        )
+        start = (float(found.x[0]), float(found.x[1]))
+    return evaluate(
+        num_rounds,
+        gamma,
+        max_losses,
+        syndrome_bits,
+        soundness_error,
+        *unpack(start),
+        bound=bound,
+        extractor=extractor,
+    )
+
+
+def evaluate(
+    num_rounds: int,
+    gamma: Fraction,
+    max_losses: int,
+    syndrome_bits: int,
+    soundness_error: float,
+    order_minus_one: float,
+    loss_weight: float,
+    bound: Bound = "simple",
+    extractor: Extractor = "trevisan",
+    tolerance_bits: float = TOLERANCE_BITS,
+) -> KeyLength:
+    """The theorem at given alpha - 1 and kappa, with a certified maximum, rounded down safely."""
+    gamma = Fraction(gamma)
+    _check_problem(num_rounds, gamma, max_losses, syndrome_bits, soundness_error, bound, extractor)
+    order_minus_one = (1.0 + order_minus_one) - 1.0
+    problem = RoundProblem(order_minus_one, loss_weight, float(gamma))
+    certificate = certify(problem, bound, tolerance_bits * order_minus_one * math.log(2) / num_rounds)
+    terms, errors = _terms(
+        num_rounds, max_losses, syndrome_bits, soundness_error, problem, certificate.upper, extractor
+    )
+    entropy = math.fsum(terms.values())
+    value = entropy
+    if extractor == "trevisan":
+        value = invert_extractor_loss(entropy)
+        terms["extractor_length"] = value - entropy
+    margin = 1e-6 + 1e-13 * sum(abs(term) for term in terms.values())
+    bits = max(0, math.floor(value - margin))
+    while extractor == "trevisan" and bits > 0 and bits + 4 * math.log2(bits) > entropy - margin:
+        bits -= 1
+    return KeyLength(
+        bits=bits,
+        value=value,
+        proof=f"{PROOF_NAME} {bound} {extractor}",
+        status=PROOF_STATUS,
+        terms=terms,
+        analysis={
+            "order_minus_one": order_minus_one,
+            "loss_weight": loss_weight,
+            "certified_maximum_minus_one": certificate.upper,
+            "attained_maximum_minus_one": certificate.lower,
+            "certificate_cells": float(certificate.num_cells),
+            **errors,
+        },
+        hash_error=HASH_ERROR,
+        extractor_error=errors["extractor_error"],
+        margin=margin,
+    )
+
+
+def _terms(
+    num_rounds: int,
+    max_losses: int,
+    syndrome_bits: int,
+    soundness_error: float,
+    problem: RoundProblem,
+    excess: float,
+    extractor: Extractor,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Signed summands of the bound, and the errors of extractor and smoothing; excess: maximum of G - 1."""
+    budget = (soundness_error - NUM_HASH_ERRORS * HASH_ERROR) * ROUNDING_SHARE
+    order_minus_one = problem.order_minus_one
+    terms = {
+        "entropy": -num_rounds / order_minus_one * math.log1p(excess) / math.log(2),
+        "losses": -problem.loss_weight * max_losses,
+        "syndrome": -float(syndrome_bits),
+        "messages": -float(MESSAGE_BITS),
+    }
+    if extractor == "toeplitz":
+        terms["hash_error"] = 2 + (1 + order_minus_one) / order_minus_one * math.log2(budget)
+        return terms, {"extractor_error": budget, "smoothing": 0.0}
+    # Both errors enter as -c log(e) under a linear budget: shares in proportion to 5 and 2/(alpha-1).
+    extractor_error = budget * 5 / (5 + 2 / order_minus_one)
+    smoothing = (budget - extractor_error) / 2
+    terms["extractor_constant"] = -float(EXTRACTOR_BITS)
+    terms["extractor_error"] = 5 * math.log2(extractor_error)
+    terms["smoothing"] = -(1 - 2 * math.log2(smoothing)) / order_minus_one
+    return terms, {"extractor_error": extractor_error, "smoothing": smoothing}
+
+
+def _check_problem(
+    num_rounds: int,
+    gamma: Fraction,
+    max_losses: int,
+    syndrome_bits: int,
+    soundness_error: float,
+    bound: str,
+    extractor: str,
+) -> None:
+    check_rounds(num_rounds)
+    check_gamma(gamma)
+    check_soundness(soundness_error)
+    if not 0 <= max_losses <= num_rounds:
+        raise ParameterError(f"max_losses={max_losses} is outside [0, {num_rounds}], the number of rounds")
+    if syndrome_bits < 0:
+        raise ParameterError(f"syndrome_bits={syndrome_bits} is negative; give the length of the syndrome")
+    if bound not in ("simple", "full"):
+        raise ParameterError(f"bound={bound!r} is unknown; choose 'simple' or 'full'")
+    if extractor not in ("toeplitz", "trevisan"):
+        raise ParameterError(f"extractor={extractor!r} is unknown; choose 'toeplitz' or 'trevisan'")
