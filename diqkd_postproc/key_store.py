@@ -28,6 +28,7 @@ from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.private_database import (
     create_database,
     open_database,
+    remove_database,
     storage_errors,
     transaction,
 )
@@ -140,7 +141,7 @@ class KeyStore:
             finally:
                 connection.close()
         except BaseException:
-            path.unlink(missing_ok=True)
+            remove_database(path)
             raise
         return cls(path)
 
@@ -194,7 +195,7 @@ class KeyStore:
             return alice, cls.import_initial_key(bob_path, parameters, initial_key, key_id, seed_bits)
         except BaseException:
             alice.close()
-            Path(alice_path).unlink(missing_ok=True)
+            remove_database(Path(alice_path))
             raise
 
     @property

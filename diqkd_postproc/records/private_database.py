@@ -63,6 +63,11 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.
 def create_database(path: Path | str, schema: str, application_id: int) -> None:
     """Create a new private database with `schema` (statements separated by semicolons); never overwrites."""
     path = Path(path)
+    journal = _journal_of(path)
+    if journal.exists() and journal.stat().st_size > 0 and not path.exists():
+        raise StorageError(
+            f"{journal} is left of another file that is gone; restore that file or move both away"
+        )
     os.close(create_private_file(path))
     try:
         connection = _connect(path, BUSY_TIMEOUT_S)
@@ -75,8 +80,18 @@ def create_database(path: Path | str, schema: str, application_id: int) -> None:
             connection.close()
         sync_directory(path.parent)
     except BaseException:
-        path.unlink(missing_ok=True)
+        remove_database(path)
         raise
+
+
+def remove_database(path: Path) -> None:
+    """Remove a database and its journal, as far as they exist."""
+    path.unlink(missing_ok=True)
+    _journal_of(path).unlink(missing_ok=True)
+
+
+def _journal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-journal")
 
 
 def open_database(

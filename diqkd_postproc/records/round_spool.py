@@ -31,16 +31,15 @@ import numpy.typing as npt
 
 from diqkd_postproc.errors import ParameterError, StorageError
 from diqkd_postproc.parameters import ProtocolParameters
-from diqkd_postproc.records import random_pool
+from diqkd_postproc.records import random_pool, round_table
 from diqkd_postproc.records.private_database import (
     create_database,
     open_database,
+    remove_database,
     storage_errors,
     transaction,
 )
 from diqkd_postproc.records.sealed_record import (
-    DTYPES,
-    HERALD_PATTERNS,
     LOST_TIMESTAMP,
     ROLES,
     RoundRecord,
@@ -55,26 +54,14 @@ LOCK_TIMEOUT_S = 1.0
 
 UInt8 = npt.NDArray[np.uint8]
 
-_SCHEMA = (
-    """
+_SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE batch (
     only INTEGER PRIMARY KEY CHECK (only = 0), first_round INTEGER NOT NULL, num_rounds INTEGER NOT NULL,
     settings BLOB NOT NULL);
-CREATE TABLE rounds (
-    first_round INTEGER PRIMARY KEY, num_rounds INTEGER NOT NULL, setting BLOB NOT NULL,
-    outcome BLOB NOT NULL, round_type BLOB NOT NULL, herald_pattern BLOB NOT NULL,
-    timestamp_mu BLOB NOT NULL, lost BLOB NOT NULL);
-CREATE TABLE losses (first_round INTEGER NOT NULL, num_rounds INTEGER NOT NULL, reason TEXT NOT NULL);
-CREATE TABLE gaps (
-    first_round INTEGER NOT NULL, reason TEXT NOT NULL, start_unix REAL NOT NULL, end_unix REAL NOT NULL);
+{round_table.SCHEMA};
+{random_pool.SCHEMA}
 """
-    + random_pool.SCHEMA
-)
-
-_IS_BIT = np.arange(256) < 2
-_IS_PATTERN = np.isin(np.arange(256), HERALD_PATTERNS)
-_IS_PATTERN_OR_UNKNOWN = _IS_PATTERN | (np.arange(256) == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +107,8 @@ class RoundSpool:
         self.parameters = ProtocolParameters.from_toml(meta["parameters"])
         self.provenance: dict[str, Any] = json.loads(meta["provenance"])
         self._run_id = meta.get("run_id")
-        acknowledged = 0
-        for first, count in self._connection.execute(
-            "SELECT first_round, num_rounds FROM rounds ORDER BY first_round"
-        ):
-            if first != acknowledged:
-                raise StorageError(
-                    f"{self.path} is damaged: rounds {acknowledged} to {first - 1} are missing"
-                )
-            acknowledged += count
+        self._table = round_table.RoundTable(self._connection, self.path)
+        acknowledged = self._table.num_rounds()
         self._acknowledged = self._done = acknowledged
         self._pool = random_pool.RandomPool(self._connection, self.path)
         row = self._connection.execute("SELECT first_round, num_rounds, settings FROM batch").fetchone()
@@ -176,7 +156,7 @@ class RoundSpool:
             finally:
                 connection.close()
         except BaseException:
-            path.unlink(missing_ok=True)
+            remove_database(path)
             raise
         return cls(path)
 
@@ -313,8 +293,8 @@ class RoundSpool:
                 f"{self.path}: the batch was interrupted; its heralded rounds can only be completed with "
                 "record_lost, then call end_batch"
             )
-        outcomes = _column("outcome", outcome, _IS_BIT)
-        patterns = _column("herald_pattern", herald_pattern, _IS_PATTERN)
+        outcomes = round_table.checked_column("outcome", outcome, round_table.IS_BIT)
+        patterns = round_table.checked_column("herald_pattern", herald_pattern, round_table.IS_PATTERN)
         timestamps = np.asarray(timestamp_mu).astype(np.int64)
         self._append(first_round, outcomes, round_type, patterns, timestamps, lost=0)
         waited = time.monotonic() - self._last_commit
@@ -341,8 +321,8 @@ class RoundSpool:
             start = self._done - self._batch_first
             round_type = (self._batch[start : start + count] != 2).astype(np.uint8)
         types = np.broadcast_to(np.asarray(round_type), (count,))
-        patterns = _column(
-            "herald_pattern", np.broadcast_to(herald_pattern, (count,)), _IS_PATTERN_OR_UNKNOWN
+        patterns = round_table.checked_column(
+            "herald_pattern", np.broadcast_to(herald_pattern, (count,)), round_table.IS_PATTERN_OR_UNKNOWN
         )
         first_round = self._done
         timestamps = np.full(count, LOST_TIMESTAMP, dtype=np.int64)
@@ -367,7 +347,7 @@ class RoundSpool:
         start = self._done - self._batch_first
         if count > self._batch.size - start:
             raise StorageError(f"{count} rounds were given, the batch has {self._batch.size - start} left")
-        types = _column("round_type", round_type, _IS_BIT)
+        types = round_table.checked_column("round_type", round_type, round_table.IS_BIT)
         if not outcome.shape == types.shape == herald_pattern.shape == timestamp_mu.shape == (count,):
             raise ParameterError("outcome, round_type, herald_pattern and timestamp_mu differ in length")
         setting = self._batch[start : start + count]
@@ -397,17 +377,10 @@ class RoundSpool:
             self._committed()
 
     def _insert_waiting(self) -> None:
-        if not self._waiting:
-            return
-        columns = [
-            np.concatenate([chunk[name] for chunk in self._waiting]).astype(np.dtype(dtype).newbyteorder("<"))
-            for name, dtype in DTYPES.items()
-        ]
-        self._connection.execute(
-            "INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (self._acknowledged, self._done - self._acknowledged, *(column.tobytes() for column in columns)),
-        )
-        self._connection.executemany("INSERT INTO losses VALUES (?, ?, ?)", self._losses_waiting)
+        if self._waiting:
+            self._table.insert(self._acknowledged, self._waiting)
+        for loss in self._losses_waiting:
+            self._table.insert_loss(*loss)
 
     def _committed(self) -> None:
         self._acknowledged = self._done
@@ -427,11 +400,8 @@ class RoundSpool:
 
     def add_gap(self, reason: str, start_unix: float, end_unix: float) -> None:
         """Record a pause before the next round: public reason, begin and end in seconds since 1970 (UTC)."""
-        with transaction(self._connection, self.path) as connection:
-            connection.execute(
-                "INSERT INTO gaps VALUES (?, ?, ?, ?)",
-                (self._done, reason, float(start_unix), float(end_unix)),
-            )
+        with transaction(self._connection, self.path):
+            self._table.insert_gap(self._done, reason, start_unix, end_unix)
 
     def seal(self, record_path: Path | str) -> RoundRecord:
         """Write the finished run to a sealed HDF5 record, read it back, and return what was read.
@@ -449,8 +419,12 @@ class RoundSpool:
             role=self.role,
             parameters=self.parameters,
             run_id=self._run_id,
-            attributes={"provenance": self.provenance, "gaps": self._gaps(), "losses": self._losses()},
-            **self._columns(),
+            attributes={
+                "provenance": self.provenance,
+                "gaps": self._table.gaps(),
+                "losses": self._table.losses(),
+            },
+            **self._table.columns(),
         )
         if not Path(record_path).exists():
             record.write(record_path)
@@ -458,33 +432,6 @@ class RoundSpool:
         if not written.same_as(record):
             raise StorageError(f"{record_path} holds other rounds than this spool; it is not overwritten")
         return written
-
-    def _columns(self) -> dict[str, Any]:
-        with storage_errors(self.path):
-            rows = self._connection.execute(
-                f"SELECT num_rounds, {', '.join(DTYPES)} FROM rounds ORDER BY first_round"
-            ).fetchall()
-        columns: dict[str, Any] = {}
-        for index, (name, dtype) in enumerate(DTYPES.items(), start=1):
-            little_endian = np.dtype(dtype).newbyteorder("<")
-            if any(len(row[index]) != row[0] * little_endian.itemsize for row in rows):
-                raise StorageError(f"{self.path} is damaged: {name} has entries missing")
-            columns[name] = np.frombuffer(b"".join(row[index] for row in rows), dtype=little_endian).astype(
-                dtype
-            )
-        return columns
-
-    def _gaps(self) -> list[dict[str, Any]]:
-        with storage_errors(self.path):
-            rows = self._connection.execute("SELECT * FROM gaps ORDER BY rowid").fetchall()
-        return [
-            dict(zip(("first_round", "reason", "start_unix", "end_unix"), row, strict=True)) for row in rows
-        ]
-
-    def _losses(self) -> list[dict[str, Any]]:
-        with storage_errors(self.path):
-            rows = self._connection.execute("SELECT * FROM losses ORDER BY first_round").fetchall()
-        return [dict(zip(("first_round", "num_rounds", "reason"), row, strict=True)) for row in rows]
 
     def close(self) -> None:
         """Commit what is waiting and release the file; an open batch stays pending."""
@@ -503,16 +450,3 @@ class RoundSpool:
 
     def __repr__(self) -> str:
         return f"RoundSpool({str(self.path)!r}, role={self.role!r}, rounds_done={self._done})"
-
-
-def _column(name: str, values: npt.ArrayLike, allowed: npt.NDArray[np.bool_]) -> UInt8:
-    """One-dimensional uint8 copy of `values`, all allowed; ParameterError that quotes none of them."""
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise ParameterError(f"{name} has shape {array.shape}, one entry a round is needed")
-    if array.dtype != np.uint8 and array.size and not 0 <= array.min() <= array.max() <= 255:
-        raise ParameterError(f"{name} has an entry that is not allowed")
-    column = array.astype(np.uint8)
-    if not allowed[column].all():
-        raise ParameterError(f"{name} has an entry that is not allowed")
-    return column

@@ -414,6 +414,15 @@ def test_damaged_spools_are_refused(private_directory: Path, make_parameters: Ma
         RoundSpool.open(path)
 
 
+def test_a_foreign_journal_is_never_rolled_into_a_new_spool(
+    private_directory: Path, make_parameters: MakeParameters
+) -> None:
+    (private_directory / "spool-journal").write_bytes(b"journal of a spool that was moved away")
+    with pytest.raises(StorageError, match="spool-journal is left of another file"):
+        RoundSpool.create(private_directory / "spool", "alice", make_parameters(), {})
+    assert not (private_directory / "spool").exists()
+
+
 def test_sealing_is_idempotent_and_never_overwrites(
     private_directory: Path, make_parameters: MakeParameters
 ) -> None:

@@ -1,0 +1,112 @@
+"""The recorded rounds inside a round spool: contiguous chunks, plus losses and pauses.
+
+A chunk is one row with one blob a column, of the dtypes in `sealed_record.DTYPES`, little-endian.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd_postproc.records.private_database import storage_errors
+from diqkd_postproc.records.sealed_record import DTYPES, HERALD_PATTERNS
+
+SCHEMA = """
+CREATE TABLE rounds (
+    first_round INTEGER PRIMARY KEY, num_rounds INTEGER NOT NULL, setting BLOB NOT NULL,
+    outcome BLOB NOT NULL, round_type BLOB NOT NULL, herald_pattern BLOB NOT NULL,
+    timestamp_mu BLOB NOT NULL, lost BLOB NOT NULL);
+CREATE TABLE losses (first_round INTEGER NOT NULL, num_rounds INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE gaps (
+    first_round INTEGER NOT NULL, reason TEXT NOT NULL, start_unix REAL NOT NULL, end_unix REAL NOT NULL)
+"""
+
+# Which byte values a column may hold, as tables over 0..255.
+IS_BIT = np.arange(256) < 2
+IS_PATTERN = np.isin(np.arange(256), HERALD_PATTERNS)
+IS_PATTERN_OR_UNKNOWN = IS_PATTERN | (np.arange(256) == 0)
+
+
+class RoundTable:
+    """The rounds, losses and gaps of an open spool; writes happen inside the caller's transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+
+    def num_rounds(self) -> int:
+        """Rounds on disk; StorageError unless they are contiguous from 0."""
+        end = 0
+        for first, count in self._rows("SELECT first_round, num_rounds FROM rounds ORDER BY first_round"):
+            if first != end:
+                raise StorageError(f"{self._path} is damaged: rounds {end} to {first - 1} are missing")
+            end += count
+        return end
+
+    def insert(self, first_round: int, chunks: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """Append chunks, each a column name -> (k,) array, as one row."""
+        columns = [
+            np.concatenate([chunk[name] for chunk in chunks]).astype(_on_disk(dtype))
+            for name, dtype in DTYPES.items()
+        ]
+        self._connection.execute(
+            "INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (first_round, columns[0].size, *(column.tobytes() for column in columns)),
+        )
+
+    def insert_loss(self, first_round: int, num_rounds: int, reason: str) -> None:
+        """Note why rounds were lost."""
+        self._connection.execute("INSERT INTO losses VALUES (?, ?, ?)", (first_round, num_rounds, reason))
+
+    def insert_gap(self, first_round: int, reason: str, start_unix: float, end_unix: float) -> None:
+        """Note a pause before `first_round`."""
+        row = (first_round, reason, float(start_unix), float(end_unix))
+        self._connection.execute("INSERT INTO gaps VALUES (?, ?, ?, ?)", row)
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """All rounds, column name -> (n,) array of the dtype in DTYPES."""
+        rows = self._rows(f"SELECT num_rounds, {', '.join(DTYPES)} FROM rounds ORDER BY first_round")
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for index, (name, dtype) in enumerate(DTYPES.items(), start=1):
+            if any(len(row[index]) != row[0] * _on_disk(dtype).itemsize for row in rows):
+                raise StorageError(f"{self._path} is damaged: {name} has entries missing")
+            joined = b"".join(row[index] for row in rows)
+            columns[name] = np.frombuffer(joined, dtype=_on_disk(dtype)).astype(dtype)
+        return columns
+
+    def losses(self) -> list[dict[str, Any]]:
+        """Lost rounds in order: first_round, num_rounds, reason."""
+        rows = self._rows("SELECT first_round, num_rounds, reason FROM losses ORDER BY first_round")
+        return [dict(zip(("first_round", "num_rounds", "reason"), row, strict=True)) for row in rows]
+
+    def gaps(self) -> list[dict[str, Any]]:
+        """Pauses in the order in which they were noted: first_round, reason, start_unix, end_unix."""
+        names = ("first_round", "reason", "start_unix", "end_unix")
+        rows = self._rows(f"SELECT {', '.join(names)} FROM gaps ORDER BY rowid")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _rows(self, query: str) -> list[Any]:
+        with storage_errors(self._path):
+            return self._connection.execute(query).fetchall()
+
+
+def checked_column(name: str, values: npt.ArrayLike, allowed: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """One-dimensional uint8 copy of `values`, all allowed; ParameterError that quotes none of them."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ParameterError(f"{name} has shape {array.shape}, one entry a round is needed")
+    if array.dtype != np.uint8 and array.size and not 0 <= array.min() <= array.max() <= 255:
+        raise ParameterError(f"{name} has an entry that is not allowed")
+    column = array.astype(np.uint8)
+    if not allowed[column].all():
+        raise ParameterError(f"{name} has an entry that is not allowed")
+    return column
+
+
+def _on_disk(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    return np.dtype(dtype).newbyteorder("<")
