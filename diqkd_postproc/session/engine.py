@@ -236,8 +236,8 @@ class SessionEngine:
         for what, mine, other, remedy in (
             (
                 "protocol parameters",
-                ours.parameters_digest.hex()[:16],
-                theirs.parameters_digest.hex()[:16],
+                ours.parameters_digest.hex(),
+                theirs.parameters_digest.hex(),
                 "use the same parameter file on both sides",
             ),
             ("run", ours.run_id, theirs.run_id, "use the two records of one run"),
@@ -245,7 +245,7 @@ class SessionEngine:
         ):
             if mine != other:
                 raise ParameterError(
-                    f"the sides have a different {what}: {mine!r} here, {other!r} at the peer; {remedy}"
+                    f"the sides have a different {what}: {mine} here, {other} at the peer; {remedy}"
                 )
         for entry in self._frames.values():
             if entry.outgoing:

@@ -1,0 +1,464 @@
+"""Two parties joined in memory: the protocol's ends, illegal events, attacks and kills."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from joined_parties import (
+    MemoryLedger,
+    Party,
+    converse,
+    correlated_records,
+    small_parameters,
+    two_parties,
+)
+
+from diqkd_postproc.errors import (
+    LocalProtocolError,
+    ParameterError,
+    ProtocolAbort,
+    RemoteProtocolError,
+)
+from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine
+from diqkd_postproc.session.events import (
+    Aborted,
+    ActivateKey,
+    ConsumeKey,
+    Done,
+    Event,
+    Finished,
+    Need,
+    Passed,
+    Persist,
+    Signal,
+    Work,
+)
+from diqkd_postproc.session.framing import encode_frame
+from diqkd_postproc.session.messages import (
+    Abort,
+    AbortReason,
+    Confirmation,
+    Decision,
+    MessageType,
+    OutcomeHash,
+    Receipt,
+    Verdict,
+)
+from diqkd_postproc.session.states import State
+
+
+def assert_no_key(*parties: Party) -> None:
+    assert all(party.ledger.key is None for party in parties)
+
+
+def assert_same_key(alice: Party, bob: Party) -> None:
+    assert alice.ledger.key is not None and bob.ledger.key is not None
+    assert np.array_equal(alice.ledger.key, bob.ledger.key)
+
+
+def test_an_honest_session_ends_with_one_key_and_one_transcript() -> None:
+    alice, bob = two_parties()
+    converse(alice, bob)
+    assert alice.over == bob.over == Finished(peer_confirmed=True)
+    assert_same_key(alice, bob)
+    assert alice.ledger.key is not None and alice.ledger.key.size == 40
+    assert alice.engine.transcript_digest == bob.engine.transcript_digest
+    assert [entry.message.type for entry in alice.journal] == list(MessageType)[1:7]
+    assert [entry.frame for entry in alice.journal] == [entry.frame for entry in bob.journal]
+    assert bob.computation.num_losses == np.count_nonzero(
+        (bob.record.setting != 2)
+        & (alice.record.outcome ^ bob.record.outcome != alice.record.setting * (bob.record.setting == 1))
+    )
+    assert alice.computation.num_losses is None
+
+
+def test_too_many_losses_abort_both_sides_with_the_count() -> None:
+    alice, bob = two_parties(small_parameters(omega_threshold=0.9))
+    converse(alice, bob)
+    limit = alice.record.parameters.max_losses
+    assert isinstance(bob.over, Aborted) and bob.over.num_losses > limit
+    assert bob.over == alice.over
+    assert bob.over.verdict is Verdict.TOO_MANY_LOSSES and bob.over.verified
+    assert_no_key(alice, bob)
+    assert set(alice.ledger.bindings) == set(bob.ledger.bindings) == {"pad_ec", "pad_f"}
+
+
+def test_failed_decoding_aborts_both_sides() -> None:
+    alice, bob = two_parties(qber=0.45)
+    converse(alice, bob)
+    assert alice.over == bob.over == Aborted(verdict=Verdict.VALIDATION_FAILED, num_losses=0, verified=True)
+    assert_no_key(alice, bob)
+
+
+def test_different_initial_keys_give_no_key_and_no_verified_decision() -> None:
+    alice, bob = two_parties()
+    bob.ledger = MemoryLedger(bob.record.parameters, seed=8)
+    bob.start()
+    converse(alice, bob)
+    assert isinstance(bob.over, Aborted) and bob.over.verdict is Verdict.VALIDATION_FAILED
+    assert isinstance(alice.over, Aborted) and not alice.over.verified
+    assert_no_key(alice, bob)
+
+
+def test_a_changed_round_type_line_is_found() -> None:
+    alice, bob = two_parties()
+    record = alice.record
+    round_type = record.round_type.copy()
+    # A test round that Alice took for a test, but Bob for a key round: her x is 0, so the record is valid.
+    flipped = int(np.flatnonzero(round_type == 0)[0])
+    round_type[flipped] = 1
+    alice.record = dataclasses.replace(record, round_type=round_type)
+    alice.start()
+    converse(alice, bob)
+    assert_no_key(alice, bob)
+    assert isinstance(bob.over, Aborted) and isinstance(alice.over, Aborted)
+
+
+def change_settings(data: bytes) -> bytes:
+    changed = bytearray(data)
+    changed[40] ^= 0x10
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("protocol parameters", {"parameters": small_parameters(key_bits=41)}),
+        ("run", {"run_id": "f" * 32}),
+        ("initial key", {"key_id": "e" * 32}),
+    ],
+)
+def test_sides_that_do_not_fit_both_say_so(what: str, other: dict[str, object]) -> None:
+    parameters = small_parameters()
+    alice = SessionEngine("alice", parameters, "d" * 32, "c" * 32)
+    fields = {"parameters": parameters, "key_id": "d" * 32, "run_id": "c" * 32} | other
+    bob = SessionEngine("bob", **fields)  # type: ignore[arg-type]
+    hello = alice.data_to_send()
+    alice.receive_data(bob.data_to_send())
+    bob.receive_data(hello)
+    for engine in (alice, bob):
+        with pytest.raises(ParameterError, match=f"different {what}"):
+            engine.next_event()
+        assert engine.state is State.GREETING
+
+
+def test_a_reflected_greeting_is_refused() -> None:
+    engine = SessionEngine("alice", small_parameters(), "", "")
+    engine.receive_data(engine.data_to_send())
+    with pytest.raises(ParameterError, match="both sides run as alice"):
+        engine.next_event()
+
+
+def test_messages_of_another_session_are_refused() -> None:
+    sent = converse(*two_parties())
+    bob = two_parties()[1]
+    bob.record = correlated_records(bob.record.parameters, run_id="a" * 32)[1]
+    bob.start()
+    greeting = SessionEngine("alice", bob.record.parameters, bob.ledger.key_id, "a" * 32).data_to_send()
+    bob.engine.receive_data(greeting + next(data for role, data in sent[1:] if role == "alice"))
+    while bob.turn():
+        pass
+    assert isinstance(bob.error, RemoteProtocolError) and "another session" in str(bob.error)
+
+
+def asked_for(engine: SessionEngine, wanted: type[Event]) -> Event:
+    while not isinstance(event := engine.next_event(), wanted):
+        assert not isinstance(event, Signal | Need)
+    return event
+
+
+def greeted(role: str) -> SessionEngine:
+    parameters = small_parameters()
+    engine = SessionEngine(role, parameters, "", "")  # type: ignore[arg-type]
+    other = "bob" if role == "alice" else "alice"
+    engine.receive_data(SessionEngine(other, parameters, "", "").data_to_send())  # type: ignore[arg-type]
+    engine.data_to_send()
+    return engine
+
+
+def test_illegal_local_events_change_nothing() -> None:
+    engine = greeted("alice")
+    receipt = Receipt()
+    with pytest.raises(LocalProtocolError, match="nothing was asked for"):
+        engine.send(receipt)
+    assert asked_for(engine, Need) == Need(work=Work.SETTINGS)
+    illegal: list[Callable[[], None]] = [
+        lambda: engine.send(receipt),
+        lambda: engine.send(OutcomeHash(tag=bytes(8))),
+        lambda: engine.answer(Done()),
+        lambda: engine.answer(Passed()),
+        lambda: engine.acknowledge(ActivateKey()),
+        lambda: engine.acknowledge(ConsumeKey(segment="pad_ec")),
+    ]
+    for act in illegal:
+        with pytest.raises(LocalProtocolError):
+            act()
+        assert engine.state is State.REVEALING
+        assert engine.next_event() is Signal.NEED_ANSWER
+        assert engine.data_to_send() == b""
+    with pytest.raises(LocalProtocolError, match="no one-time pad"):
+        ConsumeKey(segment="trevisan_seed")  # type: ignore[arg-type]
+    engine.receive_data(b"")
+    with pytest.raises(LocalProtocolError, match="after the end"):
+        engine.receive_data(b"x")
+
+
+def test_no_byte_leaves_before_its_effect_is_acknowledged() -> None:
+    alice, bob = two_parties()
+    party_of = {"alice": alice, "bob": bob}
+    seen = {"alice": 0, "bob": 0}
+
+    def only_journalled(role: str, data: bytes) -> bytes:
+        own = b"".join(entry.frame for entry in party_of[role].journal if entry.outgoing)
+        seen[role] += 1
+        if seen[role] > 1 and not data.endswith(encode_frame(party_of[role].engine.session_id, Receipt())):
+            assert own.endswith(data) or data in own
+        return data
+
+    converse(alice, bob, only_journalled)
+    assert_same_key(alice, bob)
+
+    engine = two_parties()[0].engine
+    engine.receive_data(two_parties()[1].engine.data_to_send())
+    engine.data_to_send()
+    asked_for(engine, Need)
+    message = alice.journal[0].message
+    engine.send(message)
+    assert engine.data_to_send() == b""
+    effect = engine.next_event()
+    assert isinstance(effect, Persist) and engine.data_to_send() == b""
+    with pytest.raises(LocalProtocolError, match="acknowledged first"):
+        engine.send(message)
+    with pytest.raises(LocalProtocolError, match="another effect"):
+        engine.acknowledge(dataclasses.replace(effect, outgoing=False))
+    engine.acknowledge(effect)
+    assert engine.data_to_send() == effect.frame
+
+
+def test_an_unexpected_message_is_refused_and_stays_refused() -> None:
+    engine = greeted("bob")
+    engine.receive_data(encode_frame(engine.session_id, OutcomeHash(tag=bytes(8))))
+    asked = engine.next_event()
+    assert not isinstance(asked, Signal)
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError, match="OUTCOME_HASH of the peer came while"):
+            engine.next_event()
+        assert engine.state is State.AWAITING_SETTINGS
+
+
+def test_alice_takes_no_acceptance_that_she_has_not_earned() -> None:
+    alice, bob = two_parties()
+
+    def early(role: str, data: bytes) -> bytes:
+        if role == "bob" and data[5] == MessageType.ROUND_TYPES_TAG:
+            return encode_frame(alice.engine.session_id, Decision(verdict=Verdict.ACCEPTED, tag=bytes(8)))
+        return data
+
+    converse(alice, bob, early)
+    assert isinstance(alice.error, RemoteProtocolError) and "not confirmed" in str(alice.error)
+    assert_no_key(alice, bob)
+
+
+def test_answers_that_contradict_the_checks_are_refused() -> None:
+    alice, bob = two_parties()
+    alice.stop_before = lambda event: event == Need(work=Work.CONFIRMATION)
+    bob.stop_before = lambda event: event == Need(work=Work.DECISION)
+    converse(alice, bob)
+    with pytest.raises(LocalProtocolError, match="contradicts"):
+        alice.engine.send(Confirmation(round_types_match=False, tag=bytes(8)))
+    alice.stop_before = None
+    alice.start()
+    bob.start()
+    converse(alice, bob)
+    with pytest.raises(LocalProtocolError, match="contradicts"):
+        bob.engine.send(Decision(verdict=Verdict.VALIDATION_FAILED, tag=bytes(8)))
+
+
+@pytest.mark.parametrize("role", ["alice", "bob"])
+def test_a_peer_that_leaves_or_vanishes_is_reported(role: str) -> None:
+    engine = greeted(role)
+    engine.leave(AbortReason.STORAGE)
+    goodbye = engine.data_to_send()
+    assert goodbye == encode_frame(engine.session_id, Abort(reason=AbortReason.STORAGE))
+    bob = greeted("bob")
+    bob.next_event()
+    bob.receive_data(goodbye)
+    with pytest.raises(ProtocolAbort, match="not authenticated: storage"):
+        bob.next_event()
+    bob = greeted("bob")
+    bob.next_event()
+    assert bob.next_event() is Signal.NEED_DATA
+    bob.check_connection()
+    bob.receive_data(b"")
+    for look in (bob.next_event, bob.check_connection):
+        with pytest.raises(PeerUnavailable, match="start both sides again"):
+            look()
+
+
+def test_bob_keeps_his_key_when_the_receipt_does_not_come() -> None:
+    for last in (b"", None):
+        alice, bob = two_parties()
+        alice.stop_before = lambda event: isinstance(event, ActivateKey)
+        converse(alice, bob)
+        assert bob.engine.state is State.AWAITING_RECEIPT and bob.over is None
+        goodbye = encode_frame(bob.engine.session_id, Abort(reason=AbortReason.INTERRUPTED))
+        bob.engine.receive_data(goodbye if last is None else last)
+        while bob.turn():
+            pass
+        assert bob.over == Finished(peer_confirmed=False)
+        alice.stop_before = None
+        alice.start()
+        bob.start()
+        converse(alice, bob)
+        assert_same_key(alice, bob)
+        assert alice.over == bob.over == Finished(peer_confirmed=True)
+
+
+def flips(length: int, rng: np.random.Generator) -> list[int]:
+    """All bits of a short message, a sample of a long one with all of its header."""
+    places = 8 * length
+    if places <= 400:
+        return list(range(places))
+    return [*range(26 * 8), *sorted(rng.choice(np.arange(26 * 8, places), 60, replace=False).tolist())]
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_every_flipped_bit_is_rejected_or_harmless(number: int) -> None:
+    rng = np.random.default_rng(number)
+    length = len(converse(*two_parties())[number][1])
+    for place in flips(length, rng):
+        count = -1
+
+        def flip(_: str, data: bytes, place: int = place) -> bytes:
+            nonlocal count
+            count += 1
+            if count != number:
+                return data
+            changed = bytearray(data)
+            changed[place // 8] ^= 1 << place % 8
+            return bytes(changed)
+
+        alice, bob = two_parties()
+        converse(alice, bob, flip)
+        if alice.ledger.key is not None:
+            assert_same_key(alice, bob)
+            assert number == 6, f"bit {place} of transmission {number} was not noticed"
+        elif number < 5:
+            assert_no_key(bob)
+        for party in (alice, bob):
+            assert len(party.ledger.bindings) <= 4
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_truncation_duplication_and_loss_give_no_half_accepted_session(number: int) -> None:
+    length = len(converse(*two_parties())[number][1])
+    attacks: list[Callable[[bytes], bytes]] = [
+        lambda data: b"",
+        lambda data: data + data,
+        *(lambda data, cut=cut: data[:cut] for cut in (1, 4, 25, 26, length // 2, length - 1)),
+    ]
+    for attack in attacks:
+        count = -1
+
+        def change(_: str, data: bytes, attack: Callable[[bytes], bytes] = attack) -> bytes:
+            nonlocal count
+            count += 1
+            return attack(data) if count == number else data
+
+        alice, bob = two_parties()
+        converse(alice, bob, change)
+        for party in (alice, bob):
+            if party.running:
+                party.engine.receive_data(b"")
+                while party.turn():
+                    pass
+        if alice.ledger.key is not None:
+            assert_same_key(alice, bob)
+        elif number < 5:
+            assert_no_key(bob)
+
+
+def test_killed_at_every_event_it_goes_on_to_the_same_key() -> None:
+    for victim in (0, 1):
+        step = 0
+        while True:
+            count = -1
+
+            def now(event: Event, step: int = step) -> bool:
+                nonlocal count
+                count += 1
+                return count == step
+
+            parties = two_parties()
+            parties[victim].stop_before = now
+            converse(*parties)
+            if not parties[victim].killed:
+                break
+            parties[victim].stop_before = None
+            for party in parties:
+                party.start()
+            converse(*parties)
+            assert [party.error for party in parties] == [None, None]
+            assert_same_key(*parties)
+            assert parties[0].engine.transcript_digest == parties[1].engine.transcript_digest
+            step += 1
+        assert step > 20
+
+
+def test_a_resumed_session_sends_the_same_bytes() -> None:
+    alice, bob = two_parties()
+    alice.stop_before = lambda event: event == Need(work=Work.CHECK_DECISION)
+    first = converse(alice, bob)
+    alice.stop_before = None
+    alice.start()
+    bob.start()
+    second = converse(alice, bob)
+    for role in ("alice", "bob"):
+        before = b"".join(data for sender, data in first if sender == role)
+        after = b"".join(data for sender, data in second if sender == role)
+        receipt = encode_frame(alice.engine.session_id, Receipt()) if role == "alice" else b""
+        assert after == before + receipt
+    assert alice.engine.resumed and bob.engine.resumed
+
+
+def test_a_peer_that_changes_its_mind_is_refused() -> None:
+    alice, bob = two_parties()
+    bob.stop_before = lambda event: event == Need(work=Work.DECODE)
+    converse(alice, bob)
+    bob.stop_before = None
+    alice.start()
+    bob.start()
+
+    def change(role: str, data: bytes) -> bytes:
+        return change_settings(data) if role == "alice" and len(data) > 400 else data
+
+    converse(alice, bob, change)
+    assert isinstance(bob.error, RemoteProtocolError) and "interrupted session" in str(bob.error)
+    assert_no_key(alice, bob)
+
+
+def test_another_record_under_the_same_pads_is_refused() -> None:
+    alice, bob = two_parties()
+    alice.stop_before = lambda event: event == Need(work=Work.EXTRACT)
+    converse(alice, bob)
+    outcome = alice.record.outcome.copy()
+    outcome[0] ^= 1
+    alice.record = dataclasses.replace(alice.record, outcome=outcome)
+    alice.stop_before = None
+    alice.start()
+    bob.start()
+    converse(alice, bob)
+    assert alice.error is not None and "pad_ec" in str(alice.error)
+    assert_no_key(alice)
+
+
+def test_an_abort_is_final() -> None:
+    alice, bob = two_parties(small_parameters(omega_threshold=0.9))
+    converse(alice, bob)
+    before = alice.over, bob.over
+    alice.start()
+    bob.start()
+    converse(alice, bob)
+    assert (alice.over, bob.over) == before
+    assert_no_key(alice, bob)

@@ -1,0 +1,366 @@
+"""Whole sessions over loopback TCP with the real key stores."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import queue
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from joined_parties import correlated_records, small_parameters
+
+from diqkd_postproc.errors import (
+    AuthenticationError,
+    DiqkdError,
+    InsufficientKeyError,
+    ParameterError,
+    ProtocolAbort,
+    StorageError,
+)
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.security.design import syndrome_length
+from diqkd_postproc.session import PeerUnavailable, SessionResult, run_session
+from diqkd_postproc.session.messages import Role
+
+Stores = tuple[KeyStore, KeyStore]
+Records = tuple[RoundRecord, RoundRecord]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o700)
+    return tmp_path
+
+
+def make_stores(folder: Path, parameters: ProtocolParameters, name: str = "keys") -> Stores:
+    return KeyStore.create_pair(
+        folder / "alice" / f"{name}.db", folder / "bob" / f"{name}.db", parameters, os.urandom
+    )
+
+
+def both(
+    records: Records,
+    stores: Stores,
+    parameters: tuple[ProtocolParameters, ...] = (),
+    bob_listens: bool = True,
+) -> list[SessionResult | DiqkdError]:
+    """Alice's and Bob's result or error."""
+    bound: queue.Queue[int] = queue.Queue()
+    of = parameters or (records[0].parameters, records[1].parameters)
+
+    def party(number: int, listens: bool) -> SessionResult:
+        role: Role = "bob" if number else "alice"
+        return run_session(
+            role,
+            records[number],
+            stores[number],
+            of[number],
+            "127.0.0.1",
+            0 if listens else bound.get(timeout=20),
+            listens,
+            timeout=20,
+            listening=lambda host, port: bound.put(port),
+        )
+
+    with ThreadPoolExecutor(2) as threads:
+        futures: list[Future[SessionResult]] = [
+            threads.submit(party, number, bool(number) == bob_listens) for number in (0, 1)
+        ]
+        results: list[SessionResult | DiqkdError] = []
+        for future in futures:
+            error = future.exception(60)
+            assert error is None or isinstance(error, DiqkdError), error
+            results.append(future.result() if error is None else error)
+    return results
+
+
+def test_a_session_of_20000_rounds_over_tcp(folder: Path) -> None:
+    gamma = Fraction(13, 256)
+    parameters = small_parameters(
+        20_000,
+        test_numerator=13,
+        omega_threshold=0.8,
+        syndrome_bits=syndrome_length(20_000, gamma, 2.64, 0.018),
+        key_bits=500,
+        design_qber=0.018,
+    )
+    records = correlated_records(parameters, chsh_score=2.677, qber=0.0144)
+    stores = make_stores(folder, parameters)
+    alice, bob = both(records, stores)
+    assert isinstance(alice, SessionResult) and isinstance(bob, SessionResult)
+    assert stores[0].has_same_key(stores[1])
+    assert alice.key_bits == bob.key_bits == stores[0].generated_key().size == 500
+    assert alice.transcript_digest == bob.transcript_digest and alice.session_id == bob.session_id
+    x, y = records[0].setting, records[1].setting
+    lost = (y != 2) & ((records[0].outcome ^ records[1].outcome) != (x & y))
+    assert bob.num_losses == np.count_nonzero(lost) <= bob.max_losses and alice.num_losses is None
+    assert bob.num_tests == alice.num_tests == np.count_nonzero(y != 2)
+    assert bob.decode_iterations is not None and bob.decode_iterations > 0
+    for result in (alice, bob):
+        sheet = result.balance_sheet
+        assert sheet.consumed == 256 and sheet.generated == 500 and sheet.net_gain == 244
+        assert result.peer_confirmed and not result.resumed
+        assert result.seconds["privacy amplification"] > 0
+        assert result.to_dict()["balance_sheet"]["generated"] == 500
+
+
+def test_a_finished_session_can_be_run_again(folder: Path) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
+    first = both(records, stores)
+    key = stores[0].generated_key()
+    again = both(records, stores, bob_listens=False)
+    for before, after in zip(first, again, strict=True):
+        assert isinstance(before, SessionResult) and isinstance(after, SessionResult)
+        assert after.resumed and after.transcript_digest == before.transcript_digest
+        assert after.balance_sheet == before.balance_sheet
+    assert np.array_equal(stores[0].generated_key(), key) and stores[0].has_same_key(stores[1])
+    alone = run_session("bob", records[1], stores[1], parameters, "127.0.0.1", 0, True, timeout=0.1)
+    assert not alone.peer_confirmed and alone.key_bits == parameters.key_bits
+
+
+def test_too_few_wins_abort_both_sides_with_the_numbers(folder: Path) -> None:
+    parameters = small_parameters(omega_threshold=0.9)
+    stores = make_stores(folder, parameters)
+    results = both(correlated_records(parameters), stores)
+    for result in results:
+        assert isinstance(result, ProtocolAbort) and result.exit_code == 3
+        assert f"{parameters.max_losses} are allowed" in str(result)
+    for store in stores:
+        assert store.generated_bits == 0
+
+
+def test_a_noisy_link_aborts_both_sides(folder: Path) -> None:
+    parameters = small_parameters()
+    results = both(correlated_records(parameters, qber=0.4), make_stores(folder, parameters))
+    assert all(isinstance(r, ProtocolAbort) and "error correction failed" in str(r) for r in results)
+
+
+def test_different_initial_keys_of_one_name_make_no_key(folder: Path) -> None:
+    parameters = small_parameters()
+    with make_stores(folder, parameters)[1] as bob:
+        size, key_id = (bob.k0_bits + 7) // 8, bob.key_id
+    alice = KeyStore.import_initial_key(folder / "other" / "a.db", parameters, os.urandom(size), key_id)
+    bob = KeyStore.import_initial_key(folder / "other" / "b.db", parameters, os.urandom(size), key_id)
+    results = both(correlated_records(parameters), (alice, bob))
+    assert isinstance(results[0], AuthenticationError) and "initial keys differ" in str(results[0])
+    assert isinstance(results[1], ProtocolAbort) and "initial keys differ" in str(results[1])
+    assert alice.generated_bits == bob.generated_bits == 0
+
+
+def test_sides_that_do_not_fit_spend_nothing(folder: Path) -> None:
+    parameters, others = small_parameters(), small_parameters(key_bits=41)
+    stores, other_stores = make_stores(folder, parameters), make_stores(folder, others, "others")
+    records, other_records = correlated_records(parameters), correlated_records(others)
+    elsewhere = correlated_records(parameters, run_id="b" * 32)
+    third = make_stores(folder, parameters, "third")
+    for what, bobs_record, bobs_store in (
+        ("protocol parameters", other_records[1], other_stores[1]),
+        ("run", elsewhere[1], stores[1]),
+        ("initial key", records[1], third[1]),
+    ):
+        results = both((records[0], bobs_record), (stores[0], bobs_store))
+        for result in results:
+            assert isinstance(result, ParameterError) and f"different {what}" in str(result)
+        assert stores[0].balance_sheet().consumed == bobs_store.balance_sheet().consumed == 0
+
+
+def test_wrong_input_is_refused_before_the_network(folder: Path) -> None:
+    parameters, others = small_parameters(), small_parameters(key_bits=41)
+    record, store = correlated_records(parameters)[0], make_stores(folder, parameters)[0]
+    anywhere = ("127.0.0.1", 1, False)
+    with pytest.raises(ParameterError, match="this is alice's record"):
+        run_session("bob", record, store, parameters, *anywhere)
+    with pytest.raises(ParameterError, match="neither"):
+        run_session("eve", record, store, parameters, *anywhere)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="the record was made with parameters"):
+        run_session("alice", record, store, others, *anywhere)
+    with pytest.raises(ParameterError, match="the key store was made with parameters"):
+        run_session("alice", correlated_records(others)[0], store, others, *anywhere)
+    keyless = small_parameters(key_bits=0)
+    with pytest.raises(ProtocolAbort, match="allow no secret key"):
+        run_session(
+            "alice",
+            correlated_records(keyless)[0],
+            make_stores(folder, keyless, "keyless")[0],
+            keyless,
+            *anywhere,
+        )
+    store.consume("pad_a", "00" * 16, b"another session")
+    with pytest.raises(InsufficientKeyError, match="pad_a"):
+        run_session("alice", record, store, parameters, *anywhere)
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_an_absent_peer_is_named(folder: Path, listens: bool) -> None:
+    parameters = small_parameters()
+    record, store = correlated_records(parameters)[0], make_stores(folder, parameters)[0]
+    with pytest.raises(PeerUnavailable, match=r"127\.0\.0\.1") as caught:
+        run_session(
+            "alice", record, store, parameters, "127.0.0.1", 0 if listens else 9, listens, timeout=0.3
+        )
+    assert "start the other side" in str(caught.value)
+    assert store.balance_sheet().consumed == 0
+
+
+def test_an_address_in_use_is_named(folder: Path) -> None:
+    import socket
+
+    parameters = small_parameters()
+    record, store = correlated_records(parameters)[0], make_stores(folder, parameters)[0]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(PeerUnavailable, match="cannot listen"),
+    ):
+        run_session("alice", record, store, parameters, *server.getsockname(), True, timeout=1)
+
+
+def test_a_stranger_on_the_line_is_refused(folder: Path) -> None:
+    import socket
+
+    parameters = small_parameters()
+    record, store = correlated_records(parameters)[1], make_stores(folder, parameters)[1]
+
+    def stranger(host: str, port: int) -> None:
+        def talk() -> None:
+            with socket.create_connection((host, port)) as line:
+                line.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                while line.recv(4096):
+                    pass
+
+        threading.Thread(target=talk, daemon=True).start()
+
+    with pytest.raises(DiqkdError, match="does not speak this protocol") as caught:
+        run_session("bob", record, store, parameters, "127.0.0.1", 0, True, timeout=20, listening=stranger)
+    assert caught.value.exit_code == 4
+    assert store.balance_sheet().consumed == 0
+
+
+def test_one_session_runs_in_one_process_at_a_time(folder: Path) -> None:
+    parameters = small_parameters()
+    record, store = correlated_records(parameters)[0], make_stores(folder, parameters)[0]
+    errors: list[BaseException] = []
+
+    def second(host: str, port: int) -> None:
+        with pytest.raises(StorageError, match="another process") as caught:
+            run_session("alice", record, store, parameters, host, port, False, timeout=1)
+        errors.append(caught.value)
+
+    with pytest.raises(PeerUnavailable):
+        run_session(
+            "alice",
+            record,
+            store,
+            parameters,
+            "127.0.0.1",
+            0,
+            True,
+            timeout=2,
+            listening=lambda host, port: threading.Thread(target=second, args=(host, port)).start(),
+        )
+    assert len(errors) == 1
+
+
+def test_a_session_lost_at_the_last_message_is_taken_up_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
+    activate, calls = KeyStore.activate, []
+
+    def full_disk(store: KeyStore, session_id: str, key_bits: Any) -> None:
+        calls.append(store.path)
+        if len(calls) == 1:
+            raise StorageError("the disk is full")
+        activate(store, session_id, key_bits)
+
+    monkeypatch.setattr(KeyStore, "activate", full_disk)
+    both(records, stores)
+    assert sum(store.generated_bits > 0 for store in stores) <= 1
+    second = both(records, stores)
+    assert all(isinstance(result, SessionResult) and result.resumed for result in second)
+    assert stores[0].has_same_key(stores[1])
+
+
+def test_a_damaged_journal_is_refused(folder: Path) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
+    both(records, stores)
+    (journal,) = (p for p in (folder / "alice").glob("keys.db.session-*") if "journal" not in p.name)
+    if os.name == "posix":
+        assert journal.stat().st_mode & 0o777 == 0o600
+    journal.write_bytes(b"nonsense" * 1000)
+    with pytest.raises(StorageError, match="session-"):
+        run_session("alice", records[0], stores[0], parameters, "127.0.0.1", 9, False, timeout=0.1)
+
+
+def test_nothing_private_is_in_journal_result_or_representation(folder: Path) -> None:
+    parameters = small_parameters()
+    alice, bob = correlated_records(parameters)
+    pattern = np.unpackbits(np.frombuffer(b"CANARY--" * 32, dtype=np.uint8))
+    outcome = np.resize(pattern, parameters.num_rounds)
+    wrong = bob.outcome ^ alice.outcome
+    records = (
+        dataclasses.replace(alice, outcome=outcome),
+        dataclasses.replace(bob, outcome=outcome ^ wrong),
+    )
+    stores = make_stores(folder, parameters)
+    results = both(records, stores)
+    assert stores[0].has_same_key(stores[1])
+    text = "".join(map(repr, [*results, *records, *stores]))
+    assert "CANARY" not in text and "pad_" not in text
+    for file in (p for p in folder.rglob("*") if "session-" in p.name):
+        assert b"CANARY" not in file.read_bytes()
+
+
+def party_process(number: int, folder: str, port: Any, outcome: Any) -> None:
+    parameters = ProtocolParameters.load(Path(folder) / "parameters.toml")
+    role: Role = "bob" if number else "alice"
+    with KeyStore.open(Path(folder) / role / "keys.db", parameters) as store:
+        result = run_session(
+            role,
+            RoundRecord.read(Path(folder) / role / "record.h5"),
+            store,
+            parameters,
+            "127.0.0.1",
+            0 if number else port.get(timeout=60),
+            bool(number),
+            timeout=60,
+            listening=lambda host, bound: port.put(bound),
+        )
+    outcome.put((role, result.transcript_digest))
+
+
+def test_two_processes_agree(folder: Path) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
+    parameters.save(folder / "parameters.toml")
+    for record, store in zip(records, stores, strict=True):
+        record.write(folder / record.role / "record.h5")
+        store.close()
+    context = multiprocessing.get_context("spawn")
+    port, outcome = context.Queue(), context.Queue()
+    processes = [
+        context.Process(target=party_process, args=(number, str(folder), port, outcome)) for number in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    digests = dict(outcome.get(timeout=90) for _ in processes)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    assert digests["alice"] == digests["bob"]
+    with (
+        KeyStore.open(folder / "alice" / "keys.db") as alice,
+        KeyStore.open(folder / "bob" / "keys.db") as bob,
+    ):
+        assert alice.has_same_key(bob)
