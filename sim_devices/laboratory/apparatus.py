@@ -74,6 +74,10 @@ class NodeApparatus:
         self._lit_bright = self._previous_lit_bright = True
         self._coupled_readout_mu = -1
         self._last_edge_mu = -1
+        # Electrode steps by the last round: more than one since means that the node has rested. Out of step:
+        # Alice waits for the first round after Bob's next rest, see `_strobe_edge`.
+        self._last_isolation = -1
+        self._out_of_step = False
         self._partner_present = True
         # Faults.
         self._ion_lost = False
@@ -187,7 +191,12 @@ class NodeApparatus:
         return herald_mu, 1 << patterns.index(entry[2])
 
     def _strobe_edge(self, t_open: int, t_close: int) -> int:
-        if not self._open or self._strobe_mu < 0:
+        if not self._open:
+            return -1
+        if self._strobe_mu < 0:
+            # Bob failed in this round, so she will leave the batch here, in step with him. The rounds that he
+            # plays until he notices, which in this process were played already, she misses.
+            self._out_of_step = True
             return -1
         edge = self._herald_mu + self._strobe_mu + STROBE_LATENCY_MU
         return edge if t_open <= edge < t_close else -1
@@ -214,6 +223,13 @@ class NodeApparatus:
             if not queue:
                 return False
         entry = queue.pop()
+        while self._out_of_step and not entry[3] & wire.NOTICE:
+            if entry[11]:
+                self._out_of_step = False
+            elif queue:
+                entry = queue.pop()
+            else:
+                return False
         fault = entry[3]
         if fault:
             if fault & wire.LOCK_LOST:
@@ -236,10 +252,15 @@ class NodeApparatus:
         if not self._measured and self.role == "bob":
             # Nobody looked: any effect of trace one half leaves Alice her reduced state.
             entry: Any = self._entry
-            result = (entry[0], self._round_type, self._strobe_mu, 1, 0.5, 0.5, 0.0, 0.0)
-            self._client.add_result(result)
+            self._add_result(entry[0], True, (0.5, 0.5, 0.0, 0.0))
         self._open = False
         self._entry = None
+
+    def _add_result(self, index: int, bright: bool, effect: tuple[float, float, float, float]) -> None:
+        isolation = self.audit.num_isolations
+        rested = isolation > self._last_isolation + 1
+        self._last_isolation = isolation
+        self._client.add_result((index, self._round_type, self._strobe_mu, bright, rested, *effect))
 
     # Light on the ion.
 
@@ -334,9 +355,7 @@ class NodeApparatus:
         self._bright = bright
         self._measured = True
         if self.role == "bob":
-            self._client.add_result(
-                (entry[0], self._round_type, self._strobe_mu, int(bright), e00, e11, real, imaginary)
-            )
+            self._add_result(entry[0], bright, effect)
 
     def _effect(self, key: tuple[Any, ...]) -> tuple[float, float, float, float]:
         pulses = tuple(

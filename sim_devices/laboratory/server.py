@@ -169,6 +169,7 @@ class LaboratoryServer:
         entries["imaginary"] = coherence.imag
         entries["round_type"] = results["round_type"]
         entries["strobe_mu"] = results["strobe_mu"]
+        entries["fresh"] = results["fresh"]
         entries["fault"] &= ~(wire.ION_LOST * (entries["index"] < self._reloaded_until))
         entries["fault"] &= ~(wire.LOCK_LOST * (entries["index"] == self._noticed_lock))
         self._ready.append(entries)

@@ -47,6 +47,7 @@ ENTRY = np.dtype(
             "<i8",
         ),  # Alice only: T and its rising edge, mu after the herald; NO_ROUND_TYPE, -1 if none
         ("strobe_mu", "<i8"),
+        ("fresh", "<i8"),  # Bob had rested before this round
     ]
 )
 RESULT = np.dtype(
@@ -55,6 +56,7 @@ RESULT = np.dtype(
         ("round_type", "<i8"),
         ("strobe_mu", "<i8"),
         ("bright", "<i8"),
+        ("fresh", "<i8"),
         ("e00", "<f8"),  # effect of "bright" that the pulses made
         ("e11", "<f8"),
         ("e10_real", "<f8"),
