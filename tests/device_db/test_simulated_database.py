@@ -1,0 +1,42 @@
+"""The simulated databases keep the hardware's keys and arguments."""
+
+import importlib
+import inspect
+import runpy
+from pathlib import Path
+
+import pytest
+
+DIRECTORY = Path(__file__).resolve().parents[2] / "device_db"
+ROLES = ("alice", "bob")
+
+
+def load(name: str) -> dict:
+    return runpy.run_path(str(DIRECTORY / f"{name}.py"))["device_db"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_same_devices_with_their_arguments(role: str) -> None:
+    hardware, simulated = load(role), load(f"{role}_sim")
+    local = {key: entry for key, entry in hardware.items() if entry["type"] == "local"}
+    assert set(simulated) == set(local) | {"apparatus", "ion_loader"}
+    for key, entry in local.items():
+        if key == "qrng":
+            continue
+        assert simulated[key]["class"] == entry["class"]
+        assert simulated[key]["arguments"] == {**entry.get("arguments", {}), "key": key}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_simulated_driver_takes_its_arguments(role: str) -> None:
+    for key, entry in load(f"{role}_sim").items():
+        driver = getattr(importlib.import_module(entry["module"]), entry["class"])
+        inspect.signature(driver).bind(None, **entry["arguments"])
+        assert entry["module"].startswith("sim_devices."), key
+
+
+def test_laboratory_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIQKD_LABORATORY", "127.0.0.1:4711")
+    for role in ROLES:
+        arguments = load(f"{role}_sim")["apparatus"]["arguments"]
+        assert arguments == {"role": role, "laboratory": "127.0.0.1:4711"}
