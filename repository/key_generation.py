@@ -8,7 +8,7 @@ from pathlib import Path
 from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
-from diqkd_node.classical_link import ClassicalLink
+from diqkd_node.classical_link import ClassicalLink, PeerAbsentError
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.coordinator import Coordinator
 from diqkd_node.node import Node
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 SPOOL_NAME = "spool.sqlite"
 RECORD_NAME = "record.h5"
 CONFIGURATION_NAME = "node_configuration.json"
+MIN_SURPLUS_BATCHES = 3  # a batch that ends early discards what is left of its settings
 
 
 class KeyGeneration(EnvExperiment):
@@ -143,11 +144,16 @@ class KeyGeneration(EnvExperiment):
         return RoundSpool.create(path, self.role, self.parameters, provenance)
 
     def fill_pool(self, spool: RoundSpool) -> None:
-        """Draw all settings' bits before the first round (PROTOCOL section 2)."""
+        """Draw the bits of all settings still to come (PROTOCOL section 2).
+
+        Called before the first round, and again between two batches if interruptions have cost so many
+        that the pool is short; the link is then disconnected."""
         needed = spool.bits_needed - spool.bits_available
         if needed <= 0:
             return
-        num_bytes = -(-int(needed + self.pool_surplus * spool.bits_needed) // 8)
+        batch_bits = int(self.batch_rounds) * self.parameters.setting_bits_per_round[self.role]
+        surplus = max(self.pool_surplus * spool.bits_needed, MIN_SURPLUS_BATCHES * batch_bits)
+        num_bytes = -(-int(needed + surplus) // 8)
         source = HealthTested(self.get_device("qrng"))
         logger.info("reading %d random bytes", num_bytes)
         spool.fill_pool(source.read, num_bytes)
@@ -155,7 +161,15 @@ class KeyGeneration(EnvExperiment):
     def open_link(self) -> ClassicalLink:
         """Meet the other node: Bob listens, Alice connects."""
         meet = ClassicalLink.listen if self.role == "bob" else ClassicalLink.connect
-        return meet(self.peer_host, int(self.peer_port), self.peer_timeout, self.scheduler.check_pause)
+        while True:
+            try:
+                return meet(
+                    self.peer_host, int(self.peer_port), self.peer_timeout, self.scheduler.check_pause
+                )
+            except PeerAbsentError:
+                if not self.scheduler.check_pause():
+                    raise
+                self.scheduler.pause()
 
     def acquire(self, spool: RoundSpool, link: ClassicalLink) -> None:
         """Run batches, with pauses for the scheduler, until the run is complete."""
@@ -168,6 +182,7 @@ class KeyGeneration(EnvExperiment):
             publish=self.publish,
             stall_timeout_s=self.stall_timeout,
             load_ion=self.ion_loader(),
+            fill_pool=lambda: self.fill_pool(spool),
         )
         node = Node(self, self.configuration, coordinator)
         node.prepare()

@@ -43,6 +43,7 @@ class Coordinator:
     :param publish: called with (rounds done, state of the node) now and then
     :param stall_timeout_s: longest time without a round, or without an answer of the peer within a batch
     :param load_ion: starts the loading of an ion; None where it is loaded by hand
+    :param fill_pool: called between two batches if the random bits are short
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Coordinator:
         publish=lambda rounds_done, state: None,
         stall_timeout_s=120.0,
         load_ion=None,
+        fill_pool=lambda: None,
     ):
         self.spool = spool
         self.link = link
@@ -66,6 +68,7 @@ class Coordinator:
         self.publish = publish
         self.stall_timeout_s = stall_timeout_s
         self.load_ion = load_ion
+        self.fill_pool = fill_pool
         self._pattern_of_index = np.array(herald_patterns, dtype=np.uint8)
         self._ready_sent = False
         self._failure = None
@@ -82,6 +85,7 @@ class Coordinator:
         self._own_stop = None
         self._peer_stop = None
         self._peer_done = None
+        self._stop_reason = "complete"
         self._last_round = (time.monotonic(), self._first)
 
     # Before the first batch.
@@ -139,6 +143,8 @@ class Coordinator:
         if remaining == 0 or self.should_stop():
             return []
         count = min(self.batch_rounds, remaining)
+        if count * self.spool.parameters.setting_bits_per_round[self.role] > self.spool.bits_available:
+            self.fill_pool()
         if not self._ready_sent:
             self.link.send("batch_ready", first=self.spool.rounds_done, num_rounds=count)
             self._ready_sent = True
@@ -205,11 +211,11 @@ class Coordinator:
     def end_batch(self, done, condition):
         """Leave the batch: compare with the other node, settle differences, commit."""
         self._raise_failure()
-        reason = CONDITION_NAMES[condition]
+        reason = self._stop_reason if condition == RUNNING else CONDITION_NAMES[condition]
         self.link.send("batch_done", rounds=self.spool.rounds_done, reason=reason)
         if self._peer_done is None:
             self._peer_done = self._await("batch_done")
-        if condition == RUNNING:
+        if reason == "complete":
             reason = self._peer_done["reason"]
         self._reconcile(self._peer_done["rounds"], reason)
         self.spool.end_batch()
@@ -270,6 +276,8 @@ class Coordinator:
 
     def _ask_to_stop(self, at_round, reason):
         self._own_stop = at_round
+        if self._peer_stop is None:
+            self._stop_reason = reason
         self.link.send("stop", round=at_round, reason=reason)
 
     def _hold(self):
@@ -288,6 +296,8 @@ class Coordinator:
         """A message within a batch: a request to stop, or the other node's departure from it."""
         if message["kind"] == "stop":
             self._peer_stop = max(self._peer_stop or 0, message["round"])
+            if self._own_stop is None:
+                self._stop_reason = message["reason"]
         elif message["kind"] == "batch_done":
             self._peer_done = message
             self._peer_stop = max(self._peer_stop or 0, message["rounds"])
