@@ -403,6 +403,15 @@ class RoundSpool:
         with transaction(self._connection, self.path):
             self._table.insert_gap(self._done, reason, start_unix, end_unix)
 
+    def public_rounds(self, first_round: int) -> tuple[UInt8, UInt8]:
+        """Round types and herald patterns of all rounds from `first_round` on, for the peer: two (k,) uint8."""
+        self.flush()
+        columns = self._table.columns(("round_type", "herald_pattern"))
+        return columns["round_type"][first_round:], columns["herald_pattern"][first_round:]
+
+    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        return self._table.columns(tuple(DTYPES))
+
     def seal(self, record_path: Path | str) -> RoundRecord:
         """Write the finished run to a sealed HDF5 record, read it back, and return what was read.
 
@@ -424,7 +433,7 @@ class RoundSpool:
                 "gaps": self._table.gaps(),
                 "losses": self._table.losses(),
             },
-            **self._table.columns(),
+            **self._columns(),
         )
         if not Path(record_path).exists():
             record.write(record_path)

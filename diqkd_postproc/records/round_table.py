@@ -68,15 +68,16 @@ class RoundTable:
         row = (first_round, reason, float(start_unix), float(end_unix))
         self._connection.execute("INSERT INTO gaps VALUES (?, ?, ?, ?)", row)
 
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """All rounds, column name -> (n,) array of the dtype in DTYPES."""
-        rows = self._rows(f"SELECT num_rounds, {', '.join(DTYPES)} FROM rounds ORDER BY first_round")
+    def columns(self, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """All rounds of the named columns, name -> (n,) array of the dtype in DTYPES."""
+        rows = self._rows(f"SELECT num_rounds, {', '.join(names)} FROM rounds ORDER BY first_round")
         columns: dict[str, npt.NDArray[Any]] = {}
-        for index, (name, dtype) in enumerate(DTYPES.items(), start=1):
-            if any(len(row[index]) != row[0] * _on_disk(dtype).itemsize for row in rows):
+        for index, name in enumerate(names, start=1):
+            on_disk = _on_disk(DTYPES[name])
+            if any(len(row[index]) != row[0] * on_disk.itemsize for row in rows):
                 raise StorageError(f"{self._path} is damaged: {name} has entries missing")
             joined = b"".join(row[index] for row in rows)
-            columns[name] = np.frombuffer(joined, dtype=_on_disk(dtype)).astype(dtype)
+            columns[name] = np.frombuffer(joined, dtype=on_disk).astype(DTYPES[name])
         return columns
 
     def losses(self) -> list[dict[str, Any]]:

@@ -370,4 +370,4 @@ class PadLedger(RuleBasedStateMachine):
 
 
 TestPadLedger = PadLedger.TestCase
-TestPadLedger.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestPadLedger.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

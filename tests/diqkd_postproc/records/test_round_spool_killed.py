@@ -14,7 +14,7 @@ from spool_child import outcome_of
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 
-NUM_KILLS = 20
+NUM_KILLS = 12
 
 
 def run_until_killed(path: Path, num_lines: int) -> list[list[str]]:
@@ -34,7 +34,7 @@ def test_kills_lose_no_acknowledged_round_and_reuse_no_bit(
     tmp_path: Path, make_parameters: Callable[..., ProtocolParameters]
 ) -> None:
     tmp_path.chmod(0o700)
-    path, num_rounds = tmp_path / "spool", 40_000
+    path, num_rounds = tmp_path / "spool", 25_000
     pool = np.random.default_rng(11).bytes(num_rounds)
     with RoundSpool.create(path, "alice", make_parameters(num_rounds), {}, "0" * 32) as spool:
         spool.fill_pool(lambda count: pool[:count], len(pool))
