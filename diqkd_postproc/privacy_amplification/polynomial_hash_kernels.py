@@ -35,6 +35,8 @@ _BITS = types.Array(types.uint8, 1, "C", readonly=True)
 _OUT = types.Array(types.uint8, 1, "C")
 MAX_DIGITS = 8
 PORTABLE_CHAINS = 8
+TABLE_BITS = 8
+TABLE_SIZE = 1 << TABLE_BITS
 
 
 @njit(types.void(types.int64, _POSITIONS, types.int64, _BITS, types.int64, _WORDS), cache=True, nogil=True)
@@ -239,8 +241,8 @@ def portable_kernel(words: int) -> Callable[..., Any]:
         nogil=True,
     )
     def kernel(first, last, coefficients, tail, block_starts, field_size, seed, degree, out):
-        num_bytes = (degree + 7) // 8
-        table = np.zeros(num_bytes * 256 * words, np.uint64)
+        num_pieces = (degree + TABLE_BITS - 1) // TABLE_BITS
+        table = np.zeros(num_pieces * TABLE_SIZE * words, np.uint64)
         picked = np.zeros(2 * words, np.uint64)
         element = np.zeros(words, np.uint64)
         power = np.zeros(words, np.uint64)
@@ -259,13 +261,13 @@ def portable_kernel(words: int) -> Callable[..., Any]:
             for stage in range(2):
                 for word in range(words):
                     element[word] = power[word]
-                for position in range(num_bytes * 8):
+                for position in range(num_pieces * TABLE_BITS):
                     # element = power * z^position, the entry of bit `position`.
-                    entry = ((position >> 3) * 256 + (1 << (position & 7))) * words
-                    size = (1 << (position & 7)) * words
+                    start = position // TABLE_BITS * TABLE_SIZE * words
+                    size = (1 << (position % TABLE_BITS)) * words
+                    entry = start + size
                     for word in range(words):
                         table[entry + word] = element[word]
-                    start = (position >> 3) * 256 * words
                     for offset in range(words, size, words):
                         for word in range(words):
                             table[entry + offset + word] = table[start + offset + word] ^ element[word]
@@ -279,7 +281,7 @@ def portable_kernel(words: int) -> Callable[..., Any]:
                             element[word] ^= tail[word]
                 if stage == 0:
                     for _ in range(chains - 1):
-                        _multiply_by_table(words, table, num_bytes, power, 0, element)
+                        _multiply_by_table(words, table, num_pieces, power, 0, element)
                         for word in range(words):
                             power[word] = element[word]
             for position in range(chains * words):
@@ -287,7 +289,7 @@ def portable_kernel(words: int) -> Callable[..., Any]:
             for step in range(num_steps):
                 base = step * chains * words
                 for chain in range(chains):
-                    _multiply_by_table(words, table, num_bytes, sums, chain * words, element)
+                    _multiply_by_table(words, table, num_pieces, sums, chain * words, element)
                     for word in range(words):
                         sums[chain * words + word] = element[word] ^ coefficients[base + chain * words + word]
             # Chain c holds the powers that are chains - 1 - c modulo chains: finish by Horner's rule in x.
@@ -301,14 +303,33 @@ def portable_kernel(words: int) -> Callable[..., Any]:
 
 
 @njit(inline="always")
-def _multiply_by_table(words, table, num_bytes, source, start, out):
+def _multiply_by_table(words, table, num_pieces, source, start, out):
+    """out = source[start : start + words] times the table's element. Local sums, as numba arrays may alias."""
+    sum_0 = sum_1 = sum_2 = sum_3 = np.uint64(0)
+    entry = np.uint64(0)
     for word in range(words):
-        out[word] = np.uint64(0)
-    for byte in range(num_bytes):
-        value = (source[start + (byte >> 3)] >> np.uint64(8 * (byte & 7))) & np.uint64(255)
-        entry = (byte * 256 + np.int64(value)) * words
-        for word in range(words):
-            out[word] ^= table[entry + word]
+        value = source[start + word]
+        # All words but the last are full: a constant count, which the compiler unrolls.
+        pieces = 64 // TABLE_BITS if word < words - 1 else num_pieces - (words - 1) * (64 // TABLE_BITS)
+        for _ in range(pieces):
+            # Unsigned indices: numba need not allow for negative ones.
+            place = entry + (value & np.uint64(TABLE_SIZE - 1)) * np.uint64(words)
+            value >>= np.uint64(TABLE_BITS)
+            entry += np.uint64(TABLE_SIZE * words)
+            sum_0 ^= table[place]
+            if words > 1:
+                sum_1 ^= table[place + np.uint64(1)]
+            if words > 2:
+                sum_2 ^= table[place + np.uint64(2)]
+            if words > 3:
+                sum_3 ^= table[place + np.uint64(3)]
+    out[0] = sum_0
+    if words > 1:
+        out[1] = sum_1
+    if words > 2:
+        out[2] = sum_2
+    if words > 3:
+        out[3] = sum_3
 
 
 @njit(inline="always")
