@@ -35,7 +35,7 @@ class EdgeCounter:
         source = apparatus.edge_source(key)
         cost, latency = timeline.model.output_mu, timeline.model.input_mu
         both_costs = 2 * cost
-        ref_period = timeline.ref_period
+        seconds_to_mu = self.core.seconds_to_mu
         gates: deque[tuple[int, int]] = deque()
         timeline.reset_hooks.append(gates.clear)
 
@@ -53,7 +53,7 @@ class EdgeCounter:
 
         def gate_rising(duration: float) -> int:
             """Count rising edges for `duration` seconds."""
-            return gate_rising_mu(int(duration // ref_period))
+            return gate_rising_mu(seconds_to_mu(duration))
 
         def fetch_count() -> int:
             """Count of the oldest gate not yet fetched; blocks until the gate is closed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from math import floor
 from typing import Any
 
 from artiq.language import core as language
@@ -95,8 +96,14 @@ class Core:
         return run_precompiled
 
     def seconds_to_mu(self, seconds: float) -> int:
-        """Machine units in `seconds`, rounded down, as the real driver's."""
-        return int(seconds // self.ref_period)
+        """Machine units in `seconds`, rounded down.
+
+        As with the real driver, the same call may differ by one unit between host and kernel: Python rounds
+        the exact quotient down, compiled code the quotient after it was rounded to a float.
+        """
+        if self._shadow is None:
+            return int(seconds // self.ref_period)
+        return floor(seconds / self.ref_period)
 
     def mu_to_seconds(self, mu: int) -> float:
         return mu * self.ref_period

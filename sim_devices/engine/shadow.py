@@ -40,7 +40,7 @@ class KernelTable:
         return transformed
 
     def members(self, cls: type) -> dict[str, Any] | None:
-        """Functions of a class by name, or None for a class where nothing is marked for or against kernels."""
+        """Functions of a class by name; None for a class where none is marked for or against kernels."""
         if cls not in self._classes:
             self._classes[cls] = self._find_members(cls)
         return self._classes[cls]

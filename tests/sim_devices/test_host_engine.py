@@ -109,6 +109,10 @@ class Cursor(Kernels):
         return now_mu()
 
     @kernel
+    def converted(self, seconds):
+        return self.core.seconds_to_mu(seconds)
+
+    @kernel
     def wrapped(self, value):
         return np.int32(value), np.int64(value)
 
@@ -140,6 +144,14 @@ def test_each_statement_of_a_parallel_block_starts_with_it(flag, length):
 def test_interleave_and_break():
     assert Cursor().interleaved() == 9
     assert Cursor().returns_in_parallel() == 10
+
+
+def test_seconds_to_mu_differs_between_host_and_kernel():
+    cursor = Cursor()
+    # 100 us is just below 100 000 times 1 ns in binary; the compiled quotient is rounded
+    assert cursor.core.seconds_to_mu(100e-6) == 99_999
+    assert cursor.converted(100e-6) == 100_000
+    assert cursor.core.mu_to_seconds(2_000) == pytest.approx(2e-6)
 
 
 @pytest.mark.parametrize(("seconds", "mu"), [(300e-6, 300_000), (2.6e-9, 3), (1.4e-9, 1), (1.1e-5, 11_000)])
