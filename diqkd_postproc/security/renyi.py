@@ -1,8 +1,8 @@
 """Length of the key by the project's own finite-size theorem: the `renyi` proof. Not peer-reviewed.
 
 The theorem bounds the sandwiched Renyi entropy of order alpha of all outcomes by the n-th power of a
-one-round quantity, without entropy accumulation and without smoothing terms. With a certified upper bound g of
-that quantity (see `renyi_round`), L the largest accepted number of losses, m the syndrome length,
+one-round quantity, without entropy accumulation and without smoothing terms. With a certified upper bound g
+of that quantity (see `renyi_round`), L the largest accepted number of losses, m the syndrome length,
 
     D = -(n / (alpha-1)) log g - kappa L - m - 258,     e' = eps_snd - 5 eps_h,
     Toeplitz:  l             <= D + 2 - (alpha / (alpha-1)) log(1/e')
@@ -46,7 +46,7 @@ NUM_HASH_ERRORS = 5
 """Hash errors in the soundness error: four in secrecy, one in correctness."""
 
 TOLERANCE_BITS = 0.5
-"""How far the certified length may stay below that of the exact maximum."""
+"""How far the certified length may stay below that of the exact maximum (more only as `certify` says)."""
 
 Bound = Literal["simple", "full"]
 Extractor = Literal["toeplitz", "trevisan"]
