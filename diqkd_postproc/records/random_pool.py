@@ -6,6 +6,7 @@ zeroes the taken part of the last one, in the caller's transaction, together wit
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -65,9 +66,9 @@ class RandomPool:
         """
         start, end = self._spent_bits, self._spent_bits + num_bits
         taken = [np.empty(0, dtype=np.uint8)]
-        rows = self._connection.execute(
-            "SELECT block, first_bit, bits FROM pool WHERE first_bit < ? ORDER BY first_bit", (end,)
-        ).fetchall()
+        cursor = self._connection.execute("SELECT block, first_bit, bits FROM pool ORDER BY block")
+        rows = list(itertools.takewhile(lambda row: row[1] < end, cursor))
+        cursor.close()
         for block, first_bit, packed in rows:
             bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8))
             low, high = max(start - first_bit, 0), min(end - first_bit, bits.size)

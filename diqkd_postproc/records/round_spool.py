@@ -40,6 +40,7 @@ from diqkd_postproc.records.private_database import (
     transaction,
 )
 from diqkd_postproc.records.sealed_record import (
+    DTYPES,
     LOST_TIMESTAMP,
     ROLES,
     RoundRecord,
@@ -404,7 +405,7 @@ class RoundSpool:
             self._table.insert_gap(self._done, reason, start_unix, end_unix)
 
     def public_rounds(self, first_round: int) -> tuple[UInt8, UInt8]:
-        """Round types and herald patterns of all rounds from `first_round` on, for the peer: two (k,) uint8."""
+        """Round types and herald patterns from `first_round` on, for the peer: two (k,) uint8."""
         self.flush()
         columns = self._table.columns(("round_type", "herald_pattern"))
         return columns["round_type"][first_round:], columns["herald_pattern"][first_round:]
