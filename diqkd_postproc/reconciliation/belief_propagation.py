@@ -3,9 +3,8 @@
 Sum-product decoding (SI equations 14-16) in layers: the checks of one base row share no variable, so they are
 updated together from the freshest posteriors, which halves the iterations of the flooding schedule
 (Hocevar, SiPS 2004). All inner loops run along the Z copies of one edge, contiguous but for one wrap-around,
-so that the compiler turns them into vector instructions; they take slices, for an index with an offset might
-be negative to the compiler, and that alone keeps a loop scalar. For the same reason exp and log are polynomials
-here: calls to the C library would keep the loops scalar.
+and take slices: an index with an offset might be negative to the compiler, which alone keeps a loop scalar.
+For the same reason exp and log are polynomials here, not calls to the C library.
 
 A check-to-variable message is 2 atanh(product of tanh(x/2) over the other edges); prefix and suffix products
 avoid the division by a tanh that may vanish. Single precision saturates at |x| = MAX_LLR, where the error

@@ -43,12 +43,13 @@ def mark_near_checks(  # type: ignore[no-untyped-def]
     tag,
     depth_limit,
 ):
-    """Breadth-first search from variable (column, 0); returns the last depth that is completely marked.
+    """Breadth-first search from variable (column, 0); returns the depth that it reached.
 
     A check first met after d columns (the start included) gets `check_mark = tag + d`. Marks of earlier
-    searches are below `tag`. The search ends when `budget` checks are marked, after `depth_limit` columns,
-    or when the component is exhausted (then it returns `depth_limit`).
+    searches are below `tag`. The search ends when it has looked along `budget` edges, after `depth_limit`
+    columns, or when the component is exhausted.
     """
+    work = 0
     tail = 0
     variable_mark[column * lifting] = tag
     for k in range(column_degree[column]):
@@ -62,7 +63,7 @@ def mark_near_checks(  # type: ignore[no-untyped-def]
     while depth < depth_limit:
         level_end = tail
         if head == level_end:
-            return depth_limit
+            return depth
         while head < level_end:
             check = check_queue[head]
             head += 1
@@ -70,6 +71,9 @@ def mark_near_checks(  # type: ignore[no-untyped-def]
             z = check - row * lifting
             if z >= row_size[row]:
                 continue
+            if work > budget:
+                return depth
+            work += row_degree[row]
             for j in range(row_degree[row]):
                 other = row_columns[row, j]
                 v = z + row_shifts[row, j]
@@ -78,6 +82,7 @@ def mark_near_checks(  # type: ignore[no-untyped-def]
                 if variable_mark[other * lifting + v] >= tag:
                     continue
                 variable_mark[other * lifting + v] = tag
+                work += column_degree[other]
                 for k in range(column_degree[other]):
                     next_row = column_rows[other, k]
                     next_z = v - column_shifts[other, k]
@@ -88,8 +93,6 @@ def mark_near_checks(  # type: ignore[no-untyped-def]
                         check_mark[next_check] = tag + depth + 1
                         check_queue[tail] = next_check
                         tail += 1
-            if tail > budget:
-                return depth
         depth += 1
     return depth
 

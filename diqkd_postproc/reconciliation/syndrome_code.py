@@ -28,8 +28,10 @@ from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble, conditional_e
 MAX_LIFTING = 512
 MIN_BASE_ROWS = 100
 MIN_BASE_COLUMNS = 500
-SEARCH_BUDGET = 20_000
-"""Checks that a search may mark before an edge is placed: bounds the time of the construction."""
+SEARCH_BUDGET = 15_000
+"""Edges that a search may follow before an edge is placed: bounds the time of the construction."""
+WEAK_SEARCH_BUDGET = 100_000
+"""The same for columns of degree two, whose short cycles are codewords of low weight."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -155,7 +157,9 @@ def build_code(
 
     state = splitmix.new_state(seed)
     order = np.argsort(degrees, kind="stable").astype(np.int32)
-    lifted_graph.grow(order, degrees, 0, full_rows, SEARCH_BUDGET, state, *graph)
+    weak = degrees[order] <= 2
+    lifted_graph.grow(order[weak], degrees, 0, full_rows, WEAK_SEARCH_BUDGET, state, *graph)
+    lifted_graph.grow(order[~weak], degrees, 0, full_rows, SEARCH_BUDGET, state, *graph)
     if partial_row_size:
         # The extra checks go to columns of the lowest degree, which need them most.
         helped = order[:partial_degree]

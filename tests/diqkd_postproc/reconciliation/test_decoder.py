@@ -1,6 +1,7 @@
 """Decoding of simulated frames: success at the design point, honest failure beyond the code's reach."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -20,6 +21,12 @@ def published_rule(num_rounds: int, qber: float = QBER, test_error: float = TEST
     return math.floor(num_rounds * conditional_entropy(GAMMA, qber, test_error) + 50 * math.sqrt(num_rounds))
 
 
+@lru_cache
+def published_code(num_rounds: int) -> SyndromeCode:
+    """The code of the published rule at the design point, built once a session."""
+    return build_code(num_rounds, published_rule(num_rounds), GAMMA, ROBUST, seed=1)
+
+
 def frame(
     code: SyndromeCode, seed: int, qber: float, test_error: float, gamma: float = GAMMA
 ) -> tuple[DecodeResult, np.ndarray]:
@@ -35,7 +42,7 @@ def frame(
 
 @pytest.mark.parametrize(("num_rounds", "frames"), [(20_000, 40), (50_000, 20), (100_003, 10)])
 def test_published_rule_decodes(num_rounds: int, frames: int) -> None:
-    code = build_code(num_rounds, published_rule(num_rounds), GAMMA, ROBUST, seed=1)
+    code = published_code(num_rounds)
     for seed in range(frames):
         result, truth = frame(code, seed, QBER, TEST_ERROR)
         assert result.converged
@@ -43,7 +50,7 @@ def test_published_rule_decodes(num_rounds: int, frames: int) -> None:
 
 
 def test_better_link_than_designed_for_decodes() -> None:
-    code = build_code(50_000, published_rule(50_000), GAMMA, ROBUST, seed=1)
+    code = published_code(50_000)
     for qber, test_error in ((0.0144, (4 - 2.677) / 8), (0.0, (4 - 2 * math.sqrt(2)) / 8)):
         result, truth = frame(code, 1, qber, test_error)
         assert result.converged
@@ -61,7 +68,7 @@ def test_near_limit_ensemble_decodes_fifteen_percent_above_the_limit() -> None:
 
 
 def test_more_and_fewer_tests_than_columns_for_them() -> None:
-    code = build_code(50_000, published_rule(50_000), GAMMA, ROBUST, seed=1)
+    code = published_code(50_000)
     for gamma in (0.0, 0.04, 0.062):
         result, truth = frame(code, 1, QBER, TEST_ERROR, gamma)
         assert result.converged
@@ -69,7 +76,7 @@ def test_more_and_fewer_tests_than_columns_for_them() -> None:
 
 
 def test_beyond_the_shannon_limit_it_says_so() -> None:
-    code = build_code(50_000, published_rule(50_000), GAMMA, ROBUST, seed=1)
+    code = published_code(50_000)
     result, truth = frame(code, 1, 0.12, 0.4)
     assert not result.converged
     assert result.unsatisfied > 0
@@ -79,7 +86,7 @@ def test_beyond_the_shannon_limit_it_says_so() -> None:
 
 def test_wrong_round_types_do_not_converge() -> None:
     """A peer with another idea of which rounds were tests has another word at the positions."""
-    code = build_code(20_000, published_rule(20_000), GAMMA, ROBUST, seed=1)
+    code = published_code(20_000)
     rng = np.random.default_rng(4)
     truth = rng.integers(0, 2, 20_000, dtype=np.uint8)
     is_test = (rng.random(20_000) < GAMMA).astype(np.uint8)
@@ -96,7 +103,7 @@ def test_equal_copies_need_no_iteration() -> None:
 
 
 def test_progress_reports_every_iteration() -> None:
-    code = build_code(20_000, published_rule(20_000), GAMMA, ROBUST, seed=1)
+    code = published_code(20_000)
     rng = np.random.default_rng(4)
     truth = rng.integers(0, 2, 20_000, dtype=np.uint8)
     guess = truth ^ (rng.random(20_000) < QBER).astype(np.uint8)
