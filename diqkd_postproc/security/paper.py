@@ -9,8 +9,8 @@ evaluation at the parameters it ends with must not exceed the true value. That e
   in w. The argument is convex, so its tangents at both ends of any bracket of the minimum bound it below;
 - only the *slope* of the min-tradeoff function enters: its constant cancels between the threshold and the
   infimum, and the theorem holds for any affine function, so a rounded slope is as good as an exact tangent;
-- nothing else cancels. Rounding is bounded by `_margin`, a hundred times what comparison with fifty-digit
-  arithmetic shows (tests), and subtracted before rounding down.
+- nothing else cancels. `_margin` bounds the rounding errors, with more than a thousand times the largest
+  deviation from sixty-digit arithmetic that the tests find, and is subtracted before rounding down.
 
 The smoothing parameters are the optimum in closed form: every one of them enters as -c log(e) under a linear
 budget, where the optimum gives each a share of the budget in proportion to its c.

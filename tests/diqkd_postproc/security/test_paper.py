@@ -83,7 +83,7 @@ def test_published_point_in_high_precision() -> None:
         if name != "constants":
             assert abs(mpf(result.terms[name]) - value) < mpf(10) ** -7, name
     length = reference.length(*PUBLISHED[:4], result.analysis)
-    assert abs(mpf(result.value) - length) < result.margin / 10
+    assert abs(mpf(result.value) - length) < result.margin / 1000
     assert result.bits == int(length)
 
 
@@ -94,7 +94,7 @@ def test_never_above_high_precision(n: int, gamma: Fraction, omega: float, sound
     assume(result.bits > 0)
     exact = reference.length(n, gamma, omega, n // 10, result.analysis)
     assert result.bits <= exact
-    assert abs(mpf(result.value) - exact) < result.margin / 10
+    assert abs(mpf(result.value) - exact) < result.margin / 1000
 
 
 @slow
