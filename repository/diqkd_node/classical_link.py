@@ -142,7 +142,7 @@ class ClassicalLink:
 
         Raises RemoteProtocolError for an error on either side, PeerAbsentError if the peer has left.
         """
-        if self._end is not None and self._received.empty():
+        if self._end is not None:
             raise self._end
         try:
             item = self._received.get(block=timeout_s > 0, timeout=timeout_s if timeout_s > 0 else None)

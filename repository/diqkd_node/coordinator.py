@@ -352,10 +352,8 @@ class Coordinator:
     def _send_missing(self, first):
         """Tell the other node the types and patterns of the rounds from `first` on."""
         if first < self._first:
-            self.spool.flush()
-            columns = self.spool._columns()
-            self._round_types = [columns["round_type"][first:]]
-            self._patterns = [columns["herald_pattern"][first:]]
+            types, patterns = self.spool.public_rounds(first)
+            self._round_types, self._patterns = [types], [patterns]
             self._first = first
         types = np.concatenate(self._round_types)[first - self._first :]
         patterns = np.concatenate(self._patterns)[first - self._first :]

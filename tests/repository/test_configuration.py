@@ -1,0 +1,87 @@
+"""The node configuration: published values, pulses of every setting, refusals."""
+
+import json
+
+import pytest
+
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_postproc.errors import ParameterError
+
+
+def test_published_times() -> None:
+    configuration = NodeConfiguration(role="alice")
+    assert configuration.cooling_time == 300e-6
+    assert configuration.window_time == 500e-6
+    assert configuration.attempt_time == 1e-6
+    assert configuration.settling_time == 30e-6
+    assert configuration.scrambling_time == 100e-6
+    assert configuration.round_type_latency == 25e-6
+
+
+def test_alice_pulses() -> None:
+    configuration = NodeConfiguration(role="alice")
+    shelving = (configuration.frequency_shelve, 0.0, configuration.pi_time)
+    for index in range(4):
+        assert configuration.analysis_pulse(0, index) == shelving
+        assert configuration.analysis_pulse(1, index) == (configuration.frequency_qubit, 0.0, 2.5e-6)
+
+
+def test_bob_pulses() -> None:
+    configuration = NodeConfiguration(role="bob", pattern_phase_turns=(0.1, 0.2, 0.6, 0.9))
+    assert configuration.analysis_pulse(2, 1) == (configuration.frequency_shelve, 0.0, configuration.pi_time)
+    for index, phase in enumerate((0.1, 0.2, 0.6, 0.9)):
+        plus, minus = configuration.analysis_pulse(0, index), configuration.analysis_pulse(1, index)
+        assert plus == (configuration.frequency_qubit, pytest.approx(phase), 1.25e-6)
+        # Rxy(-theta, phi) = Rxy(theta, phi + pi)
+        assert (minus[1] - plus[1]) % 1.0 == pytest.approx(0.5)
+        assert minus[2] == plus[2]
+
+
+def test_outcome_inversion() -> None:
+    assert NodeConfiguration(role="alice").bright_outcome == 0
+    assert NodeConfiguration(role="bob").bright_outcome == 1
+
+
+def test_json_round_trip(tmp_path) -> None:
+    configuration = NodeConfiguration(
+        role="bob", readout_threshold=17, connected_voltages=(0.1, 0.2, 0.3, 0.4)
+    )
+    path = tmp_path / "node.json"
+    path.write_text(configuration.to_json())
+    assert NodeConfiguration.load(path, "bob") == configuration
+    assert NodeConfiguration.load(path, "bob", readout_threshold=9).readout_threshold == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "not JSON"),
+        ("[]", "object"),
+        ('{"coolin_time": 1}', "coolin_time"),
+        ('{"role": "bob"}', "this node is alice"),
+        ('{"settling_time": 2e-5}', "30 us"),
+        ('{"scrambling_time": 5e-5}', "100 us"),
+        ('{"cooling_time": 0}', "positive"),
+        ('{"pattern_phase_turns": [0.1]}', "one for each"),
+        ('{"windows_per_search": 2000}', "lower it"),
+        ('{"ready_gate": 1e-4}', "ready_interval"),
+        ('{"isolated_voltages": [1.0]}', "electrodes"),
+    ],
+)
+def test_refusals(text: str, problem: str) -> None:
+    with pytest.raises(ParameterError, match=problem):
+        NodeConfiguration.from_json(text, "alice")
+
+
+def test_missing_file(tmp_path) -> None:
+    with pytest.raises(ParameterError, match="cannot read"):
+        NodeConfiguration.load(tmp_path / "absent.json", "alice")
+
+
+def test_unknown_role() -> None:
+    with pytest.raises(ParameterError, match="charlie"):
+        NodeConfiguration(role="charlie")
+
+
+def test_defaults_are_json(tmp_path) -> None:
+    assert json.loads(NodeConfiguration(role="alice").to_json())["role"] == "alice"

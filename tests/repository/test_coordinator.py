@@ -1,0 +1,254 @@
+"""Two coordinators with real spools and a real link; the kernel is a loop in the test."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diqkd_postproc.errors import RemoteProtocolError, StorageError
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.records.round_spool import RoundSpool
+from sim_devices import artiq_stub
+
+artiq_stub.install()
+
+from diqkd_node.classical_link import ClassicalLink, PeerAbsentError  # noqa: E402
+from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TYPE_MISSING  # noqa: E402
+from diqkd_node.configuration import HERALD_PATTERNS  # noqa: E402
+from diqkd_node.coordinator import Coordinator  # noqa: E402
+
+NUM_ROUNDS = 60
+BATCH = 20
+
+
+def parameters(**changes) -> ProtocolParameters:
+    values = {
+        "num_rounds": NUM_ROUNDS,
+        "test_numerator": 128,
+        "test_bits": 8,
+        "omega_threshold": 0.8,
+        "syndrome_bits": 10,
+        "key_bits": 0,
+        "soundness_error": 1e-10,
+        "one_bit_error": 1e-15,
+        "design_chsh_score": 2.64,
+        "design_qber": 0.018,
+    }
+    return ProtocolParameters(**(values | changes))
+
+
+class Nodes:
+    """Both coordinators; `both` runs one function a role at the same time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.spools: dict[str, RoundSpool] = {}
+        self.links: dict[str, ClassicalLink] = {}
+        self.coordinators: dict[str, Coordinator] = {}
+
+    def start(self, alice: ProtocolParameters | None = None, bob: ProtocolParameters | None = None) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.links["alice"] = ClassicalLink.connect(*listener.getsockname()[:2], 5.0)
+            self.links["bob"] = ClassicalLink.accept(listener, 5.0)
+        for role, given in (("alice", alice), ("bob", bob)):
+            path = self.directory / role / "spool.sqlite"
+            if path.exists():
+                spool = RoundSpool.open(path, role=role)
+            else:
+                path.parent.mkdir(mode=0o700)
+                spool = RoundSpool.create(path, role, given or parameters(), {})
+                spool.fill_pool(os.urandom, 2000)
+            self.spools[role] = spool
+            self.coordinators[role] = Coordinator(
+                spool=spool, link=self.links[role], herald_patterns=HERALD_PATTERNS, batch_rounds=BATCH
+            )
+
+    def stop(self) -> None:
+        for role in self.spools:
+            self.links[role].close()
+            self.spools[role].close()
+        self.spools.clear()
+
+    def both(self, alice: Callable[[Coordinator], object], bob: Callable[[Coordinator], object]) -> list:
+        results: dict[str, object] = {}
+
+        def call(role: str, function: Callable[[Coordinator], object]) -> None:
+            try:
+                results[role] = function(self.coordinators[role])
+            except Exception as error:
+                results[role] = error
+
+        threads = [threading.Thread(target=call, args=item) for item in (("alice", alice), ("bob", bob))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20.0)
+        return [results["alice"], results["bob"]]
+
+    def same(self, function: Callable[[Coordinator], object]) -> list:
+        return self.both(function, function)
+
+    def begin(self) -> tuple[list[int], list[int]]:
+        """Settings of a new batch at both nodes."""
+        alice, bob = self.same(lambda coordinator: coordinator.begin_batch())
+        assert len(alice) == len(bob)
+        return alice, bob
+
+    def play(
+        self, role: str, y: list[int], count: int, first: int = 0, patterns: list[int] | None = None
+    ) -> None:
+        """Store rounds as a kernel would, with the types that follow from Bob's settings."""
+        types = [int(setting != 2) for setting in y[first : first + count]]
+        indices = patterns or [(first + i) % 4 for i in range(count)]
+        outcomes, times = [1] * count, list(range(1000 + first, 1000 + first + count))
+        self.coordinators[role].store(count, outcomes, types, indices, times)
+
+
+@pytest.fixture
+def nodes(tmp_path):
+    nodes = Nodes(tmp_path)
+    yield nodes
+    nodes.stop()
+
+
+def test_whole_run(nodes: Nodes, tmp_path) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    for _ in range(NUM_ROUNDS // BATCH):
+        _, y = nodes.begin()
+        assert len(y) == BATCH
+        for role in ("alice", "bob"):
+            nodes.play(role, y, BATCH)
+        assert nodes.same(lambda coordinator: coordinator.end_batch(BATCH, RUNNING)) == [None, None]
+    assert nodes.begin() == ([], [])
+    assert nodes.same(lambda coordinator: coordinator.finish()) == [None, None]
+    records = {role: nodes.spools[role].seal(tmp_path / role / "record.h5") for role in ("alice", "bob")}
+    assert records["alice"].run_id == records["bob"].run_id
+    np.testing.assert_array_equal(records["alice"].round_type, records["bob"].round_type)
+    assert not records["alice"].setting[records["alice"].round_type == 0].any()
+    np.testing.assert_array_equal(records["bob"].setting != 2, records["bob"].round_type == 1)
+
+
+def test_fewer_rounds_are_completed_as_lost(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("bob", y, 7)
+    nodes.play("alice", y, 6)
+    results = nodes.both(lambda c: c.end_batch(6, TYPE_MISSING), lambda c: c.end_batch(7, RUNNING))
+    assert results == [None, None]
+    assert [spool.rounds_done for spool in nodes.spools.values()] == [7, 7]
+
+
+def test_lost_outcome_keeps_its_round(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("bob", y, 3)
+    types = [int(setting != 2) for setting in y[:3]]
+    nodes.coordinators["alice"].store(3, [1, -1, 0], types, [0, 1, 2], [1000, 1001, 1002])
+    assert nodes.same(lambda coordinator: coordinator.end_batch(3, ION_LOST)) == [None, None]
+    assert nodes.spools["alice"].rounds_done == 3
+
+
+def test_interrupted_run_goes_on(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("bob", y, 9)
+    nodes.play("alice", y, 4)
+    nodes.stop()
+    nodes.start()
+    assert nodes.same(lambda coordinator: coordinator.greet()) == [None, None]
+    assert [spool.rounds_done for spool in nodes.spools.values()] == [9, 9]
+    x, _ = nodes.begin()
+    assert len(x) == BATCH
+
+
+def test_stop_is_negotiated(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    nodes.begin()
+    # Alice asks at 5, Bob is at 8 already: both stop at 8.
+    limits = nodes.both(lambda c: c.check(5, LOCK_LOST), lambda c: _check_until_stopped(c, 8))
+    assert limits == [8, 8]
+
+
+def _check_until_stopped(coordinator: Coordinator, done: int) -> int:
+    while (limit := coordinator.check(done, RUNNING)) == BATCH:
+        pass
+    return limit
+
+
+def test_departure_from_a_batch_stops_the_other(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("alice", y, 5)
+    nodes.play("bob", y, 5)
+
+    def bob(coordinator: Coordinator) -> int:
+        limit = _check_until_stopped(coordinator, 5)
+        coordinator.end_batch(5, RUNNING)
+        return limit
+
+    assert nodes.both(lambda c: c.end_batch(5, ION_LOST), bob) == [None, 5]
+
+
+def test_different_parameters(nodes: Nodes) -> None:
+    nodes.start(bob=parameters(syndrome_bits=11))
+    for error in nodes.same(lambda coordinator: coordinator.greet()):
+        assert isinstance(error, RemoteProtocolError)
+        assert "parameter" in str(error)
+
+
+def test_different_patterns(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("alice", y, 2, patterns=[0, 1])
+    nodes.play("bob", y, 2, patterns=[0, 2])
+    for error in nodes.same(lambda coordinator: coordinator.end_batch(2, RUNNING)):
+        assert isinstance(error, RemoteProtocolError)
+        assert "patterns" in str(error)
+
+
+def test_failure_while_storing_surfaces(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("bob", [2 - (setting == 2) for setting in y], BATCH)
+    with pytest.raises(StorageError):
+        nodes.coordinators["bob"].check(BATCH, RUNNING)
+
+
+def test_peer_that_leaves(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    nodes.coordinators["alice"].leave("termination requested")
+    with pytest.raises(PeerAbsentError, match="termination requested"):
+        nodes.coordinators["bob"].begin_batch()
+
+
+def test_scheduler_interrupts_the_wait(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    asked = iter([False, False, True, True])
+    nodes.coordinators["alice"].should_stop = lambda: next(asked)
+    assert nodes.coordinators["alice"].begin_batch() == []
+
+
+def test_more_random_bits_are_drawn_between_batches(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    calls: list[bool] = []
+    nodes.coordinators["bob"].fill_pool = lambda: calls.append(True)
+    nodes.coordinators["bob"].batch_rounds = 5
+    nodes.spools["bob"]._pool._spent_bits = nodes.spools["bob"]._pool._filled_bits
+    result = nodes.both(lambda c: c.begin_batch(), lambda c: c.begin_batch())[1]
+    assert calls == [True]
+    assert isinstance(result, StorageError)
