@@ -2,7 +2,7 @@
 
 `messages` and `framing` are the wire; `states` the two state machines as tables; `engine` walks them and
 touches neither sockets nor secrets; `computation` holds the secrets and the numerics; `journal` makes a
-session survive a crash; `transport` and `run` put them together over TCP.
+session survive a crash; `driver`, `transport` and `run` put them together over TCP.
 """
 
 from diqkd_postproc.session.engine import PeerUnavailable

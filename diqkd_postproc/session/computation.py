@@ -6,6 +6,7 @@ key store. The engine asks for one thing at a time; only the extraction runs bes
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
@@ -89,6 +90,7 @@ class Computation:
             parameters=parameters,
         )
         self._pads: dict[Pad, bytes] = {}
+        self._code_lock = threading.Lock()
         self._reconstruction: DecodeResult | None = None
         self._handlers: Mapping[Work, Callable[[], Message | Answer]] = {
             Work.SETTINGS: self._settings,
@@ -107,6 +109,19 @@ class Computation:
 
     def __repr__(self) -> str:
         return f"Computation({self._engine.role})"
+
+    def prepare(self) -> None:
+        """Construct the syndrome code in a thread of its own; it needs nothing of the peer and takes a while.
+
+        The thread is a daemon: a session that fails early does not wait for it. An error shows again where
+        the code is used.
+        """
+
+        def construct() -> None:
+            with contextlib.suppress(Exception):
+                self._code()
+
+        threading.Thread(target=construct, name="diqkd-syndrome-code", daemon=True).start()
 
     def perform(self, work: Work) -> Message | Answer:
         """Do the work; the result is what the engine wants to be sent or answered."""
@@ -207,7 +222,8 @@ class Computation:
         return BasisRevelation(num_bits=self._parameters.num_rounds, packed=packed)
 
     def _code(self) -> SyndromeCode:
-        return code_for(self._parameters)
+        with self._code_lock:
+            return code_for(self._parameters)
 
     def _syndrome(self) -> Syndrome:
         bits = self._code().syndrome(self._outcome, self._round_type)

@@ -105,7 +105,7 @@ class SessionEngine:
         )
         self._reader = FrameReader(parameters, self.session_id)
         self._frames: dict[MessageType, Persist] = {}
-        self._key_is_active = key_is_active
+        self.key_is_active = key_is_active
         self._notices: deque[Event] = deque()
         self._pending: Persist | None = None
         self._asked = False
@@ -125,7 +125,7 @@ class SessionEngine:
             self.verdict, self.num_losses = entry.message.verdict, entry.message.num_losses
 
     def _state_from_journal(self) -> State | None:
-        if self._key_is_active:
+        if self.key_is_active:
             return State.DONE if self.role == "alice" else State.AWAITING_RECEIPT
         if not self._frames:
             return None
@@ -257,7 +257,7 @@ class SessionEngine:
 
     def _announce_extraction_again(self) -> None:
         proof = MessageType.OUTCOME_HASH if self.role == "alice" else MessageType.ROUND_TYPES_TAG
-        wanted = proof in self._frames and not self._key_is_active and not self._refused()
+        wanted = proof in self._frames and not self.key_is_active and not self._refused()
         notice = StartExtraction()
         if wanted and self.state not in TERMINAL and notice not in self._notices:
             self._notices.append(notice)

@@ -221,3 +221,14 @@ def two_parties(parameters: ProtocolParameters | None = None, **link: float) -> 
         Party("alice", alice, MemoryLedger(parameters)),
         Party("bob", bob, MemoryLedger(parameters)),
     )
+
+
+def assert_no_key(*parties: Party) -> None:
+    """No party has activated a key."""
+    assert all(party.ledger.key is None for party in parties)
+
+
+def assert_same_key(alice: Party, bob: Party) -> None:
+    """Both parties have the same key."""
+    assert alice.ledger.key is not None and bob.ledger.key is not None
+    assert np.array_equal(alice.ledger.key, bob.ledger.key)
