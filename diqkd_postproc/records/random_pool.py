@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_database import transaction
+from diqkd_postproc.records.private_database import storage_errors, transaction
 
 BLOCK_BYTES = 4096
 FILL_CHUNK_BYTES = 1 << 20
@@ -33,14 +33,20 @@ class RandomPool:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
-        self._filled_bits, self._spent_bits = connection.execute(
-            "SELECT filled_bits, spent_bits FROM pool_state"
-        ).fetchone()
+
+    def _counters(self) -> tuple[int, int]:
+        """Bits filled and spent so far, from the file: an interrupt cannot leave a stale copy."""
+        with storage_errors(self._path):
+            filled, spent = self._connection.execute(
+                "SELECT filled_bits, spent_bits FROM pool_state"
+            ).fetchone()
+        return int(filled), int(spent)
 
     @property
     def bits_available(self) -> int:
         """Unspent bits."""
-        return int(self._filled_bits - self._spent_bits)
+        filled, spent = self._counters()
+        return filled - spent
 
     def fill(self, read_bytes: Callable[[int], bytes], num_bytes: int) -> None:
         """Append `num_bytes` bytes of a source, 1 MiB a transaction."""
@@ -49,22 +55,19 @@ class RandomPool:
             if not 0 < len(data) <= num_bytes:
                 raise StorageError(f"the random source gave {len(data)} bytes, {num_bytes} were expected")
             blocks = range(0, len(data), BLOCK_BYTES)
-            filled = self._filled_bits + 8 * len(data)
             with transaction(self._connection, self._path) as connection:
+                filled, _ = self._counters()
                 connection.executemany(
                     "INSERT INTO pool (first_bit, bits) VALUES (?, ?)",
-                    [(self._filled_bits + 8 * start, data[start : start + BLOCK_BYTES]) for start in blocks],
+                    [(filled + 8 * start, data[start : start + BLOCK_BYTES]) for start in blocks],
                 )
-                connection.execute("UPDATE pool_state SET filled_bits = ?", (filled,))
-            self._filled_bits = filled
+                connection.execute("UPDATE pool_state SET filled_bits = ?", (filled + 8 * len(data),))
             num_bytes -= len(data)
 
     def spend(self, num_bits: int) -> npt.NDArray[np.uint8]:
-        """Take (num_bits,) uint8 bits off the head, inside the caller's transaction.
-
-        The caller calls `spent` after the commit; if it rolls back, nothing has happened.
-        """
-        start, end = self._spent_bits, self._spent_bits + num_bits
+        """Take (num_bits,) uint8 bits off the head, inside the caller's transaction."""
+        _, start = self._counters()
+        end = start + num_bits
         taken = [np.empty(0, dtype=np.uint8)]
         cursor = self._connection.execute("SELECT block, first_bit, bits FROM pool ORDER BY block")
         rows = list(itertools.takewhile(lambda row: row[1] < end, cursor))
@@ -85,7 +88,3 @@ class RandomPool:
         if drawn.size != num_bits:
             raise StorageError(f"{self._path} is damaged: its pool lacks {num_bits - drawn.size} bits")
         return drawn
-
-    def spent(self, num_bits: int) -> None:
-        """Follow a committed `spend`."""
-        self._spent_bits += num_bits

@@ -262,7 +262,6 @@ class RoundSpool:
             connection.execute(
                 "INSERT INTO batch VALUES (0, ?, ?, ?)", (self._done, num_rounds, settings.tobytes())
             )
-        self._pool.spent(num_bits)
         self._batch_first, self._batch, self._interrupted = self._done, settings, False
         self._last_commit = time.monotonic()
         return settings.copy()
@@ -378,8 +377,10 @@ class RoundSpool:
             self._committed()
 
     def _insert_waiting(self) -> None:
-        if self._waiting:
-            self._table.insert(self._acknowledged, self._waiting)
+        if self._table.end() == self._done:
+            # An interrupt came between an earlier commit and its bookkeeping.
+            return
+        self._table.insert(self._acknowledged, self._waiting)
         for loss in self._losses_waiting:
             self._table.insert_loss(*loss)
 

@@ -48,6 +48,11 @@ class RoundTable:
             end += count
         return end
 
+    def end(self) -> int:
+        """Index after the last round on disk."""
+        rows = self._rows("SELECT first_round + num_rounds FROM rounds ORDER BY first_round DESC LIMIT 1")
+        return int(rows[0][0]) if rows else 0
+
     def insert(self, first_round: int, chunks: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
         """Append chunks, each a column name -> (k,) array, as one row."""
         columns = [

@@ -383,6 +383,27 @@ def test_full_disk_loses_nothing(private_directory: Path, make_parameters: MakeP
     spool.close()
 
 
+def test_interrupt_between_a_commit_and_its_bookkeeping(
+    private_directory: Path, make_parameters: MakeParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: RoundSpool) -> None:
+        raise KeyboardInterrupt
+
+    spool = make_spool(private_directory / "spool", "alice", make_parameters(), bytes(20))
+    settings_now = spool.begin_batch(100)
+    store_random(spool, settings_now[:60], np.random.default_rng(1))
+    monkeypatch.setattr(RoundSpool, "_committed", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        spool.record_lost(3, 1)
+    monkeypatch.undo()
+    spool.close()
+    with RoundSpool.open(private_directory / "spool") as spool:
+        assert spool.rounds_done == 63 and spool.pending_batch is not None
+        spool.record_lost(37, 0)
+        losses = spool.seal(private_directory / "record.h5").attributes["losses"]
+    assert [loss["num_rounds"] for loss in losses] == [3, 37]
+
+
 def test_damaged_spools_are_refused(private_directory: Path, make_parameters: MakeParameters) -> None:
     path = private_directory / "spool"
     with make_spool(path, "alice", make_parameters(), bytes(20)) as spool:

@@ -69,7 +69,7 @@ def test_minimum_rounds_says_when_no_number_suffices() -> None:
     assert design.minimum_rounds(GAMMA, 2.0, 0.0) is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(1000, 100_000_000),
     st.integers(1, 2**16 - 1).map(lambda k: Fraction(k, 2**16)),
@@ -85,7 +85,7 @@ def test_whole_legal_domain(n: int, gamma: Fraction, s: float, q: float, soundne
     assert ProtocolParameters.from_toml(parameters.to_toml()) == parameters
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.floats(2.5, 2.8), st.floats(0.0, 0.03), st.floats(1e-4, 0.02))
 def test_better_links_give_longer_keys(s: float, q: float, gain: float) -> None:
     base = design.design_key_length(3_000_000, GAMMA, s, q, syndrome_bits=300_000).value
