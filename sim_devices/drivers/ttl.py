@@ -133,23 +133,20 @@ class TTLInOut:
         self.gate_latency_mu = 13 * self.core.ref_multiplier if gate_latency_mu is None else gate_latency_mu
         self._apparatus = dmgr.get("apparatus")
         self._timeline = self.core.timeline
-        self._is_output = False
+        self._outputs: SimpleNamespace | None = None
         self._bind_input_windows()
         self._bind_samples()
 
     def output(self) -> None:
         """Drive the line from the cursor on."""
-        if not self._is_output:
-            self._is_output = True
+        if self._outputs is None:
             sink = self._timeline.traced(self.key, self._apparatus.level_sink(self.key))
-            functions = _outputs(self._timeline, self.key, sink)
-            for name, function in vars(functions).items():
-                setattr(self, name, function)
+            self._outputs = _outputs(self._timeline, self.key, sink)
+        self.__dict__.update(vars(self._outputs))
 
     def input(self) -> None:
         """Stop driving the line."""
-        self._is_output = False
-        for name in ("set_o", "on", "off", "pulse_mu", "pulse"):
+        for name in vars(self._outputs or SimpleNamespace()):
             self.__dict__.pop(name, None)
 
     def set_oe(self, oe: bool) -> None:

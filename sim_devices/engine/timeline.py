@@ -25,7 +25,11 @@ RECORDING_CPU = 1 << 62
 
 
 class RTIOSequenceError(Exception):
-    """An event on a channel is earlier than the one before it. Hardware drops it and only logs it."""
+    """An event on a channel is earlier than the one before it.
+
+    Hardware sorts out a few such events in its lanes and drops the others with a mere log entry. Here each is
+    an error, so that no experiment depends on it.
+    """
 
 
 class RTIOCollisionError(Exception):

@@ -24,6 +24,7 @@ from sim_devices.engine.timeline import RTIOCollisionError
 
 # after the drivers, which make `artiq` importable
 from artiq.coredevice.exceptions import CacheError, DMAError, RTIOUnderflow  # isort: skip
+from artiq.language import core as language  # isort: skip
 from artiq.language.core import delay_mu, kernel, set_time_manager  # isort: skip
 
 START = 100_000_000
@@ -371,6 +372,10 @@ def test_cache_rows_in_use_stay(devices):
 
 def test_time_manager_serves_functions_without_source(devices):
     timeline = timeline_of(devices)
+    previous = language._time_manager
     set_time_manager(timeline)
-    delay_mu(10)
+    try:
+        delay_mu(10)
+    finally:
+        set_time_manager(previous)
     assert timeline.now == START + 10
