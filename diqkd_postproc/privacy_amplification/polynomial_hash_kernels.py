@@ -304,7 +304,7 @@ def portable_kernel(words: int) -> Callable[..., Any]:
 
 @njit(inline="always")
 def _multiply_by_table(words, table, num_pieces, source, start, out):
-    """out = source[start : start + words] times the table's element. Local sums, as numba arrays may alias."""
+    """out = source[start : start + words] times the table's element, in local sums: arrays may alias."""
     sum_0 = sum_1 = sum_2 = sum_3 = np.uint64(0)
     entry = np.uint64(0)
     for word in range(words):
