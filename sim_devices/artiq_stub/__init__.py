@@ -34,7 +34,7 @@ class _StubFinder:
 def install() -> None:
     """Make `import artiq` work. Does nothing where ARTIQ is installed, or when called again."""
     if _StubFinder not in sys.meta_path:
-        sys.meta_path.append(_StubFinder)  # type: ignore[arg-type]
+        sys.meta_path.append(_StubFinder)
 
 
 def is_stub() -> bool:

@@ -51,7 +51,7 @@ class AD9910(DDSChannel):
         self.sysclk_per_mu = round(self.sysclk * self.core.ref_period)
         self.phase_mode = PHASE_MODE_CONTINUOUS
         self.io_update_delay_mu = io_update_delay if isinstance(io_update_delay, int) else 0
-        self._registers = (0, 0, 0)
+        self._registers = (0.0, 0.0, 0.0)
         self._bind(dmgr.get("apparatus"))
 
     def _bind(self, apparatus: Any) -> None:

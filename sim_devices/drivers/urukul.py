@@ -8,7 +8,6 @@ from sim_devices.engine.timeline import RTIOCollisionError
 
 STA_PROTO_REV_8 = 0x08
 STA_PROTO_REV_9 = 0x09
-DEFAULT_PROFILE = 7
 
 
 class CPLD:
@@ -42,7 +41,6 @@ class CPLD:
         self.proto_rev = proto_rev
         self.att_reg = int(att)
         self.rf_sw = rf_sw
-        self.profile = DEFAULT_PROFILE
         self.bus_free_at = 0
         self._timeline = self.core.timeline
         self._timeline.reset_hooks.append(self._release_bus)
@@ -79,10 +77,6 @@ class CPLD:
         self.transfer(3_000)
         self._timeline.wait_until(self._timeline.now)
         return (self.proto_rev << 16) | (0xF << 8) | self.rf_sw
-
-    def set_profile(self, channel: int, profile: int) -> None:
-        self.transfer(440, 2)
-        self.profile = profile
 
     def cfg_sw(self, channel: int, on: bool) -> None:
         """Switch of one channel in the configuration register, OR-ed with its TTL line on the card."""

@@ -121,9 +121,9 @@ class Timeline:
         if self.now < earliest:
             self.now = earliest
 
-    def wait_until(self, time: int) -> None:
-        if self.cpu < time:
-            self.cpu = time
+    def wait_until(self, cursor_mu: int) -> None:
+        if self.cpu < cursor_mu:
+            self.cpu = int(cursor_mu)
 
     # Time manager of artiq.language.core, for functions that the engine has not transformed
 

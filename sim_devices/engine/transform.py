@@ -56,7 +56,7 @@ class _Rewriter(ast.NodeTransformer):
     def __init__(self, function: FunctionType, ref_period: float) -> None:
         code = function.__code__
         self.locals = set(code.co_varnames) | set(code.co_cellvars)
-        self.names = function.__globals__ | inspect.getclosurevars(function).nonlocals
+        self.names = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
         self.ref_period = ref_period
         owner = function.__qualname__.rpartition(".")[0].rpartition(".")[2].lstrip("_")
         self.owner = owner if owner != "<locals>" else ""
@@ -74,20 +74,22 @@ class _Rewriter(ast.NodeTransformer):
                 return getattr(module, node.attr, _MISSING)
         return _MISSING
 
-    def constant(self, node: ast.expr) -> int | float | None:
+    def constant(self, node: ast.expr) -> Any:
         """The value of an expression of numbers and units, or None."""
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-            return node.value
-        if isinstance(node, ast.Name | ast.Attribute):
+        value: Any
+        if isinstance(node, ast.Constant):
+            value = node.value
+        elif isinstance(node, ast.Name | ast.Attribute):
             value = self.resolve(node)
-            return value if type(value) in (int, float) else None
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div):
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div):
             left, right = self.constant(node.left), self.constant(node.right)
             if left is None or right is None:
                 return None
             expression = ast.Expression(ast.BinOp(ast.Constant(left), node.op, ast.Constant(right)))
-            return eval(compile(ast.fix_missing_locations(expression), "<constant>", "eval"))
-        return None
+            value = eval(compile(ast.fix_missing_locations(expression), "<constant>", "eval"))
+        else:
+            return None
+        return value if type(value) in (int, float) else None
 
     def mangled(self, name: str) -> str:
         if self.owner and name.startswith("__") and not name.endswith("__"):
@@ -149,7 +151,7 @@ class _Rewriter(ast.NodeTransformer):
             return self.generic_visit(node)
         self.num_blocks += 1
         start, end = f"_start_{self.num_blocks}_", f"_end_{self.num_blocks}_"
-        both = [ast.Name(start, ast.Store()), ast.Name(end, ast.Store())]
+        both: list[ast.expr] = [ast.Name(start, ast.Store()), ast.Name(end, ast.Store())]
         block: list[ast.AST] = [ast.Assign(both, _now(ast.Load()))]
         for position, child in enumerate(node.body):
             if position:
@@ -206,23 +208,13 @@ def _factory(function: FunctionType, ref_period: float) -> CodeType:
     arguments.kw_defaults = [None if node is None else ast.Constant(None) for node in arguments.kw_defaults]
     definition.body = rewriter.statements(definition.body)  # type: ignore[assignment]
     parameters = [_TIMELINE, _INDEX, _ROUND, _INT, _WRAP, *function.__code__.co_freevars]
-    factory = ast.FunctionDef(
-        name="_factory_",
-        args=ast.arguments(
-            posonlyargs=[],
-            args=[ast.arg(name) for name in parameters],
-            kwonlyargs=[],
-            kw_defaults=[],
-            defaults=[],
-        ),
-        body=[definition, ast.Return(_load(definition.name))],
-        decorator_list=[],
-        type_params=[],
-    )
-    ast.copy_location(factory, definition)
-    ast.copy_location(factory.body[1], definition)
-    module = ast.fix_missing_locations(ast.Module([factory], type_ignores=[]))
-    return compile(module, function.__code__.co_filename, "exec")
+    module = ast.parse(f"def _factory_({', '.join(parameters)}):\n    return {definition.name}")
+    factory = module.body[0]
+    assert isinstance(factory, ast.FunctionDef)
+    for node in ast.walk(factory):
+        ast.copy_location(node, definition)
+    factory.body.insert(0, definition)
+    return compile(ast.fix_missing_locations(module), function.__code__.co_filename, "exec")
 
 
 def on_timeline(function: FunctionType, timeline: Timeline) -> Callable[..., Any]:
@@ -230,9 +222,10 @@ def on_timeline(function: FunctionType, timeline: Timeline) -> Callable[..., Any
     scope: dict[str, Any] = {}
     exec(_factory(function, timeline.ref_period), function.__globals__, scope)
     free = [cell.cell_contents for cell in function.__closure__ or ()]
-    transformed = scope["_factory_"](timeline, index, round, int, _wrap_int32, *free)
+    transformed: Any = scope["_factory_"](timeline, index, round, int, _wrap_int32, *free)
     transformed.__defaults__ = function.__defaults__
     transformed.__kwdefaults__ = function.__kwdefaults__
     transformed.__qualname__ = function.__qualname__
     transformed.__doc__ = function.__doc__
-    return transformed
+    result: Callable[..., Any] = transformed
+    return result
