@@ -24,6 +24,14 @@ import numpy.typing as npt
 
 from diqkd_postproc.balance_sheet import BalanceRow, BalanceSheet
 from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, ParameterError, StorageError
+from diqkd_postproc.initial_key import (
+    PAD_BITS,
+    PAD_NAMES,
+    SEED_NAMES,
+    SEGMENT_NAMES,
+    segment_sizes,
+    segments_of,
+)
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.private_database import (
     create_database,
@@ -36,10 +44,6 @@ from diqkd_postproc.records.private_files import write_atomically
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x44494B53  # "DIKS"
-PAD_BITS = 64
-SEED_NAMES = ("trevisan_seed", "hash_seed")
-PAD_NAMES = ("pad_ec", "pad_a", "pad_b", "pad_f")
-SEGMENT_NAMES = (*SEED_NAMES, *PAD_NAMES)
 UNUSED, RELEASED, SPENT = "unused", "released", "spent"
 
 _SCHEMA = """
@@ -55,21 +59,6 @@ CREATE TABLE generated (
 
 class KeyReuseError(InsufficientKeyError):
     """A one-time pad was asked for a second message: it stays locked, and a new initial key is needed."""
-
-
-def segment_sizes(parameters: ProtocolParameters, seed_bits: int | None = None) -> dict[str, int]:
-    """Bits of every segment of K0, in order; `seed_bits` overrides the extractor's seed length."""
-    from diqkd_postproc.authentication import HASH_SEED_BITS
-
-    if seed_bits is None and parameters.key_bits == 0:
-        seed_bits = 0
-    if seed_bits is None:
-        from diqkd_postproc.privacy_amplification import trevisan_parameters
-
-        seed_bits = trevisan_parameters(
-            parameters.num_rounds, parameters.key_bits, parameters.one_bit_error
-        ).seed_bits
-    return {"trevisan_seed": seed_bits, "hash_seed": HASH_SEED_BITS, **dict.fromkeys(PAD_NAMES, PAD_BITS)}
 
 
 class KeyStore:
@@ -158,19 +147,7 @@ class KeyStore:
 
         Raises InsufficientKeyError where `initial_key` is too short; bits beyond the last segment are unused.
         """
-        sizes = segment_sizes(parameters, seed_bits)
-        needed, available = sum(sizes.values()), 8 * len(initial_key)
-        if available < needed:
-            raise InsufficientKeyError(
-                f"the initial key has {available} bits, this run needs {needed}; "
-                f"share {needed - available} more"
-            )
-        bits = np.unpackbits(np.frombuffer(initial_key, dtype=np.uint8), count=needed)
-        segments: dict[str, tuple[int, bytes]] = {}
-        start = 0
-        for name, size in sizes.items():
-            segments[name] = (size, np.packbits(bits[start : start + size]).tobytes())
-            start += size
+        segments = segments_of(initial_key, segment_sizes(parameters, seed_bits))
         return cls.create(path, segments, parameters.digest, key_id)
 
     @classmethod

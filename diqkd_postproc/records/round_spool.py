@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +31,7 @@ import numpy.typing as npt
 from diqkd_postproc.errors import ParameterError, StorageError
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records import random_pool, round_table
+from diqkd_postproc.records.batch import Batch, PendingBatch, settings_from_bits
 from diqkd_postproc.records.private_database import (
     create_database,
     open_database,
@@ -63,22 +63,6 @@ CREATE TABLE batch (
 {round_table.SCHEMA};
 {random_pool.SCHEMA}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class PendingBatch:
-    """A batch that has begun and not ended: the next index, and the settings of the rounds not recorded yet.
-
-    settings: (k,) uint8, x or y as drawn (x before the override in key rounds).
-    """
-
-    first_round: int
-    settings: UInt8 = field(repr=False)
-
-    @property
-    def num_rounds(self) -> int:
-        """Rounds that the batch can still hold."""
-        return int(self.settings.size)
 
 
 class RoundSpool:
@@ -113,15 +97,13 @@ class RoundSpool:
         self._acknowledged = self._done = acknowledged
         self._pool = random_pool.RandomPool(self._connection, self.path)
         row = self._connection.execute("SELECT first_round, num_rounds, settings FROM batch").fetchone()
-        self._batch: UInt8 | None = None
-        self._batch_first = self._done
-        # Settings that a previous process may have applied: rounds can only be completed as lost.
-        self._interrupted = row is not None
+        self._batch: Batch | None = None
         if row is not None:
             first, count, settings = row
             if len(settings) != count or not first <= acknowledged <= first + count:
                 raise StorageError(f"{self.path} is damaged: its batch does not fit its rounds")
-            self._batch_first, self._batch = first, np.frombuffer(settings, dtype=np.uint8)
+            # A previous process may have applied these settings: rounds can only be completed as lost.
+            self._batch = Batch(self.role, first, np.frombuffer(settings, dtype=np.uint8), interrupted=True)
 
     @classmethod
     def create(
@@ -220,7 +202,7 @@ class RoundSpool:
     @property
     def bits_needed(self) -> int:
         """Random bits that the rounds which still have no settings need."""
-        reserved = self._done if self._batch is None else self._batch_first + self._batch.size
+        reserved = self._done if self._batch is None else self._batch.end
         return (self.parameters.num_rounds - reserved) * self.parameters.setting_bits_per_round[self.role]
 
     @property
@@ -228,7 +210,7 @@ class RoundSpool:
         """The batch that has begun and not ended, with the settings of its rounds still to come."""
         if self._batch is None:
             return None
-        return PendingBatch(first_round=self._done, settings=self._batch[self._done - self._batch_first :])
+        return PendingBatch(first_round=self._done, settings=self._batch.settings_from(self._done))
 
     def fill_pool(self, read_bytes: Callable[[int], bytes], num_bytes: int) -> None:
         """Append `num_bytes` random bytes of a source to the pool, 1 MiB a transaction."""
@@ -258,22 +240,13 @@ class RoundSpool:
                 f"{self.bits_available} are left; fill it with at least {(self.bits_needed + 7) // 8} bytes"
             )
         with transaction(self._connection, self.path) as connection:
-            settings = self._settings_from_bits(self._pool.spend(num_bits))
+            settings = settings_from_bits(self.role, self.parameters, self._pool.spend(num_bits))
             connection.execute(
                 "INSERT INTO batch VALUES (0, ?, ?, ?)", (self._done, num_rounds, settings.tobytes())
             )
-        self._batch_first, self._batch, self._interrupted = self._done, settings, False
+        self._batch = Batch(self.role, self._done, settings)
         self._last_commit = time.monotonic()
         return settings.copy()
-
-    def _settings_from_bits(self, bits: UInt8) -> UInt8:
-        if self.role == "alice":
-            return bits
-        num_test_bits = self.parameters.test_bits
-        rows = bits.reshape(-1, num_test_bits + 1)
-        weights = 1 << np.arange(num_test_bits - 1, -1, -1, dtype=np.int64)
-        is_test = rows[:, :num_test_bits] @ weights < self.parameters.test_numerator
-        return np.where(is_test, rows[:, num_test_bits], 2).astype(np.uint8)
 
     def store(
         self,
@@ -288,7 +261,7 @@ class RoundSpool:
         If the disk is full, StorageError is raised and the rounds stay waiting: `flush` again when there is
         space. Any other error leaves the spool as it was.
         """
-        if self._interrupted:
+        if self._batch is not None and self._batch.interrupted:
             raise StorageError(
                 f"{self.path}: the batch was interrupted; its heralded rounds can only be completed with "
                 "record_lost, then call end_batch"
@@ -318,8 +291,7 @@ class RoundSpool:
         if round_type is None:
             if self.role != "bob" or self._batch is None:
                 raise ParameterError("round_type of lost rounds is needed: ask the peer for it")
-            start = self._done - self._batch_first
-            round_type = (self._batch[start : start + count] != 2).astype(np.uint8)
+            round_type = (self._batch.settings_from(self._done)[:count] != 2).astype(np.uint8)
         types = np.broadcast_to(np.asarray(round_type), (count,))
         patterns = round_table.checked_column(
             "herald_pattern", np.broadcast_to(herald_pattern, (count,)), round_table.IS_PATTERN_OR_UNKNOWN
@@ -343,31 +315,10 @@ class RoundSpool:
             raise StorageError(f"rounds from {first_round} on were given, the next one is {self._done}")
         if self._batch is None:
             raise StorageError(f"{self.path}: no batch is open; call begin_batch first")
-        count = outcome.size
-        start = self._done - self._batch_first
-        if count > self._batch.size - start:
-            raise StorageError(f"{count} rounds were given, the batch has {self._batch.size - start} left")
-        types = round_table.checked_column("round_type", round_type, round_table.IS_BIT)
-        if not outcome.shape == types.shape == herald_pattern.shape == timestamp_mu.shape == (count,):
-            raise ParameterError("outcome, round_type, herald_pattern and timestamp_mu differ in length")
-        setting = self._batch[start : start + count]
-        if self.role == "alice":
-            setting = setting & types
-        elif not np.array_equal(types, setting != 2):
-            raise StorageError(
-                f"the round types from round {first_round} on do not follow from this node's y"
-            )
         self._waiting.append(
-            {
-                "setting": setting,
-                "outcome": outcome,
-                "round_type": types,
-                "herald_pattern": herald_pattern,
-                "timestamp_mu": timestamp_mu,
-                "lost": np.full(count, lost, dtype=np.uint8),
-            }
+            self._batch.chunk(first_round, outcome, round_type, herald_pattern, timestamp_mu, lost)
         )
-        self._done += count
+        self._done += outcome.size
 
     def flush(self) -> None:
         """Commit all accepted rounds; they are acknowledged when this returns."""
@@ -398,7 +349,7 @@ class RoundSpool:
             self._insert_waiting()
             connection.execute("DELETE FROM batch")
         self._committed()
-        self._batch, self._interrupted = None, False
+        self._batch = None
 
     def add_gap(self, reason: str, start_unix: float, end_unix: float) -> None:
         """Record a pause before the next round: public reason, begin and end in seconds since 1970 (UTC)."""
