@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 SPOOL_NAME = "spool.sqlite"
 RECORD_NAME = "record.h5"
-CONFIGURATION_NAME = "node_configuration.json"
 MIN_SURPLUS_BATCHES = 3  # a batch that ends early discards what is left of its settings
 
 
@@ -125,23 +124,28 @@ class KeyGeneration(EnvExperiment):
         logger.info("run complete: %d rounds in %s", self.parameters.num_rounds, directory / RECORD_NAME)
 
     def open_spool(self, directory: Path) -> RoundSpool:
-        """The spool of the run directory, new or resumed; writes the configuration next to it."""
+        """The spool of the run directory, new or resumed."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.keep_configuration(directory)
         path = directory / SPOOL_NAME
         if path.exists():
             return RoundSpool.open(path, role=self.role, parameters=self.parameters)
-        configuration = directory / CONFIGURATION_NAME
-        descriptor = os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(self.configuration.to_json())
         provenance = {
             "diqkd": __version__,
             "artiq": artiq_version,
             "rid": int(self.scheduler.rid),
+            "revision": str(self.scheduler.expid.get("repo_rev", "unknown")),
             "start_unix": time.time(),
             "node_configuration": self.configuration.to_json(),
         }
         return RoundSpool.create(path, self.role, self.parameters, provenance)
+
+    def keep_configuration(self, directory: Path) -> None:
+        """Write what this start runs with next to the record, one file a start."""
+        path = directory / time.strftime("node_configuration_%Y%m%dT%H%M%S.json", time.gmtime())
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(self.configuration.to_json())
 
     def fill_pool(self, spool: RoundSpool) -> None:
         """Draw the bits of all settings still to come (PROTOCOL section 2).

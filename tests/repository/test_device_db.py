@@ -8,9 +8,9 @@ import pytest
 
 DIRECTORY = Path(__file__).parents[2] / "device_db"
 KEYS = (
-    "core core_cache core_dma ttl_422_cool ttl_1092 ttl_1033 ttl_674 pmt pmt_counter ttl_laser_lock ttl_ready "
-    "ttl_trigger ttl_round_type ttl_round_type_strobe urukul0_cpld dds_674 urukul1_cpld dds_422 dds_1092 "
-    "dds_1033 fastino entangler qrng"
+    "core core_cache core_dma ttl_422_cool ttl_1092 ttl_1033 ttl_674 pmt pmt_counter ttl_laser_lock "
+    "ttl_ready ttl_trigger ttl_round_type ttl_round_type_strobe urukul0_cpld dds_674 urukul1_cpld dds_422 "
+    "dds_1092 dds_1033 fastino entangler qrng"
 )
 DIRECTIONS = {
     "ttl_ready": ("TTLOut", "TTLInOut"),

@@ -1,0 +1,126 @@
+"""One node on the host engine: its apparatus answers by script, its coordinator takes notes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diqkd_node.configuration import NodeConfiguration
+from sim_devices import artiq_stub
+
+artiq_stub.install()
+
+from artiq.experiment import EnvExperiment  # noqa: E402
+
+from diqkd_node.node import Node  # noqa: E402
+from sim_devices.runner import DeviceDatabase, DeviceManager  # noqa: E402
+
+DIRECTORY = Path(__file__).parents[2] / "device_db"
+WINDOW_ENDED = 0x3FFF
+
+
+class ScriptedApparatus:
+    """Every window heralds, every handshake is answered, the ion is bright, unless a test changes that.
+
+    The hooks `on_dds`, `on_run`, `counts`, `lock`, `strobe` and `handshake` may be replaced.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.round_type = 1
+        self.on_dds: Callable[[int], None] = lambda call: None
+        self.on_run: Callable[[int], int] = lambda call: 1 << call % 4
+        self.counts: Callable[[int, int], int] = lambda start, stop: 60
+        self.lock: Callable[[int], int] = lambda time: 1
+        self.strobe: Callable[[], bool] = lambda: True
+        self.handshake: Callable[[], bool] = lambda: True
+        self._num_dds = self._num_runs = -1
+
+    def level_sink(self, key: str) -> Callable[..., None]:
+        return lambda *event: self.events.append((key, *event))
+
+    dac_sink = level_sink
+
+    def dds_sink(self, key: str) -> Callable[..., None]:
+        def set_dds(*event: Any) -> None:
+            if key == "dds_674":
+                self._num_dds += 1
+                self.on_dds(self._num_dds)
+            self.events.append((key, *event))
+
+        return set_dds
+
+    def edge_source(self, key: str) -> Callable[[int, int], int]:
+        return lambda start, stop: self.counts(start, stop)
+
+    def first_edge_source(self, key: str) -> Callable[[int, int], int]:
+        def edge(start: int, stop: int) -> int:
+            answered = self.strobe() if key == "ttl_round_type_strobe" else self.handshake()
+            return start + 5000 if answered else -1
+
+        return edge
+
+    def level_source(self, key: str) -> Callable[[int], int]:
+        return lambda time: self.lock(time) if key == "ttl_laser_lock" else self.round_type
+
+    def entangler_source(self, key: str) -> Callable[..., tuple[int, int]]:
+        def run(start: int, cycle: int, duration: int, patterns: tuple[int, ...]) -> tuple[int, int]:
+            self._num_runs += 1
+            reason = self.on_run(self._num_runs)
+            return start + (duration if reason == WINDOW_ENDED else 100 * cycle), reason
+
+        return run
+
+
+class NotingCoordinator:
+    """Gives the batches of settings it was made with, and keeps what the kernel reports."""
+
+    def __init__(self, *batches: list[int]) -> None:
+        self.batches = list(batches)
+        self.rounds: list[tuple[int, int, int, int]] = []
+        self.ends: list[tuple[int, int]] = []
+        self.checks: list[tuple[int, int]] = []
+        self.recoveries: list[tuple[bool, bool]] = []
+        self.on_check: Callable[[int, int], int | None] = lambda done, condition: None
+        self.recovers = lambda: True
+        self.size = 0
+
+    def begin_batch(self) -> list[int]:
+        batch = self.batches.pop(0) if self.batches else []
+        self.size = len(batch)
+        return batch
+
+    def store(self, count: int, outcomes: Any, types: Any, indices: Any, timestamps: Any) -> None:
+        self.rounds += zip(outcomes[:count], types[:count], indices[:count], timestamps[:count], strict=True)
+
+    def check(self, done: int, condition: int) -> int:
+        self.checks.append((done, condition))
+        limit = self.on_check(done, condition)
+        return self.size if limit is None else limit
+
+    def end_batch(self, done: int, condition: int) -> None:
+        self.ends.append((done, condition))
+
+    def wait_for_recovery(self, locked: bool, ion_present: bool) -> bool:
+        self.recoveries.append((locked, ion_present))
+        return self.recovers()
+
+
+class Parent(EnvExperiment):
+    """An experiment that only lends its managers."""
+
+    def build(self) -> None:
+        self.setattr_device("core")
+
+    def run(self) -> None:
+        """Nothing of its own."""
+
+
+def make_node(role: str, coordinator: NotingCoordinator, **settings: Any) -> tuple[Node, ScriptedApparatus]:
+    """A prepared node on simulated devices."""
+    apparatus = ScriptedApparatus()
+    database = DeviceDatabase(DIRECTORY / f"{role}_sim.py")
+    devices = DeviceManager(database, {"apparatus": apparatus})
+    parent = Parent((devices, None, None, {}))
+    node = Node(parent, NodeConfiguration(role=role, **settings), coordinator)
+    node.prepare()
+    return node, apparatus

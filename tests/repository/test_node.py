@@ -1,0 +1,266 @@
+"""The kernel of both nodes on the host engine: the order of a round, and bad days."""
+
+import pytest
+from scripted_node import WINDOW_ENDED, NotingCoordinator, make_node
+
+from artiq.coredevice.exceptions import RTIOUnderflow  # isort: skip
+from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS, TYPE_MISSING
+from diqkd_node.node import LOST
+
+US = 1000
+ROLES = ("alice", "bob")
+ELECTRODES = (15, 16, 23, 24)
+
+
+def of(apparatus, key: str) -> list[tuple]:
+    return [event[1:] for event in apparatus.events if event[0] == key]
+
+
+def since_batch(apparatus, key: str) -> list[tuple]:
+    """Events of a device after the ion was first moved into the focus."""
+    start = next(time for time, _, volts in of(apparatus, "fastino") if volts == 0.0)
+    return [event for event in of(apparatus, key) if event[0] >= start]
+
+
+def assert_at_rest(apparatus) -> None:
+    """Link disconnected, cooling beams on, the others off."""
+    positions = {channel: volts for _, channel, volts in of(apparatus, "fastino")}
+    assert positions == pytest.approx(dict.fromkeys(ELECTRODES, 1.0), abs=1e-3)
+    for key, level in (("ttl_422_cool", 1), ("ttl_1092", 1), ("ttl_1033", 0), ("ttl_674", 0)):
+        assert of(apparatus, key)[-1][1] == level
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_order_of_a_round(role: str) -> None:
+    coordinator = NotingCoordinator([1])
+    node, apparatus = make_node(role, coordinator)
+    node.run_batches()
+    ((outcome, round_type, pattern_index, t_herald),) = coordinator.rounds
+    assert (round_type, pattern_index) == (1, 0)
+    assert outcome == node.configuration.bright_outcome  # 60 counts are bright
+    fastino = since_batch(apparatus, "fastino")
+    out = max(time for time, _, volts in fastino[4:8])
+    back = min(time for time, _, volts in fastino[8:12])
+    pulses = since_batch(apparatus, "ttl_674")
+    map_start, map_end, basis_start = (time for time, _ in pulses[:3])
+    assert t_herald < map_start < map_end <= out
+    assert map_end - map_start == 5 * US
+    assert basis_start - out >= 30 * US
+    (scramble_start, _), (scramble_end, _) = _pulses(since_batch(apparatus, "ttl_1033"))[-1]
+    assert basis_start < scramble_start
+    assert scramble_end - scramble_start == 100 * US
+    assert scramble_end <= back
+    if role == "bob":
+        strobe = since_batch(apparatus, "ttl_round_type_strobe")[-2][0]
+        level = since_batch(apparatus, "ttl_round_type")[-1]
+        assert level[0] - out >= 30 * US
+        assert out + 30 * US < strobe < basis_start
+        assert level[0] < strobe
+    assert back - t_herald < 500 * US
+
+
+def test_key_rounds_override_alice() -> None:
+    """T = 0 makes her play the shelving pulse of x = 0."""
+    coordinator = NotingCoordinator([1, 1])
+    node, apparatus = make_node("alice", coordinator)
+    apparatus.round_type = 0
+    node.run_batches()
+    assert [round_type for _, round_type, _, _ in coordinator.rounds] == [0, 0]
+    frequencies = [event[1] for event in of(apparatus, "dds_674")]
+    assert frequencies == pytest.approx([94.0e6, 71.6e6] * 2, abs=1.0)
+
+
+def test_bob_plays_his_settings() -> None:
+    coordinator = NotingCoordinator([0, 1, 2])
+    node, apparatus = make_node("bob", coordinator, pattern_phase_turns=(0.1, 0.2, 0.3, 0.4))
+    node.run_batches()
+    assert [round_type for _, round_type, _, _ in coordinator.rounds] == [1, 1, 0]
+    assert [index for _, _, index, _ in coordinator.rounds] == [0, 1, 2]
+    sets = of(apparatus, "dds_674")
+    assert [event[1] for event in sets] == pytest.approx([94e6, 108e6, 94e6, 108e6, 94e6, 71.6e6], abs=1.0)
+    assert [event[2] for event in sets[1:4:2]] == pytest.approx([0.1, 0.7], abs=1e-4)
+    heralds = [timestamp for _, _, _, timestamp in coordinator.rounds for _ in range(2)]
+    assert [event[4] for event in sets] == heralds
+    durations = [end - start for (start, _), (end, _) in _pulses(since_batch(apparatus, "ttl_674"))]
+    assert durations == [5000, 1250, 5000, 1250, 5000, 5000]
+
+
+def _pulses(events: list[tuple]) -> list[tuple]:
+    """(on, off) of every pulse that has ended."""
+    return [(on, off) for on, off in zip(events[:-1], events[1:], strict=True) if on[1] == 1 and off[1] == 0]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_dark_ion(role: str) -> None:
+    coordinator = NotingCoordinator([0, 0])
+    node, apparatus = make_node(role, coordinator)
+    apparatus.counts = lambda start, stop: 2 if stop - start == 250 * US else 60
+    node.run_batches()
+    assert [outcome for outcome, *_ in coordinator.rounds] == [1 - node.configuration.bright_outcome] * 2
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_chunks_and_batches(role: str) -> None:
+    coordinator = NotingCoordinator([0] * 25, [0] * 7)
+    node, apparatus = make_node(role, coordinator, chunk_rounds=10)
+    node.run_batches()
+    assert len(coordinator.rounds) == 32
+    assert coordinator.ends == [(25, RUNNING), (7, RUNNING)]
+    times = [timestamp for *_, timestamp in coordinator.rounds]
+    assert times == sorted(set(times))
+    assert_at_rest(apparatus)
+
+
+def test_windows_without_herald_recool() -> None:
+    coordinator = NotingCoordinator([0])
+    node, apparatus = make_node("bob", coordinator)
+    apparatus.on_run = lambda call: 1 if call == 12 else WINDOW_ENDED
+    node.run_batches()
+    cooling = [off[0] - on[0] for on, off in _pulses(since_batch(apparatus, "ttl_422_cool"))]
+    assert cooling.count(300 * US) >= 13
+
+
+def test_underflow_after_the_herald_loses_the_outcome_only() -> None:
+    coordinator = NotingCoordinator([0, 2, 1])
+    node, apparatus = make_node("bob", coordinator)
+    apparatus.on_dds = _underflow_at(2)
+    node.run_batches()
+    assert [(outcome, round_type) for outcome, round_type, *_ in coordinator.rounds] == [
+        (1, 1),
+        (LOST, 0),
+        (1, 1),
+    ]
+    assert coordinator.ends == [(3, RUNNING)]
+    assert_at_rest(apparatus)
+
+
+def test_underflow_before_the_type_is_known_ends_alices_batch() -> None:
+    coordinator = NotingCoordinator([0, 1, 1])
+    node, apparatus = make_node("alice", coordinator)
+    apparatus.on_dds = _underflow_at(2)
+    node.run_batches()
+    assert len(coordinator.rounds) == 1
+    assert coordinator.ends == [(1, TYPE_MISSING)]
+
+
+def _underflow_at(number: int):
+    def hook(call: int) -> None:
+        if call == number:
+            raise RTIOUnderflow("RTIO underflow at {0} mu", (0, 0, 0))
+
+    return hook
+
+
+def test_underflow_before_the_herald_is_retried() -> None:
+    coordinator = NotingCoordinator([0, 0])
+    node, apparatus = make_node("bob", coordinator)
+
+    def on_run(call: int) -> int:
+        if call == 0:
+            raise RTIOUnderflow("RTIO underflow at {0} mu", (0, 0, 0))
+        return 1
+
+    apparatus.on_run = on_run
+    node.run_batches()
+    assert [outcome for outcome, *_ in coordinator.rounds] == [1, 1]
+
+
+def test_endless_underflows_are_given_up() -> None:
+    coordinator = NotingCoordinator([0, 0])
+    node, apparatus = make_node("bob", coordinator, max_underflows=3)
+
+    def on_run(call: int) -> int:
+        raise RTIOUnderflow("RTIO underflow at {0} mu", (0, 0, 0))
+
+    apparatus.on_run = on_run
+    node.run_batches()
+    assert coordinator.ends == [(0, TOO_MANY_UNDERFLOWS)]
+    assert_at_rest(apparatus)
+
+
+def test_missing_round_type() -> None:
+    coordinator = NotingCoordinator([0, 0, 0])
+    node, apparatus = make_node("alice", coordinator)
+    heralds = []
+    apparatus.on_run = lambda call: heralds.append(call) or 1
+    apparatus.strobe = lambda: len(heralds) < 2
+    node.run_batches()
+    assert len(coordinator.rounds) == 1
+    assert coordinator.ends == [(1, TYPE_MISSING)]
+    assert_at_rest(apparatus)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_lost_ion(role: str) -> None:
+    coordinator = NotingCoordinator([0] * 50)
+    node, apparatus = make_node(role, coordinator)
+    lost = []
+
+    def on_run(call: int) -> int:
+        if call == 5:
+            lost.append(True)
+        return WINDOW_ENDED if lost else 1
+
+    apparatus.on_run = on_run
+    apparatus.counts = lambda start, stop: 1 if lost else 60
+    coordinator.recovers = lambda: len(coordinator.recoveries) < 4
+    node.run_batches()
+    assert coordinator.ends == [(5, ION_LOST)]
+    assert coordinator.recoveries == [(True, False)] * 4
+    assert len(coordinator.rounds) == 5
+    assert_at_rest(apparatus)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_lost_lock(role: str) -> None:
+    coordinator = NotingCoordinator([0] * 50, [0] * 2)
+    node, apparatus = make_node(role, coordinator)
+    unlocked = []
+    apparatus.on_run = lambda call: (unlocked.append(call) if call == 3 else None) or 1
+    apparatus.lock = lambda time: 0 if unlocked else 1
+    coordinator.on_check = lambda done, condition: done if condition == LOCK_LOST else None
+
+    def recovers() -> bool:
+        if len(coordinator.recoveries) == 3:
+            unlocked.clear()
+        return True
+
+    coordinator.recovers = recovers
+    node.run_batches()
+    assert coordinator.ends == [(4, LOCK_LOST), (2, RUNNING)]
+    assert coordinator.recoveries == [(False, True)] * 3
+    assert len(coordinator.rounds) == 6
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_silent_partner_gets_looked_after(role: str) -> None:
+    coordinator = NotingCoordinator([0] * 5)
+    node, apparatus = make_node(role, coordinator)
+    apparatus.handshake = lambda: False
+    coordinator.on_check = lambda done, condition: 0 if len(coordinator.checks) == 3 else None
+    node.run_batches()
+    assert coordinator.ends == [(0, RUNNING)]
+    assert_at_rest(apparatus)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_failure_of_the_host_leaves_the_node_at_rest(role: str) -> None:
+    coordinator = NotingCoordinator([0] * 500)
+    node, apparatus = make_node(role, coordinator)
+
+    def fail(done: int, condition: int) -> None:
+        raise OSError("link down")
+
+    coordinator.on_check = fail
+    with pytest.raises(OSError, match="link down"):
+        node.run_batches()
+    assert_at_rest(apparatus)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_checks_are_rare_and_regular(role: str) -> None:
+    coordinator = NotingCoordinator([0] * 1000)
+    node, _ = make_node(role, coordinator)
+    node.run_batches()
+    duration = coordinator.rounds[-1][3] - coordinator.rounds[0][3]
+    assert duration / 0.21e9 - 2 < len(coordinator.checks) < duration / 0.2e9
