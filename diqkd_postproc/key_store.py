@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -105,33 +105,19 @@ class KeyStore:
                 raise ParameterError(
                     f"segment {name}: {len(packed)} bytes cannot hold exactly {num_bits} bits"
                 )
-        create_database(path, _SCHEMA, APPLICATION_ID)
-        path = Path(path)
-        try:
-            connection = open_database(path, APPLICATION_ID)
-            try:
-                with transaction(connection, path):
-                    connection.executemany(
-                        "INSERT INTO segments VALUES (?, ?, ?, ?, NULL, NULL)",
-                        [
-                            (name, segments[name][0], bytes(segments[name][1]), UNUSED)
-                            for name in SEGMENT_NAMES
-                        ],
-                    )
-                    connection.executemany(
-                        "INSERT INTO meta VALUES (?, ?)",
-                        [
-                            ("schema_version", str(SCHEMA_VERSION)),
-                            ("parameters_digest", parameters_digest),
-                            ("key_id", key_id),
-                            ("epoch", "0"),
-                        ],
-                    )
-            finally:
-                connection.close()
-        except BaseException:
-            remove_database(path)
-            raise
+        meta = {
+            "schema_version": str(SCHEMA_VERSION),
+            "parameters_digest": parameters_digest,
+            "key_id": key_id,
+            "epoch": "0",
+        }
+        rows: dict[str, Iterable[tuple[Any, ...]]] = {
+            "INSERT INTO meta VALUES (?, ?)": meta.items(),
+            "INSERT INTO segments VALUES (?, ?, ?, ?, NULL, NULL)": [
+                (name, segments[name][0], bytes(segments[name][1]), UNUSED) for name in SEGMENT_NAMES
+            ],
+        }
+        create_database(path, _SCHEMA, APPLICATION_ID, rows)
         return cls(path)
 
     @classmethod

@@ -10,13 +10,20 @@ what is deleted. What the file system or a flash disk keeps of overwritten block
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_files import check_private_file, create_private_file, sync_directory
+from diqkd_postproc.records.private_files import (
+    check_private_file,
+    create_private_file,
+    storage_error,
+    sync_directory,
+)
 
 BUSY_TIMEOUT_S = 10.0
 _PRAGMAS = (
@@ -60,28 +67,41 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.
             raise
 
 
-def create_database(path: Path | str, schema: str, application_id: int) -> None:
-    """Create a new private database with `schema` (statements separated by semicolons); never overwrites."""
+def create_database(
+    path: Path | str, schema: str, application_id: int, rows: Mapping[str, Iterable[tuple[Any, ...]]]
+) -> None:
+    """Create a new private database, whole or not at all; an existing file is never overwritten.
+
+    schema: statements separated by semicolons. rows: INSERT statement -> rows. The file gets its name when
+    its content is on disk, so that a crash leaves at most a stray temporary file.
+    """
     path = Path(path)
     journal = _journal_of(path)
-    if journal.exists() and journal.stat().st_size > 0 and not path.exists():
+    if os.path.lexists(path):
+        raise StorageError(f"{path} exists already; it is never overwritten, choose another name")
+    if journal.exists() and journal.stat().st_size > 0:
         raise StorageError(
             f"{journal} is left of another file that is gone; restore that file or move both away"
         )
-    os.close(create_private_file(path))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    os.close(create_private_file(temporary))
     try:
-        connection = _connect(path, BUSY_TIMEOUT_S)
+        connection = _connect(temporary, BUSY_TIMEOUT_S)
         try:
             with transaction(connection, path):
                 for statement in schema.split(";"):
                     connection.execute(statement)
+                for statement, values in rows.items():
+                    connection.executemany(statement, values)
                 connection.execute(f"PRAGMA application_id={application_id}")
         finally:
             connection.close()
+        temporary.rename(path)
         sync_directory(path.parent)
-    except BaseException:
-        remove_database(path)
-        raise
+    except OSError as error:
+        raise storage_error("create", path, error) from None
+    finally:
+        remove_database(temporary)
 
 
 def remove_database(path: Path) -> None:

@@ -31,11 +31,10 @@ import numpy.typing as npt
 from diqkd_postproc.errors import ParameterError, StorageError
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records import random_pool, round_table
-from diqkd_postproc.records.batch import Batch, PendingBatch, settings_from_bits
+from diqkd_postproc.records.batch import Batch, PendingBatch, UInt8, settings_from_bits
 from diqkd_postproc.records.private_database import (
     create_database,
     open_database,
-    remove_database,
     storage_errors,
     transaction,
 )
@@ -52,8 +51,6 @@ APPLICATION_ID = 0x44495250  # "DIRP"
 COMMIT_ROUNDS = 8192
 COMMIT_INTERVAL_S = 1.0
 LOCK_TIMEOUT_S = 1.0
-
-UInt8 = npt.NDArray[np.uint8]
 
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -129,18 +126,7 @@ class RoundSpool:
         }
         if run_id is not None:
             meta["run_id"] = check_run_id(run_id)
-        path = Path(path)
-        create_database(path, _SCHEMA, APPLICATION_ID)
-        try:
-            connection = open_database(path, APPLICATION_ID)
-            try:
-                with transaction(connection, path):
-                    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            finally:
-                connection.close()
-        except BaseException:
-            remove_database(path)
-            raise
+        create_database(path, _SCHEMA, APPLICATION_ID, {"INSERT INTO meta VALUES (?, ?)": meta.items()})
         return cls(path)
 
     @classmethod

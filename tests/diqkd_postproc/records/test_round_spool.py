@@ -338,6 +338,20 @@ def test_run_id_is_needed_before_the_first_batch(
         spool.begin_batch(1)
 
 
+def test_creation_is_whole_or_nothing(
+    private_directory: Path, make_parameters: MakeParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(StorageError, match="No space left"):
+        RoundSpool.create(private_directory / "spool", "alice", make_parameters(), {})
+    monkeypatch.undo()
+    assert list(private_directory.iterdir()) == []
+    RoundSpool.create(private_directory / "spool", "alice", make_parameters(), {}).close()
+
+
 def test_one_process_at_a_time(private_directory: Path, make_parameters: MakeParameters) -> None:
     path = private_directory / "spool"
     with make_spool(path, "alice", make_parameters(), b""):
