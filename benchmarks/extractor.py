@@ -5,9 +5,9 @@
 
 Extracts l = 95 884 bits from n = 1 500 000 with the seed of 1 201 886 bits, once cold (with compilation, or
 with loading what an earlier run has compiled) and `--repeat` times warm, and hashes a long message. Prints
-JSON: the times in seconds, medians of the warm runs, the peak memory of the process in MiB, and the processor.
-`_cpu_s` is processor time over all threads: the figure to look at where the machine has other work. Every
-instruction set must give the same bits; a difference ends the run with exit code 1.
+JSON: the times in seconds, medians of the warm runs, the peak memory of the process in MiB, and the
+processor. `_cpu_s` is processor time over all threads: the figure to look at where the machine has other
+work. Every instruction set must give the same bits; a difference ends the run with exit code 1.
 """
 
 from __future__ import annotations

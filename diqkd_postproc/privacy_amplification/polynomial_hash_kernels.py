@@ -19,13 +19,16 @@ could in principle read; the node's post-processing computer is inside the trust
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit, types
 
+from diqkd_postproc.privacy_amplification import carryless
 from diqkd_postproc.privacy_amplification.carryless import multiply_rows, pairwise_dot, reduce_rows
 
 _U64 = types.uint64
@@ -37,6 +40,9 @@ MAX_DIGITS = 8
 PORTABLE_CHAINS = 8
 TABLE_BITS = 8
 TABLE_SIZE = 1 << TABLE_BITS
+# numba caches on disk by the file that a kernel is in and by the variables that it closes over, not by the
+# intrinsics that it calls. Closing over their digest keeps a stale kernel from making another key.
+_INTRINSICS = hashlib.sha256(Path(carryless.__file__).read_bytes()).hexdigest()
 
 
 @njit(types.void(types.int64, _POSITIONS, types.int64, _BITS, types.int64, _WORDS), cache=True, nogil=True)
@@ -88,6 +94,7 @@ def carryless_kernel(words: int, lanes: int, tail_words: int) -> Callable[..., A
     (last - first,) uint8. Compiled with an explicit signature on the first call, and cached on disk.
     """
     row_words = words * lanes
+    intrinsics = _INTRINSICS
 
     signature = types.void(
         types.int64, types.int64, _WORDS, _WORDS, types.int64, _WORDS,
@@ -98,6 +105,7 @@ def carryless_kernel(words: int, lanes: int, tail_words: int) -> Callable[..., A
     def kernel(
         first, last, rows, block_offsets, baby_rows, field, block_starts, field_size, seed, degree, out
     ):
+        _ = intrinsics
         row_bytes = 8 * row_words
         block_bytes = row_bytes * baby_rows
         num_blocks = len(rows) // (row_words * baby_rows)
@@ -207,9 +215,11 @@ def block_offsets_kernel(words: int, lanes: int) -> Callable[..., Any]:
     block_offsets: (num_blocks * 2 * words,) uint64, overwritten.
     """
     row_words = words * lanes
+    intrinsics = _INTRINSICS
 
     @njit(types.void(_WORDS, types.int64, _WORDS), cache=True, nogil=True)
     def kernel(rows, baby_rows, block_offsets):
+        _ = intrinsics
         zeros = np.zeros(baby_rows * row_words, np.uint64)
         zeros_at = zeros.ctypes.data
         rows_at = rows.ctypes.data

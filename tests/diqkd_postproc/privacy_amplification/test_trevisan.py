@@ -1,6 +1,9 @@
 """Trevisan's extractor against a plain definition and against randextract, on every instruction set."""
 
 import math
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -9,6 +12,7 @@ import randextract
 from randextract.trevisan.block_design import BlockDesign
 from randextract.trevisan.finite_field_polynomial_design import FiniteFieldPolynomialDesign
 
+from diqkd_postproc.authentication import universal_hash
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.privacy_amplification import TrevisanExtractor, TrevisanParameters, trevisan_parameters
 from diqkd_postproc.privacy_amplification.binary_field import field_polynomial_tail
@@ -227,6 +231,39 @@ def test_exception_in_progress_stops_the_work() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         extractor.extract(np.zeros(5000, np.uint8), np.zeros(extractor.seed_bits, np.uint8), interrupt)
+
+
+@pytest.mark.parametrize("variable", ["NUMBA_DISABLE_JIT=1", "NUMBA_CPU_NAME=generic"])
+def test_same_bits_where_the_instructions_are_not_to_be_used(variable: str) -> None:
+    """In a fresh process: uncompiled, and compiled for a plain processor."""
+    program = """if True:
+        import sys
+        import numpy as np
+        from diqkd_postproc.authentication import universal_hash
+        from diqkd_postproc.privacy_amplification import TrevisanExtractor, TrevisanParameters
+        from diqkd_postproc.privacy_amplification.carryless import instruction_sets
+        assert instruction_sets() == ("portable",)
+        extractor = TrevisanExtractor.from_parameters(TrevisanParameters(90, 3, 65))
+        generator = np.random.default_rng(2)
+        source = generator.integers(0, 2, 90, dtype=np.uint8)
+        seed = generator.integers(0, 2, extractor.seed_bits, dtype=np.uint8)
+        bits = extractor.extract(source, seed).tobytes()
+        print((bits + universal_hash(bytes(range(32)), bytes(range(50)))).hex())
+    """
+    name, _, value = variable.partition("=")
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    extractor = TrevisanExtractor.from_parameters(TrevisanParameters(90, 3, 65))
+    generator = np.random.default_rng(2)
+    source, seed = random_bits(generator, 90), random_bits(generator, extractor.seed_bits)
+    bits = extractor.extract(source, seed).tobytes()
+    assert run.stdout.strip() == (bits + universal_hash(bytes(range(32)), bytes(range(50)))).hex()
 
 
 def test_wrong_input_is_refused_without_showing_it() -> None:
