@@ -202,6 +202,8 @@ class NodeApparatus:
         return edge if t_open <= edge < t_close else -1
 
     def _set_round_type(self, time_mu: int, value: int) -> None:
+        if value != self._line_level and self._open:
+            self.audit.private(time_mu, "the round-type line changed")
         self._line_level = value
 
     def _strobe(self, time_mu: int, value: int) -> None:

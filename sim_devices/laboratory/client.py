@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import threading
 from typing import Any
 
@@ -48,7 +49,7 @@ class LaboratoryClient:
             if kind != wire.WELCOME:
                 raise wire.WireError("the laboratory refused this node")
             self.seed, self.rounds_done = wire.WELCOME_PAYLOAD.unpack(payload)
-        except (OSError, wire.struct.error) as error:
+        except (OSError, struct.error) as error:
             raise LaboratoryError(
                 f"no simulated laboratory at {self.address} ({error}); start one with "
                 f"`python -m sim_devices.laboratory` or set {ADDRESS_VARIABLE}"

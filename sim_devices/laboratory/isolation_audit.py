@@ -5,6 +5,7 @@ depends on the basis, and the readout. Before the ion comes back, 100 us of 422,
 together must have scrambled it after the last private event (SI S2 D). A violation fails the run, for good.
 """
 
+import math
 from collections.abc import Sequence
 
 from diqkd_postproc.errors import DiqkdError
@@ -107,8 +108,8 @@ class IsolationAudit:
     def displacement_um(self, time_mu: int) -> float:
         """Distance of the ion from the focus behind the electrodes' low-pass."""
         if self.connected_mu <= time_mu:
-            settled = 1e-9 * (time_mu - self.connected_mu) / constants.ELECTRODE_TIME_CONSTANT
-            return constants.SHUTTLE_DISTANCE_UM * 2.0 ** (-settled / 0.6931471805599453)
+            elapsed = 1e-9 * (time_mu - self.connected_mu)
+            return constants.SHUTTLE_DISTANCE_UM * math.exp(-elapsed / constants.ELECTRODE_TIME_CONSTANT)
         return constants.SHUTTLE_DISTANCE_UM
 
     def fail(self, message: str) -> None:

@@ -12,6 +12,7 @@ had not.
 
 import selectors
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,7 +113,7 @@ class LaboratoryServer:
                 payload = bytes(node.received[wire.HEADER.size : end])
                 del node.received[:end]
                 self._handle(node, kind, payload)
-        except (OSError, ValueError, wire.struct.error):
+        except (OSError, ValueError, struct.error):
             self._drop(node)
 
     def _handle(self, node: _Connection, kind: int, payload: bytes) -> None:

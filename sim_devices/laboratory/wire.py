@@ -91,7 +91,7 @@ def receive_frame(connection: socket.socket) -> tuple[int, bytes]:
     return kind, receive_exactly(connection, length)
 
 
-def records(payload: bytes, dtype: np.dtype) -> NDArray[np.void]:  # type: ignore[type-arg]
+def records(payload: bytes, dtype: np.dtype[np.void]) -> NDArray[np.void]:
     if len(payload) % dtype.itemsize:
         raise WireError(
             f"payload of {len(payload)} bytes is no whole number of {dtype.itemsize}-byte records"

@@ -90,7 +90,8 @@ def chain_probabilities(
         )
         for pattern in constants.HERALD_PATTERNS
     ]
-    return np.mean(tables, axis=0)
+    mean: NDArray[np.float64] = np.mean(tables, axis=0)
+    return mean
 
 
 def chsh_and_qber(table: NDArray[np.float64]) -> tuple[float, float]:
