@@ -108,6 +108,7 @@ class KeyGeneration(EnvExperiment):
         )
         if not self.run_directory:
             raise ParameterError("run_directory is empty; name the private directory of this run")
+        self.interrupted_unix = None
         self.start_time = 0.0
         self.start_rounds = 0
 
@@ -129,6 +130,7 @@ class KeyGeneration(EnvExperiment):
         self.keep_configuration(directory)
         path = directory / SPOOL_NAME
         if path.exists():
+            self.interrupted_unix = path.stat().st_mtime
             return RoundSpool.open(path, role=self.role, parameters=self.parameters)
         provenance = {
             "diqkd": __version__,
@@ -187,6 +189,7 @@ class KeyGeneration(EnvExperiment):
             stall_timeout_s=self.stall_timeout,
             load_ion=self.ion_loader(),
             fill_pool=lambda: self.fill_pool(spool),
+            interrupted_unix=self.interrupted_unix,
         )
         node = Node(self, self.configuration, coordinator)
         node.prepare()

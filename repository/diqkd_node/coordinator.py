@@ -44,6 +44,7 @@ class Coordinator:
     :param stall_timeout_s: longest time without a round, or without an answer of the peer within a batch
     :param load_ion: starts the loading of an ion; None where it is loaded by hand
     :param fill_pool: called between two batches if the random bits are short
+    :param interrupted_unix: when an earlier start of this run ended, if there was one
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Coordinator:
         stall_timeout_s=120.0,
         load_ion=None,
         fill_pool=lambda: None,
+        interrupted_unix=None,
     ):
         self.spool = spool
         self.link = link
@@ -72,7 +74,7 @@ class Coordinator:
         self._pattern_of_index = np.array(herald_patterns, dtype=np.uint8)
         self._ready_sent = False
         self._failure = None
-        self._gap = None
+        self._gap = None if interrupted_unix is None else ("restarted", interrupted_unix)
         self._loading = False
         self._last_publication = 0.0
         self._clear_batch(0)
