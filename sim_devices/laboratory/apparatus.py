@@ -51,8 +51,12 @@ class NodeApparatus:
             raise ParameterError(f"apparatus of role {role!r}; roles are alice and bob")
         self.role = role
         self._client = LaboratoryClient(role, laboratory)
-        self._counter = PhotonCounter(np.random.default_rng(self._client.seed))
-        self._uniform = self._counter.uniform
+        # Rounds draw from a stream of their own: how often a node looks at its ion while it waits depends on
+        # the speed of both processes, and must not change outcomes.
+        self._readout = PhotonCounter(np.random.default_rng([self._client.seed, 0]))
+        self._idle = PhotonCounter(np.random.default_rng([self._client.seed, 1]))
+        self._uniform = self._readout.uniform
+        self._readout_mu = -1  # start of the last light that measured
         self._ion = Ion(constants.COHERENCE_TIME[role])
         self._effects: dict[Any, tuple[float, float, float, float]] = {}
         self._basis_dependent: dict[float, bool] = {}
@@ -321,17 +325,18 @@ class NodeApparatus:
         if t_open <= self._coupled_readout_mu < t_close:
             self.audit.fail("the readout began while the ion was in reach of the link")
         gate = t_close - t_open
+        counter = self._readout if t_open <= self._readout_mu < t_close else self._idle
         if stop - start < gate:
             return self._count_partly_lit(gate, max(stop - start, 0), bright)
         if self._ion_lost:
-            return self._counter.background(1e-9 * gate)
-        return self._counter.bright(1e-9 * gate) if bright else self._counter.dark(1e-9 * gate)
+            return counter.background(1e-9 * gate)
+        return counter.bright(1e-9 * gate) if bright else counter.dark(1e-9 * gate)
 
     def _count_partly_lit(self, gate_mu: int, lit_mu: int, bright: bool) -> int:
-        counts = self._counter.background(1e-9 * (gate_mu - lit_mu))
+        counts = self._idle.background(1e-9 * (gate_mu - lit_mu))
         if lit_mu and bright and not self._ion_lost:
-            return counts + self._counter.bright(1e-9 * lit_mu)
-        return counts + self._counter.background(1e-9 * lit_mu)
+            return counts + self._idle.bright(1e-9 * lit_mu)
+        return counts + self._idle.background(1e-9 * lit_mu)
 
     def _measure(self, time_mu: int) -> None:
         """Readout light on an ion that may be entangled: draw its outcome."""
@@ -355,6 +360,7 @@ class NodeApparatus:
             )
             bright = self._uniform() < chance
         self._bright = bright
+        self._readout_mu = time_mu
         self._measured = True
         if self.role == "bob":
             self._add_result(entry[0], bright, effect)
