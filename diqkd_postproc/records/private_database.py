@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from diqkd_postproc.errors import StorageError
@@ -68,7 +69,10 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.
 
 
 def create_database(
-    path: Path | str, schema: str, application_id: int, rows: Mapping[str, Iterable[tuple[Any, ...]]]
+    path: Path | str,
+    schema: str,
+    application_id: int,
+    rows: Mapping[str, Iterable[tuple[Any, ...]]] = MappingProxyType({}),
 ) -> None:
     """Create a new private database, whole or not at all; an existing file is never overwritten.
 
