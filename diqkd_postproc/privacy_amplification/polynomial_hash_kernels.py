@@ -36,7 +36,7 @@ _WORDS = types.Array(_U64, 1, "C")
 _POSITIONS = types.Array(types.int64, 1, "C")
 _BITS = types.Array(types.uint8, 1, "C", readonly=True)
 _OUT = types.Array(types.uint8, 1, "C")
-MAX_DIGITS = 8
+MAX_DIGITS = 64  # of a 63-bit number in any base
 PORTABLE_CHAINS = 8
 TABLE_BITS = 8
 TABLE_SIZE = 1 << TABLE_BITS

@@ -6,8 +6,8 @@ concatenated with a Hadamard code (Mauerer, Portmann, Scholz, arXiv:1212.0520, I
 quantum-proof: De, Portmann, Vidick, Renner, arXiv:0912.5514). It is a quantum-proof (l + 6 + 4 log(1/e1), l
 e1)-strong extractor, e1 the error of the one-bit extractor, set to e_PA / l (SI Proposition 1).
 
-Conventions, those of the reference above and of randextract (where the overlap constant of the basic design
-is e, after Ma and Tan, arXiv:1109.6147, instead of 2e):
+Conventions, those of the first reference and of randextract, except that the overlap of the basic design is
+taken as e (Ma and Tan, arXiv:1109.6147), as in SI eq. (50), where randextract takes 2e:
 
 - Ext1 takes t = 2 k bits of seed, k = ceil(log n + 2 log(2/e1)); the weak design is over the field of t+
   elements, t+ the first prime at or above t. For t < t+ each set's first t elements, a = 0 ... t-1, are used.
@@ -53,6 +53,14 @@ class TrevisanParameters:
     field_degree: int
     """k: bits of a field element; half of the one-bit extractor's seed."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_output_bits <= self.num_input_bits:
+            raise ParameterError(
+                f"num_output_bits={self.num_output_bits} is not within 1..{self.num_input_bits}, the input bits"
+            )
+        if not 2 <= self.field_degree <= MAX_DEGREE:
+            raise ParameterError(f"field_degree={self.field_degree} is not within 2..{MAX_DEGREE}")
+
     @property
     def t(self) -> int:
         """Seed bits of the one-bit extractor."""
@@ -94,10 +102,8 @@ def trevisan_parameters(
     """
     if not 0 < one_bit_error < 1:
         raise ParameterError(f"one_bit_error={one_bit_error} is not between 0 and 1")
-    if not 1 <= num_output_bits <= num_input_bits:
-        raise ParameterError(
-            f"num_output_bits={num_output_bits} is not within 1..num_input_bits={num_input_bits}"
-        )
+    if num_input_bits < 1:
+        raise ParameterError(f"num_input_bits={num_input_bits} is not at least 1")
     degree = math.ceil(math.log2(num_input_bits) + 2 * math.log2(2 / one_bit_error))
     if degree > MAX_DEGREE:
         raise ParameterError(

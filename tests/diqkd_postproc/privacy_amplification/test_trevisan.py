@@ -15,7 +15,7 @@ from randextract.trevisan.finite_field_polynomial_design import FiniteFieldPolyn
 from diqkd_postproc.authentication import universal_hash
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.privacy_amplification import TrevisanExtractor, TrevisanParameters, trevisan_parameters
-from diqkd_postproc.privacy_amplification.binary_field import field_polynomial_tail
+from diqkd_postproc.privacy_amplification.binary_field import BinaryField, field_polynomial_tail
 from diqkd_postproc.privacy_amplification.carryless import instruction_sets
 
 PUBLISHED_ONE_BIT_ERROR = (1e-10 - 2 * 4.9935e-11) / 95_884
@@ -112,6 +112,25 @@ def test_every_kernel_against_the_definition(degree: int) -> None:
             np.testing.assert_array_equal(
                 extractor.extract(source, seed, instruction_set=instruction_set), expected
             )
+
+
+def test_published_size_against_horner_s_rule_on_sampled_bits() -> None:
+    """Bits of several blocks of the design, of constant and of linear polynomials, at n = 1.5e6."""
+    extractor = TrevisanExtractor(1_500_000, 95_884, PUBLISHED_ONE_BIT_ERROR)
+    generator = np.random.default_rng(2022)
+    source, seed = random_bits(generator, 1_500_000), random_bits(generator, extractor.seed_bits)
+    bits = extractor.extract(source, seed)
+    assert abs(int(bits.sum()) - 47_942) < 5.2 * math.sqrt(95_884) / 2  # false alarm below 1e-6
+    field = BinaryField(142)
+    text = "".join(map(str, source)) + "0" * (-1_500_000 % 142)
+    coefficients = [int(text[i : i + 142], 2) for i in range(0, len(text), 142)]
+    design = extractor.parameters.weak_design
+    for index in [*(design.block_starts[:-1:3] + 3).tolist(), 35_000, 95_883]:
+        picked = "".join(map(str, seed[design.members(index, 284)]))
+        point, mask, total = int(picked[:142], 2), int(picked[142:], 2), 0
+        for coefficient in coefficients:
+            total = field.multiply(total, point) ^ coefficient
+        assert bits[index] == (total & mask).bit_count() & 1
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())
