@@ -89,6 +89,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = command("demo", "Run the whole protocol with two simulated nodes on this machine.")
     _add_design_arguments(demo)
+    demo.add_argument(
+        "--link",
+        choices=["measured", "ideal", "local"],
+        default="measured",
+        help="the published link, pure Bell states, or devices that answer from a shared list (S = 2)",
+    )
+    demo.add_argument(
+        "--herald-probability",
+        type=float,
+        default=1.6e-4,
+        help="of an entanglement attempt, which takes 1 us",
+    )
     demo.add_argument("--quick", action="store_true", help="a short run on a better link (see the README)")
     demo.add_argument(
         "--run-dir", type=Path, help="folder for all files of the run (default: a new one in ./run)"

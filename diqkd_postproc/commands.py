@@ -20,7 +20,6 @@ from diqkd_postproc.balance_sheet import BalanceSheet
 from diqkd_postproc.console import ProgressDisplay, peak_memory_mib, print_json
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.key_store import KeyStore
-from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.health_tests import HealthTested
 from diqkd_postproc.records.qrng import QuantisByteSource
 from diqkd_postproc.records.sealed_record import RoundRecord, setting_name
@@ -153,9 +152,10 @@ def node(arguments: Namespace) -> None:
 
 def postprocess(arguments: Namespace) -> None:
     """`diqkd postprocess`: steps 4 to 12 of the protocol, together with the peer."""
+    from diqkd_postproc.security.certification import load_certified
     from diqkd_postproc.session.run import run_session
 
-    parameters = ProtocolParameters.load(arguments.parameters)
+    parameters = load_certified(arguments.parameters)
     record = RoundRecord.read(arguments.record)
     host, port = arguments.listen or arguments.connect
     with (
@@ -190,7 +190,9 @@ def postprocess(arguments: Namespace) -> None:
 
 def keys_init(arguments: Namespace) -> None:
     """`diqkd keys init`: one fresh K0 in two private files."""
-    parameters = ProtocolParameters.load(arguments.parameters)
+    from diqkd_postproc.security.certification import load_certified
+
+    parameters = load_certified(arguments.parameters)
     with ExitStack() as stack:
         read_bytes = os.urandom
         if arguments.source is not None:

@@ -55,8 +55,8 @@ class Scenario:
     laboratory: tuple[str, ...] = ()
 
 
-def published_scenario(arguments: Namespace) -> Scenario:
-    """The published run unless the command line says otherwise: design S = 2.64, link S = 2.677."""
+def requested_scenario(arguments: Namespace) -> Scenario:
+    """What the command line says; by default the published run: design S = 2.64, link S = 2.677."""
     parameters = design_parameters(
         arguments.rounds,
         arguments.gamma,
@@ -65,7 +65,11 @@ def published_scenario(arguments: Namespace) -> Scenario:
         arguments.soundness,
         syndrome_bits=arguments.syndrome_bits,
     )
-    return Scenario(name="the published link", parameters=parameters)
+    return Scenario(
+        name=f"the {arguments.link} link",
+        parameters=parameters,
+        laboratory=("--link", arguments.link, "--success-probability", str(arguments.herald_probability)),
+    )
 
 
 def quick_scenario() -> Scenario:
@@ -317,7 +321,7 @@ def demonstrate(arguments: Namespace) -> None:
     """Run everything and report; raises DiqkdError with the exit code of the part that failed."""
     console = Console(stderr=True)
     started = time.monotonic()
-    scenario = quick_scenario() if arguments.quick else published_scenario(arguments)
+    scenario = quick_scenario() if arguments.quick else requested_scenario(arguments)
     parameters = scenario.parameters
     if parameters.key_bits == 0:
         needed = minimum_rounds(

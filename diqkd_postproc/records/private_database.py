@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from types import MappingProxyType
 from typing import Any
 
 from diqkd_postproc.errors import StorageError
