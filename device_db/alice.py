@@ -179,6 +179,17 @@ device_db = {
         "arguments": {"channel": 17, "is_master": False},
     },
     #
+    # The same outputs and inputs as ordinary TTLs, for `herald_source = "ttl"`: attempts without the core.
+    #
+    # 422 nm sigma-polarised optical pumping beam, and the pulse picker of the 422 nm picosecond laser
+    "ttl_422_sigma": _ttl_out(18),
+    "ttl_422_ps": _ttl_out(19),
+    # the four single-photon detectors of the heralding station, in the order of a herald pattern (LSB first)
+    "apd0": _ttl_in_out(20),
+    "apd1": _ttl_in_out(21),
+    "apd2": _ttl_in_out(22),
+    "apd3": _ttl_in_out(23),
+    #
     # Random bits for this node's measurement settings: a Quantis generator read by this PC.
     #
     "qrng": {

@@ -1,7 +1,9 @@
 """The search for a herald: windows of entanglement attempts, with cooling between them (PROTOCOL 3.2).
 
 `EntanglerAttempts` leaves the attempts and their gating to the entangler gateware core, which also keeps
-master and slave in step within a window; the kernel only cools and starts windows.
+master and slave in step within a window; the kernel only cools and starts windows. `TTLAttempts` does all
+of it with ordinary TTL channels, for a node without that core: slower, since every attempt takes the CPU's
+time. There the handshake alone keeps the nodes in step, so their cores have to share a clock.
 """
 
 from artiq.experiment import *
@@ -88,4 +90,104 @@ class EntanglerAttempts(HasEnvironment):
             if reason != WINDOW_ENDED:
                 return timestamp, self.index_of_reason[reason & 15]
             at_mu(timestamp + self.recooling_mu)
+        return now_mu(), -1
+
+
+class TTLAttempts(HasEnvironment):
+    """Herald source of a node without the entangler core; interface as `EntanglerAttempts`.
+
+    Outputs `ttl_422_sigma`, `ttl_1092` and `ttl_422_ps` play the attempt, inputs `apd0` to `apd3` are the
+    station's detectors.
+    """
+
+    kernel_invariants = {
+        "cooling_mu",
+        "recooling_mu",
+        "cycle_mu",
+        "num_windows",
+        "num_attempts",
+        "sigma_mu",
+        "repump_mu",
+        "pulse_start_mu",
+        "pulse_mu",
+        "gate_start_mu",
+        "gate_mu",
+        "detectors",
+        "index_of_pattern",
+    }
+
+    def build(self, configuration):
+        self.configuration = configuration
+        for key in ("core", "ttl_422_cool", "ttl_1092", "ttl_422_sigma", "ttl_422_ps"):
+            self.setattr_device(key)
+        self.detectors = [self.get_device(f"apd{i}") for i in range(4)]
+
+    def prepare(self):
+        configuration = self.configuration
+        (_, sigma_stop), (_, repump_stop), (pulse_start, pulse_stop), _ = configuration.attempt_outputs
+        gate_start, gate_stop = configuration.photon_window
+        self.cooling_mu = machine_units(self.core, configuration.cooling_time)
+        self.recooling_mu = machine_units(self.core, configuration.recooling_delay)
+        self.cycle_mu = machine_units(self.core, configuration.ttl_attempt_time)
+        self.num_windows = configuration.windows_per_search
+        self.num_attempts = max(1, int(configuration.window_time / configuration.ttl_attempt_time))
+        self.sigma_mu = machine_units(self.core, sigma_stop)
+        self.repump_mu = machine_units(self.core, repump_stop)
+        self.pulse_start_mu = machine_units(self.core, pulse_start)
+        self.pulse_mu = machine_units(self.core, pulse_stop - pulse_start)
+        self.gate_start_mu = machine_units(self.core, pulse_start + gate_start)
+        self.gate_mu = machine_units(self.core, gate_stop - gate_start)
+        self.index_of_pattern = [
+            configuration.herald_patterns.index(pattern) if pattern in configuration.herald_patterns else -1
+            for pattern in range(16)
+        ]
+
+    @kernel
+    def setup(self):
+        """Set the directions of the lines. Breaks real time."""
+        self.core.break_realtime()
+        self.ttl_422_sigma.off()
+        self.ttl_422_ps.off()
+        for detector in self.detectors:
+            detector.input()
+
+    @kernel
+    def attempt(self) -> TInt32:
+        """One attempt from the cursor on; returns the pattern of the detectors that clicked.
+
+        Consumes all slack; the cursor ends at the close of the detectors' gates.
+        """
+        t_start = now_mu()
+        with parallel:
+            self.ttl_422_sigma.pulse_mu(self.sigma_mu)
+            self.ttl_1092.pulse_mu(self.repump_mu)
+        at_mu(t_start + self.pulse_start_mu)
+        self.ttl_422_ps.pulse_mu(self.pulse_mu)
+        t_close = int64(0)
+        for detector in self.detectors:
+            at_mu(t_start + self.gate_start_mu)
+            t_close = detector.gate_rising_mu(self.gate_mu)
+        pattern = 0
+        for i in range(4):
+            t_click = self.detectors[i].timestamp_mu(t_close)
+            if t_click >= int64(0):
+                pattern |= 1 << i
+                while t_click >= int64(0):
+                    t_click = self.detectors[i].timestamp_mu(t_close)
+        return pattern
+
+    @kernel
+    def search(self) -> TTuple([TInt64, TInt32]):
+        """Cool and attempt until a herald comes or all windows are spent; see `EntanglerAttempts.search`."""
+        for _ in range(self.num_windows):
+            with parallel:
+                self.ttl_422_cool.pulse_mu(self.cooling_mu)
+                self.ttl_1092.pulse_mu(self.cooling_mu)
+            delay_mu(self.recooling_mu)
+            for _ in range(self.num_attempts):
+                t_end = now_mu() + self.cycle_mu
+                index = self.index_of_pattern[self.attempt()]
+                at_mu(t_end)
+                if index >= 0:
+                    return t_end, index
         return now_mu(), -1

@@ -5,18 +5,17 @@ results; they are configuration, so that a recalibration changes no code. A `Nod
 the experiment writes the one in use next to the record.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from diqkd_postproc.errors import ParameterError
 
 ROLES = ("alice", "bob")
+HERALD_SOURCES = ("entangler", "ttl")
 HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
 NUM_SETTINGS = {"alice": 2, "bob": 3}
 # Phase of Bob's analysis pulses after each herald pattern, in turns: half a turn minus the phase of the state
@@ -29,6 +28,8 @@ class NodeConfiguration:
     """Settings of a node. Units: s, Hz, turns of phase, V, dB of attenuation."""
 
     role: str
+
+    herald_source: str = "entangler"  # or "ttl", for a node without the entangler core
 
     # Cooling and the entanglement attempts (PROTOCOL 3.1 and 3.2).
     cooling_time: float = 300e-6
@@ -45,6 +46,7 @@ class NodeConfiguration:
         (0.0, 0.0),
     )
     photon_window: tuple[float, float] = (0.02e-6, 0.06e-6)  # after the pulse, all APDs
+    ttl_attempt_time: float = 40e-6  # a kernel plays and reads an attempt in less than this
 
     # Ready/trigger handshake. Bob's gate is longer than Alice's interval between two `ready` edges.
     ready_interval: float = 500e-6
@@ -107,6 +109,10 @@ class NodeConfiguration:
             value = getattr(self, field.name)
             if field.name.endswith(("_time", "_interval", "_gate", "_delay", "_latency")) and value <= 0:
                 raise ParameterError(f"{field.name}={value} s must be positive")
+        if self.herald_source not in HERALD_SOURCES:
+            raise ParameterError(
+                f"herald_source={self.herald_source!r} is not one of {', '.join(HERALD_SOURCES)}"
+            )
         if not 1 <= len(self.herald_patterns) <= 4:
             raise ParameterError(
                 f"herald_patterns has {len(self.herald_patterns)} entries; the entangler core holds 1 to 4"
@@ -171,7 +177,7 @@ class NodeConfiguration:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, role: str, **settings: Any) -> NodeConfiguration:
+    def from_json(cls, text: str, role: str, **settings: Any) -> Self:
         """Settings from JSON; `settings` go first, defaults last. Raises ParameterError."""
         try:
             values = json.loads(text)
@@ -188,7 +194,7 @@ class NodeConfiguration:
         return cls(**{name: _as_tuple(value) for name, value in (values | settings).items()})
 
     @classmethod
-    def load(cls, path: str | Path, role: str, **settings: Any) -> NodeConfiguration:
+    def load(cls, path: str | Path, role: str, **settings: Any) -> Self:
         """Read a JSON file; an empty path gives the defaults. `settings` override both."""
         if not str(path):
             return cls(role=role, **settings)

@@ -78,7 +78,7 @@ class TriggerHandshake(_Handshake):
             if t_edge >= int64(0):
                 at_mu(t_edge + self.latency_mu)
                 self.ttl_trigger.pulse_mu(self.trigger_mu)
-                delay_mu(self.latency_mu)
+                at_mu(t_edge + 2 * self.latency_mu)
                 return True
             at_mu(t_close + self.latency_mu)
         return False

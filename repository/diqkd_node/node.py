@@ -19,7 +19,7 @@ from artiq.experiment import *
 from numpy import int64
 
 from diqkd_node.analysis import Analysis
-from diqkd_node.attempts import EntanglerAttempts
+from diqkd_node.attempts import EntanglerAttempts, TTLAttempts
 from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS, TYPE_MISSING
 from diqkd_node.cooling import Cooling
 from diqkd_node.handshake import ReadyHandshake, TriggerHandshake
@@ -51,7 +51,10 @@ class Node(HasEnvironment):
         self.coordinator = coordinator
         self.setattr_device("core")
         self.cooling = Cooling(self, configuration)
-        self.attempts = EntanglerAttempts(self, configuration)
+        if configuration.herald_source == "ttl":
+            self.attempts = TTLAttempts(self, configuration)
+        else:
+            self.attempts = EntanglerAttempts(self, configuration)
         self.isolation = Isolation(self, configuration)
         self.analysis = Analysis(self, configuration)
         self.readout = Readout(self, configuration)
