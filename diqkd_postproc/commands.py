@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -245,10 +246,13 @@ def record_show(arguments: Namespace) -> None:
         "last_herald_mu": int(heralded[-1]) if heralded.size else None,
         **record.attributes,
     }
+    provenance = dict(facts.pop("provenance", {}))
+    configuration = provenance.pop("node_configuration", None)
     if arguments.json:
-        print_json(facts)
+        settings = json.loads(configuration) if configuration else None
+        print_json(facts | {"provenance": provenance, "node_configuration": settings})
         return
     table = Table(title=str(Path(arguments.record)), show_header=False)
-    for name, value in facts.items():
+    for name, value in (facts | provenance).items():
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
     Console().print(table)
