@@ -56,7 +56,7 @@ class TrevisanParameters:
     def __post_init__(self) -> None:
         if not 1 <= self.num_output_bits <= self.num_input_bits:
             raise ParameterError(
-                f"num_output_bits={self.num_output_bits} is not within 1..num_input_bits, {self.num_input_bits}"
+                f"num_output_bits={self.num_output_bits} is not within 1..{self.num_input_bits} (input bits)"
             )
         if not 2 <= self.field_degree <= MAX_DEGREE:
             raise ParameterError(f"field_degree={self.field_degree} is not within 2..{MAX_DEGREE}")
