@@ -58,5 +58,5 @@ def simulated_database(hardware_path: str | Path, role: str) -> dict[str, Any]:
     database["apparatus"] = _local(
         "sim_devices.laboratory.apparatus", "NodeApparatus", role=role, laboratory=address
     )
-    database["ion_loader"] = _local("sim_devices.laboratory.apparatus", "IonLoader", apparatus="apparatus")
+    database["ion_loader"] = _local("sim_devices.laboratory.ion_loader", "IonLoader", apparatus="apparatus")
     return database

@@ -183,15 +183,15 @@ class NodeApparatus:
             self._attempts_left = left - num_attempts
             return t_start + duration, ENTANGLER_TIMEOUT
         entry: Any = self._entry
-        if entry[2] not in patterns:
-            self._entry = None
-            return t_start + duration, ENTANGLER_TIMEOUT
         self._open = True
         self._measured = False
         self._herald_mu = herald_mu = t_start + left * t_cycle
         self._pulses.clear()
         self._round_type = entry[9]
         self._strobe_mu = entry[10]
+        if entry[2] not in patterns:
+            self._close_round()  # the station clicked, but this node does not take the pattern for a herald
+            return t_start + duration, ENTANGLER_TIMEOUT
         return herald_mu, 1 << patterns.index(entry[2])
 
     def _strobe_edge(self, t_open: int, t_close: int) -> int:
@@ -381,20 +381,3 @@ class NodeApparatus:
         )
         self._effects[key] = effect
         return effect
-
-
-class IonLoader:
-    """Device "ion_loader": brings a new ion into the trap."""
-
-    def __init__(self, device_mgr: Any, apparatus: str = "apparatus", **_: Any) -> None:
-        self._apparatus = device_mgr.get(apparatus)
-
-    def load(self) -> None:
-        """Load an ion; returns when it is trapped and cold."""
-        self._apparatus.reload_ion()
-
-    def ping(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        return None

@@ -27,6 +27,7 @@ class Player:
     address: str
     settling_mu: int = 30_000
     scrambling_mu: int = 100_000
+    patterns: tuple[int, ...] = HERALD_PATTERNS
     now: int = 1_000_000
     rounds: list[Round] = field(default_factory=list)
 
@@ -68,10 +69,10 @@ class Player:
         """(time, pattern) of the herald, or (-1, 0)."""
         for _ in range(windows):
             self.pulse(300_000, "ttl_422_cool", "ttl_1092")
-            time, reason = self.run_entangler(self.now, 1_000, WINDOW, HERALD_PATTERNS)
+            time, reason = self.run_entangler(self.now, 1_000, WINDOW, self.patterns)
             self.now = time + 10_000
             if reason != ENTANGLER_TIMEOUT:
-                return time, HERALD_PATTERNS[reason.bit_length() - 1]
+                return time, self.patterns[reason.bit_length() - 1]
         return -1, 0
 
     def pulse_674(self, frequency: float, duration: int, phase: float, herald: int) -> None:

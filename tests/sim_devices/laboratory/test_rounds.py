@@ -94,6 +94,16 @@ def test_same_seed_same_outcomes(laboratory: StartLaboratory) -> None:
     assert [p.rounds for p in first] == [alice.rounds, bob.rounds]
 
 
+def test_patterns_that_the_nodes_do_not_take_are_no_rounds(laboratory: StartLaboratory) -> None:
+    address = laboratory(LaboratoryConfiguration(seed=9, link=AT_ONCE, chunk=8))
+    patterns = (0b0101, 0b1100)
+    alice, bob = Player("alice", address, patterns=patterns), Player("bob", address, patterns=patterns)
+    play_together(alice, bob, 40)
+    assert {r.pattern for r in alice.rounds} == set(patterns)
+    alice.close()
+    bob.close()
+
+
 def test_local_devices_score_exactly_two(laboratory: StartLaboratory) -> None:
     link = LinkModel("local", success_probability=1.0)
     alice, bob = run(laboratory(LaboratoryConfiguration(seed=2, link=link)), 600)
