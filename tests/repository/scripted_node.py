@@ -21,7 +21,8 @@ WINDOW_ENDED = 0x3FFF
 class ScriptedApparatus:
     """Every window heralds, every handshake is answered, the ion is bright, unless a test changes that.
 
-    The hooks `on_dds`, `on_run`, `counts`, `lock`, `strobe` and `handshake` may be replaced.
+    Hooks `on_dds`, `on_run`, `counts`, `lock`, `strobe`, `handshake`, `clicks` may be replaced; `clicks`
+    gives the pattern of the detectors in an attempt of a node without entangler core.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,8 @@ class ScriptedApparatus:
         self.lock: Callable[[int], int] = lambda time: 1
         self.strobe: Callable[[], bool] = lambda: True
         self.handshake: Callable[[], bool] = lambda: True
+        self.clicks: Callable[[int], int] = lambda attempt: 0b0011
+        self._gates: list[int] = []
         self._num_dds = self._num_runs = -1
 
     def level_sink(self, key: str) -> Callable[..., None]:
@@ -53,11 +56,23 @@ class ScriptedApparatus:
         return lambda start, stop: self.counts(start, stop)
 
     def first_edge_source(self, key: str) -> Callable[[int, int], int]:
+        if key.startswith("apd"):
+            return self._detector(int(key[3:]))
+
         def edge(start: int, stop: int) -> int:
             answered = self.strobe() if key == "ttl_round_type_strobe" else self.handshake()
             return start + 5000 if answered else -1
 
         return edge
+
+    def _detector(self, number: int) -> Callable[[int, int], int]:
+        def click(start: int, stop: int) -> int:
+            if stop not in self._gates:
+                self._gates.append(stop)
+            clicked = self.clicks(self._gates.index(stop)) >> number & 1
+            return start + 5 if clicked and stop - start > 20 else -1
+
+        return click
 
     def level_source(self, key: str) -> Callable[[int], int]:
         return lambda time: self.lock(time) if key == "ttl_laser_lock" else self.round_type

@@ -49,18 +49,19 @@ class Parent(EnvExperiment):
         pass
 
 
-def node(role: str) -> tuple:
+def node(role: str, **settings: str) -> tuple:
     pytest.importorskip("entangler.driver")
     parent = Parent((DeviceManager(Database(role)), None, None, {}))
     coordinator = Coordinator.__new__(Coordinator)
-    result = Node(parent, NodeConfiguration(role=role), coordinator)
+    result = Node(parent, NodeConfiguration(role=role, **settings), coordinator)
     result.prepare()
     return parent.core, result
 
 
+@pytest.mark.parametrize("herald_source", ["entangler", "ttl"])
 @pytest.mark.parametrize("role", ["alice", "bob"])
-def test_the_run_compiles(role: str) -> None:
-    core, alone = node(role)
+def test_the_run_compiles(role: str, herald_source: str) -> None:
+    core, alone = node(role, herald_source=herald_source)
     _, binary, *_ = core.compile(alone.run_batches, (), {})
     assert binary[:4] == b"\x7fELF"
 

@@ -120,6 +120,22 @@ def test_windows_without_herald_recool() -> None:
     assert cooling.count(300 * US) >= 13
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_attempts_without_the_entangler_core(role: str) -> None:
+    coordinator = NotingCoordinator([0, 0])
+    node, apparatus = make_node(role, coordinator, herald_source="ttl")
+    # One photon and three photons are no herald; 0101 and 1100 are.
+    apparatus.clicks = lambda attempt: {3: 0b0001, 5: 0b0111, 20: 0b0101, 30: 0b1100}.get(attempt, 0)
+    node.run_batches()
+    assert [index for _, _, index, _ in coordinator.rounds] == [1, 3]
+    pulses = _pulses(of(apparatus, "ttl_422_ps"))
+    assert len(pulses) == 31
+    for *_, t_herald in coordinator.rounds:
+        last = max(start for (start, _), _ in pulses if start < t_herald)
+        assert t_herald - last < 40 * US
+    assert_at_rest(apparatus)
+
+
 def test_underflow_after_the_herald_loses_the_outcome_only() -> None:
     coordinator = NotingCoordinator([0, 2, 1])
     node, apparatus = make_node("bob", coordinator)
