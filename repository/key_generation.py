@@ -42,13 +42,13 @@ class KeyGeneration(EnvExperiment):
         )
         self.setattr_argument(
             "parameters_file",
-            StringValue("parameters.toml"),
+            StringValue("~/diqkd/parameters.toml"),
             "Run",
             "Protocol parameters, TOML; must be the same file at both nodes.",
         )
         self.setattr_argument(
             "run_directory",
-            StringValue("run"),
+            StringValue("~/diqkd/run"),
             "Run",
             "Private directory of this run at this node. Keep it off shared drives.",
         )
@@ -102,18 +102,29 @@ class KeyGeneration(EnvExperiment):
         )
 
     def prepare(self):
-        self.parameters = ProtocolParameters.load(self.parameters_file)
+        self.parameters = ProtocolParameters.load(self.located("parameters_file"))
         self.configuration = NodeConfiguration.load(
-            self.configuration_file, self.role, check_interval=self.check_interval
+            self.located("configuration_file") if self.configuration_file else "",
+            self.role,
+            check_interval=self.check_interval,
         )
-        if not self.run_directory:
-            raise ParameterError("run_directory is empty; name the private directory of this run")
+        self.directory = self.located("run_directory")
         self.interrupted_unix = None
         self.start_time = 0.0
         self.start_rounds = 0
 
+    def located(self, argument: str) -> Path:
+        """Path in an argument. Under artiq_master, which gives every run a folder of its own, a relative
+        path would name another file each time; there it is refused."""
+        text = getattr(self, argument)
+        path = Path(text).expanduser()
+        under_master = "log_level" in self.scheduler.expid
+        if not text or (under_master and not path.is_absolute()):
+            raise ParameterError(f"{argument}={text!r} is not a full path; it has to start with / or ~")
+        return path
+
     def run(self):
-        directory = Path(self.run_directory)
+        directory = self.directory
         with self.open_spool(directory) as spool:
             self.fill_pool(spool)
             link = self.open_link()

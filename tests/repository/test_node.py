@@ -1,5 +1,7 @@
 """The kernel of both nodes on the host engine: the order of a round, and bad days."""
 
+from itertools import pairwise
+
 import pytest
 from scripted_node import WINDOW_ENDED, NotingCoordinator, make_node
 
@@ -87,7 +89,7 @@ def test_bob_plays_his_settings() -> None:
 
 def _pulses(events: list[tuple]) -> list[tuple]:
     """(on, off) of every pulse that has ended."""
-    return [(on, off) for on, off in zip(events[:-1], events[1:], strict=True) if on[1] == 1 and off[1] == 0]
+    return [(on, off) for on, off in pairwise(events) if on[1] == 1 and off[1] == 0]
 
 
 @pytest.mark.parametrize("role", ROLES)
