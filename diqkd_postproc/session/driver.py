@@ -120,7 +120,7 @@ class SessionDriver:
 
     async def _say_why(self, connection: Connection, error: BaseException) -> None:
         if not isinstance(error, ProtocolAbort | AuthenticationError):
-            self._engine.leave(_reason(error))
+            self._engine.leave(abort_reason(error))
         await connection.send(self._engine.data_to_send())
 
     async def _pump(self, connection: Connection) -> None:
@@ -236,7 +236,8 @@ class SessionDriver:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
-def _reason(error: BaseException) -> AbortReason:
+def abort_reason(error: BaseException) -> AbortReason:
+    """What the peer is told of an error: its kind, never its text."""
     if isinstance(error, RemoteProtocolError | ParameterError):
         return AbortReason.PROTOCOL_ERROR
     if isinstance(error, StorageError):

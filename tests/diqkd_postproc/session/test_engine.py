@@ -299,3 +299,34 @@ def test_bob_keeps_his_key_when_the_receipt_does_not_come() -> None:
         converse(alice, bob)
         assert_same_key(alice, bob)
         assert alice.over == bob.over == Finished(peer_confirmed=True)
+
+
+def test_a_peer_that_vanishes_during_work_is_noticed() -> None:
+    for goodbye, expected in ((False, PeerUnavailable), (True, ProtocolAbort)):
+        alice, bob = two_parties()
+        bob.stop_before = lambda event: event == Need(work=Work.DECODE)
+        converse(alice, bob)
+        bob.engine.check_connection()
+        if goodbye:
+            alice.engine.leave(AbortReason.INTERRUPTED)
+            bob.engine.receive_data(alice.engine.data_to_send())
+        bob.engine.receive_data(b"")
+        with pytest.raises(expected):
+            bob.engine.check_connection()
+        assert bob.engine.state is State.DECODING
+
+
+def test_what_has_arrived_is_judged_in_its_turn() -> None:
+    alice, bob = two_parties()
+    bob.stop_before = lambda event: event == Need(work=Work.DECODE)
+    converse(alice, bob)
+    bob.engine.receive_data(bob.journal[0].frame)
+    bob.engine.receive_data(b"")
+    bob.engine.check_connection()
+
+
+def test_a_party_at_its_end_says_no_goodbye() -> None:
+    alice, bob = two_parties()
+    converse(alice, bob)
+    bob.engine.leave(AbortReason.INTERNAL)
+    assert bob.engine.data_to_send() == b""

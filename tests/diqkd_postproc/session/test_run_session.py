@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
-import queue
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from joined_parties import correlated_records, small_parameters
+from sessions_over_tcp import both, make_stores
 
 from diqkd_postproc.errors import (
     AuthenticationError,
@@ -30,57 +29,6 @@ from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.security.design import syndrome_length
 from diqkd_postproc.session import PeerUnavailable, SessionResult, run_session
 from diqkd_postproc.session.messages import Role
-
-Stores = tuple[KeyStore, KeyStore]
-Records = tuple[RoundRecord, RoundRecord]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o700)
-    return tmp_path
-
-
-def make_stores(folder: Path, parameters: ProtocolParameters, name: str = "keys") -> Stores:
-    return KeyStore.create_pair(
-        folder / "alice" / f"{name}.db", folder / "bob" / f"{name}.db", parameters, os.urandom
-    )
-
-
-def both(
-    records: Records,
-    stores: Stores,
-    parameters: tuple[ProtocolParameters, ...] = (),
-    bob_listens: bool = True,
-) -> list[SessionResult | DiqkdError]:
-    """Alice's and Bob's result or error."""
-    bound: queue.Queue[int] = queue.Queue()
-    of = parameters or (records[0].parameters, records[1].parameters)
-
-    def party(number: int, listens: bool) -> SessionResult:
-        role: Role = "bob" if number else "alice"
-        return run_session(
-            role,
-            records[number],
-            stores[number],
-            of[number],
-            "127.0.0.1",
-            0 if listens else bound.get(timeout=20),
-            listens,
-            timeout=20,
-            listening=lambda host, port: bound.put(port),
-        )
-
-    with ThreadPoolExecutor(2) as threads:
-        futures: list[Future[SessionResult]] = [
-            threads.submit(party, number, bool(number) == bob_listens) for number in (0, 1)
-        ]
-        results: list[SessionResult | DiqkdError] = []
-        for future in futures:
-            error = future.exception(60)
-            assert error is None or isinstance(error, DiqkdError), error
-            results.append(future.result() if error is None else error)
-    return results
 
 
 def test_a_session_of_20000_rounds_over_tcp(folder: Path) -> None:

@@ -1,0 +1,292 @@
+"""Bad days over TCP: an adversary on the line, silence, interruptions, processes that are killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joined_parties import RUN_ID, correlated_records, small_parameters
+from sessions_over_tcp import both, make_stores
+
+from diqkd_postproc.errors import (
+    AuthenticationError,
+    InsufficientKeyError,
+    ParameterError,
+    ProtocolAbort,
+    RemoteProtocolError,
+    StorageError,
+)
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.session import PeerUnavailable, SessionResult, driver, run_session
+from diqkd_postproc.session.engine import SessionEngine, derive_session_id
+from diqkd_postproc.session.journal import SessionJournal, journal_path
+from diqkd_postproc.session.messages import AbortReason, MessageType
+
+HEADER_BYTES = 26
+
+
+def frames(line: socket.socket) -> Iterator[bytes]:
+    """Whole frames of a stream."""
+    with line.makefile("rb") as stream:
+        while header := stream.read(HEADER_BYTES):
+            yield header + stream.read(int.from_bytes(header[-4:], "big"))
+
+
+def adversary(kind: MessageType, change: Callable[[bytes], bytes]) -> Callable[[int], int]:
+    """A proxy that changes the frames of one type; called with the true port, gives its own."""
+
+    def through(port: int) -> int:
+        server = socket.create_server(("127.0.0.1", 0))
+
+        def forward(source: socket.socket, target: socket.socket) -> None:
+            try:
+                for frame in frames(source):
+                    target.sendall(change(frame) if frame[5] == kind else frame)
+                target.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+        def serve() -> None:
+            with server, server.accept()[0] as near, socket.create_connection(("127.0.0.1", port)) as far:
+                back = threading.Thread(target=forward, args=(far, near), daemon=True)
+                back.start()
+                forward(near, far)
+                back.join(20)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return int(server.getsockname()[1])
+
+    return through
+
+
+def flip_a_bit(frame: bytes) -> bytes:
+    return frame[:-2] + bytes([frame[-2] ^ 1]) + frame[-1:]
+
+
+def flip_a_key_rounds_bit(frame: bytes) -> bytes:
+    return frame[:40] + bytes([frame[40] ^ 0x80]) + frame[41:]
+
+
+VALIDATION = (ProtocolAbort, "validation")
+ROUND_TYPES = (AuthenticationError, "round types")
+CONFIRMATION = (AuthenticationError, "Alice's tag")
+DECISION = (AuthenticationError, "Bob's decision")
+
+
+@pytest.mark.parametrize(
+    ("kind", "alice_says", "bob_says"),
+    [
+        (MessageType.SYNDROME, VALIDATION, VALIDATION),
+        (MessageType.OUTCOME_HASH, VALIDATION, VALIDATION),
+        (MessageType.ROUND_TYPES_TAG, ROUND_TYPES, ROUND_TYPES),
+        (MessageType.CONFIRMATION, CONFIRMATION, CONFIRMATION),
+        (MessageType.DECISION, DECISION, None),
+    ],
+)
+def test_both_sides_know_what_was_changed(
+    folder: Path, kind: MessageType, alice_says: tuple[type, str], bob_says: tuple[type, str] | None
+) -> None:
+    parameters = small_parameters()
+    stores = make_stores(folder, parameters)
+    alice, bob = both(correlated_records(parameters), stores, through=adversary(kind, flip_a_bit))
+    assert isinstance(alice, alice_says[0]) and alice_says[1] in str(alice)
+    assert stores[0].generated_bits == 0
+    if bob_says is None:
+        assert isinstance(bob, SessionResult) and not bob.peer_confirmed
+    else:
+        assert isinstance(bob, bob_says[0]) and bob_says[1] in str(bob)
+        assert stores[1].generated_bits == 0
+
+
+def test_a_changed_setting_of_a_key_round_is_found_by_the_tag(folder: Path) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
+    first_bit = 8 * (40 - HEADER_BYTES - 4)
+    assert records[0].round_type[first_bit] == 0
+    through = adversary(MessageType.BASIS_REVELATION, flip_a_key_rounds_bit)
+    for result in both(records, stores, through=through):
+        assert isinstance(result, AuthenticationError) and "Alice's tag" in str(result)
+    assert stores[0].generated_bits == stores[1].generated_bits == 0
+
+
+def speak(port: int, data: bytes) -> socket.socket:
+    line = socket.create_connection(("127.0.0.1", port))
+    line.sendall(data)
+    return line
+
+
+def test_a_silent_peer_is_not_waited_for_endlessly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "SILENCE_S", 0.2)
+    parameters = small_parameters()
+    record, store = correlated_records(parameters)[1], make_stores(folder, parameters)[1]
+    hello = SessionEngine("alice", parameters, store.key_id, RUN_ID).data_to_send()
+    lines: list[socket.socket] = []
+    with pytest.raises(PeerUnavailable, match="said nothing"):
+        run_session(
+            "bob",
+            record,
+            store,
+            parameters,
+            "127.0.0.1",
+            0,
+            True,
+            timeout=20,
+            listening=lambda host, port: lines.append(speak(port, hello)),
+        )
+    lines[0].close()
+    assert store.balance_sheet().consumed == 0
+
+
+def test_a_flood_ends_the_session(folder: Path) -> None:
+    parameters = small_parameters()
+    record, store = correlated_records(parameters)[1], make_stores(folder, parameters)[1]
+    hello = SessionEngine("alice", parameters, store.key_id, RUN_ID).data_to_send()
+
+    def flood(port: int) -> None:
+        with speak(port, hello) as line:
+            try:
+                while True:
+                    line.sendall(bytes(1 << 16))
+            except OSError:
+                pass
+
+    with pytest.raises(RemoteProtocolError):
+        run_session(
+            "bob",
+            record,
+            store,
+            parameters,
+            "127.0.0.1",
+            0,
+            True,
+            timeout=20,
+            listening=lambda host, port: threading.Thread(target=flood, args=(port,), daemon=True).start(),
+        )
+
+
+def test_the_peer_hears_of_an_interruption_and_both_go_on_later(folder: Path) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
+    ports: queue.Queue[int] = queue.Queue()
+
+    def interrupted(stage: str, done: float, total: float = 1.0) -> None:
+        if stage == "outcome hash" and done == 1.0:
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as thread:
+        bob = thread.submit(
+            run_session,
+            "bob",
+            records[1],
+            stores[1],
+            parameters,
+            "127.0.0.1",
+            0,
+            True,
+            timeout=20,
+            listening=lambda host, port: ports.put(port),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            run_session(
+                "alice",
+                records[0],
+                stores[0],
+                parameters,
+                "127.0.0.1",
+                ports.get(timeout=20),
+                False,
+                progress=interrupted,
+            )
+        error = bob.exception(20)
+    assert isinstance(error, ProtocolAbort) and "interrupted" in str(error)
+    assert all(isinstance(result, SessionResult) and result.resumed for result in both(records, stores))
+    assert stores[0].has_same_key(stores[1])
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ParameterError("x"), AbortReason.PROTOCOL_ERROR),
+        (RemoteProtocolError("x"), AbortReason.PROTOCOL_ERROR),
+        (StorageError("x"), AbortReason.STORAGE),
+        (InsufficientKeyError("x"), AbortReason.INSUFFICIENT_KEY),
+        (KeyboardInterrupt(), AbortReason.INTERRUPTED),
+        (ZeroDivisionError(), AbortReason.INTERNAL),
+    ],
+)
+def test_the_peer_is_told_only_a_kind_of_reason(error: BaseException, reason: AbortReason) -> None:
+    assert driver.abort_reason(error) is reason
+
+
+def test_a_journal_of_another_session_is_refused(folder: Path) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
+    both(records, stores)
+    mine = journal_path(stores[0].path, derive_session_id(parameters, stores[0].key_id, RUN_ID))
+    other = derive_session_id(parameters, stores[0].key_id, "9" * 32)
+    with pytest.raises(StorageError, match="not a journal of this session"):
+        SessionJournal(mine, parameters, other)
+
+
+def killed_party(folder: str, port: int, method: str, call: int, before: bool) -> None:
+    """Alice in a process that dies at the given call of one of the durable effects."""
+    owner: Any = SessionJournal if method == "append" else KeyStore
+    effect, calls = getattr(owner, method), []
+
+    def deadly(*arguments: Any) -> Any:
+        calls.append(None)
+        if before and len(calls) == call:
+            os._exit(9)
+        result = effect(*arguments)
+        if len(calls) == call:
+            os._exit(9)
+        return result
+
+    setattr(owner, method, deadly)
+    parameters = ProtocolParameters.load(Path(folder) / "parameters.toml")
+    with KeyStore.open(Path(folder) / "alice" / "keys.db", parameters) as store:
+        record = RoundRecord.read(Path(folder) / "record" / "alice.h5")
+        run_session("alice", record, store, parameters, "127.0.0.1", port, False, timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("method", "call", "before"),
+    [("append", 3, False), ("consume", 3, False), ("activate", 1, True), ("activate", 1, False)],
+)
+def test_a_killed_process_goes_on_to_the_same_key(folder: Path, method: str, call: int, before: bool) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
+    parameters.save(folder / "parameters.toml")
+    records[0].write(folder / "record" / "alice.h5")
+    stores[0].close()
+    processes: list[Any] = []
+
+    def start(host: str, port: int) -> None:
+        process = multiprocessing.get_context("spawn").Process(
+            target=killed_party, args=(str(folder), port, method, call, before)
+        )
+        process.start()
+        processes.append(process)
+
+    try:
+        run_session(
+            "bob", records[1], stores[1], parameters, "127.0.0.1", 0, True, timeout=60, listening=start
+        )
+    except PeerUnavailable:
+        assert method != "activate"
+    processes[0].join(30)
+    assert processes[0].exitcode == 9
+    with KeyStore.open(folder / "alice" / "keys.db") as alice:
+        results = both(records, (alice, stores[1]))
+        assert all(isinstance(result, SessionResult) and result.resumed for result in results)
+        assert alice.has_same_key(stores[1])
