@@ -154,9 +154,7 @@ class Computation:
     @property
     def num_losses(self) -> int | None:
         """Lost test rounds, where this side has counted them; private until the protocol has ended."""
-        if self._engine.role == "alice" or self._reconstruction is None:
-            return None
-        return count_losses(self._outcomes(), self._outcome, self._peer_settings(), self._setting)
+        return None if self._reconstruction is None else self._lost_rounds()
 
     def _reporter(self, stage: str) -> Callable[[int, int], None]:
         def report(done: int, total: int) -> None:
@@ -182,6 +180,9 @@ class Computation:
         if self._reconstruction is None:
             raise LocalProtocolError("the outcomes have not been reconstructed yet")
         return self._reconstruction.bits
+
+    def _lost_rounds(self) -> int:
+        return count_losses(self._outcomes(), self._outcome, self._peer_settings(), self._setting)
 
     def _protected(self, pad: Pad) -> bytes:
         if pad == "pad_ec":
@@ -251,9 +252,7 @@ class Computation:
         return checked if converged else Failed()
 
     def _count_losses(self) -> Answer:
-        num_losses = self.num_losses
-        if num_losses is None:
-            raise LocalProtocolError("losses are counted by Bob, after the reconstruction")
+        num_losses = self._lost_rounds()
         return Passed() if num_losses <= self._parameters.max_losses else Failed(num_losses=num_losses)
 
     def _confirmation(self) -> Confirmation:

@@ -64,10 +64,8 @@ async def connect(host: str, port: int, timeout: float) -> Connection:
     while (left := deadline - asyncio.get_running_loop().time()) > 0:
         try:
             return Connection(*await asyncio.wait_for(asyncio.open_connection(host, port), left))
-        except TimeoutError:
-            break
-        except OSError as error:
-            reason = error.strerror or str(error) or type(error).__name__
+        except OSError as error:  # includes TimeoutError, ours and the operating system's
+            reason = error.strerror or str(error) or reason
             await asyncio.sleep(min(RETRY_DELAY_S, max(left, 0.0)))
     raise PeerUnavailable(
         f"no peer at {host}:{port} within {timeout:g} s ({reason}); start the other side with "

@@ -1,0 +1,103 @@
+"""The numerics of a session against the definitions of the protocol, and their guards."""
+
+import itertools
+
+import numpy as np
+import pytest
+from joined_parties import MemoryLedger, Party, converse, small_parameters, two_parties
+
+from diqkd_postproc.errors import LocalProtocolError
+from diqkd_postproc.session.computation import ComputationStoppedError, count_losses, noisy_copy
+from diqkd_postproc.session.events import Need, Work
+from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Syndrome, Verdict
+from diqkd_postproc.session.tagged_content import TaggedContent
+
+EVERY_ROUND = np.array(list(itertools.product((0, 1), (0, 1), (0, 1), (0, 1, 2))), dtype=np.uint8).T
+
+
+def test_a_round_is_lost_exactly_as_the_game_says() -> None:
+    for alice, bob, x, y in EVERY_ROUND.T:
+        one = [np.array([value], dtype=np.uint8) for value in (alice, bob, x, y)]
+        assert count_losses(*one) == (y != 2 and (alice + bob) % 2 != x * y)
+    alice, bob, x, y = EVERY_ROUND
+    assert count_losses(alice, bob, x, y) == 8
+
+
+def test_the_noisy_copy_of_a_perfect_round_is_the_outcome() -> None:
+    alice, bob, x, y = EVERY_ROUND
+    perfect = np.where(y == 2, alice == bob, (alice ^ bob) == (x & y))
+    assert np.array_equal(noisy_copy(bob, x, y)[perfect], alice[perfect])
+    assert np.array_equal(noisy_copy(bob, x, y)[~perfect], 1 - alice[~perfect])
+
+
+def test_no_two_contents_are_equal() -> None:
+    parameters = small_parameters(num_rounds=16, syndrome_bits=8)
+    bits = np.arange(16, dtype=np.uint8) % 2
+    x = BasisRevelation(num_bits=16, packed=b"\x55\x55")
+    m, hash_ = Syndrome(num_bits=8, packed=b"\x55"), OutcomeHash(tag=bytes(8))
+    contents = set()
+    sessions = [
+        {"session_id": bytes(16), "key_id": "k", "run_id": "r", "parameters": parameters},
+        {"session_id": bytes([1] * 16), "key_id": "k", "run_id": "r", "parameters": parameters},
+        {"session_id": bytes(16), "key_id": "kr", "run_id": "", "parameters": parameters},
+        {"session_id": bytes(16), "key_id": "", "run_id": "kr", "parameters": parameters},
+        {
+            "session_id": bytes(16),
+            "key_id": "k",
+            "run_id": "r",
+            "parameters": small_parameters(num_rounds=16, syndrome_bits=8, key_bits=41),
+        },
+    ]
+    for fields in sessions:
+        content = TaggedContent(**fields)  # type: ignore[arg-type]
+        contents |= {content.outcomes(bits), content.round_types(bits)}
+        contents |= {content.confirmation(x, m, hash_, match) for match in (False, True)}
+        contents |= {content.decision(verdict, 0) for verdict in Verdict}
+        contents.add(content.decision(Verdict.TOO_MANY_LOSSES, 1))
+    assert len(contents) == len(sessions) * (2 + 2 + len(Verdict) + 1)
+
+
+def fresh(number: int) -> Party:
+    return two_parties()[number]
+
+
+def test_work_out_of_order_is_refused() -> None:
+    bob, alice = fresh(1), fresh(0)
+    with pytest.raises(LocalProtocolError, match="no SYNDROME"):
+        bob.computation.perform(Work.DECODE)
+    with pytest.raises(LocalProtocolError, match="not been reconstructed"):
+        bob.computation.perform(Work.COUNT_LOSSES)
+    with pytest.raises(LocalProtocolError, match="does not check"):
+        alice.computation.perform(Work.CHECK_CONFIRMATION)
+    assert bob.computation.num_losses is None and not bob.computation.outcomes_are_known
+    assert repr(alice.computation) == "Computation(alice)"
+
+
+def test_a_stopped_computation_ends_at_its_next_report() -> None:
+    alice, bob = two_parties()
+    bob.stop_before = lambda event: event == Need(work=Work.DECODE)
+    converse(alice, bob)
+    bob.computation.stop.set()
+    with pytest.raises(ComputationStoppedError):
+        bob.computation.perform(Work.DECODE)
+
+
+def test_a_failing_preparation_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    import diqkd_postproc.session.computation as computation
+
+    def fail(_: object) -> None:
+        raise ValueError("no such code")
+
+    monkeypatch.setattr(computation, "code_for", fail)
+    alice = fresh(0)
+    alice.computation.prepare()
+    with pytest.raises(ValueError, match="no such code"):
+        alice.computation.perform(Work.SYNDROME)
+
+
+def test_the_ledger_of_these_tests_binds_pads_as_the_real_one() -> None:
+    ledger = MemoryLedger(small_parameters())
+    pad = ledger.consume("pad_a", "s", b"one")
+    assert ledger.consume("pad_a", "s", b"one") == pad
+    with pytest.raises(Exception, match="another message"):
+        ledger.consume("pad_a", "s", b"two")
