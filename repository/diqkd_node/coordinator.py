@@ -9,6 +9,7 @@ and from the spool.
 
 import hashlib
 import logging
+import re
 import secrets
 import time
 
@@ -26,6 +27,10 @@ _NONE = np.empty(0, dtype=np.uint8)
 HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer
 PROGRESS_INTERVAL_S = 0.5
 OTHER = {"alice": "bob", "bob": "alice"}
+
+
+def _is_run_id(text):
+    return re.fullmatch("[0-9a-f]{32}", text) is not None
 
 
 class NodeFaultError(DiqkdError):
@@ -118,14 +123,18 @@ class Coordinator:
                 f"the nodes have different protocol parameters ({self.role}: {spool.parameters.digest[:16]}, "
                 f"{hello['role']}: {hello['parameters'][:16]}); give both the same parameter file"
             )
+        if hello["run_id"] and not _is_run_id(hello["run_id"]):
+            raise link.fail("the other node's run id is malformed")
         if spool.run_id and hello["run_id"] and spool.run_id != hello["run_id"]:
             raise link.fail(
                 f"the nodes' run directories belong to different runs ({self.role}: {spool.run_id}, "
                 f"{hello['role']}: {hello['run_id']})"
             )
+        if hello["rounds"] > self.num_rounds or not _is_run_id(hello["proposed_run_id"]):
+            raise link.fail("the other node's hello makes no sense")
         own, other = proposal, hello["proposed_run_id"]
         agreed = spool.run_id or hello["run_id"] or (own if self.role == "bob" else other)
-        if abs(spool.rounds_done - hello["rounds"]) and not (spool.run_id and hello["run_id"]):
+        if spool.rounds_done != hello["rounds"] and not (spool.run_id and hello["run_id"]):
             raise link.fail(
                 "one node has rounds of a run that the other has never begun; use its run directory"
             )
@@ -364,9 +373,13 @@ class Coordinator:
         )
 
     def _record_missing(self, message, first, count, reason):
-        types = np.frombuffer(bytes.fromhex(message["round_types"]), dtype=np.uint8)
-        patterns = np.frombuffer(bytes.fromhex(message["patterns"]), dtype=np.uint8)
-        if message["first"] != first or not types.size == patterns.size == count:
+        try:
+            types = np.frombuffer(bytes.fromhex(message["round_types"]), dtype=np.uint8)
+            patterns = np.frombuffer(bytes.fromhex(message["patterns"]), dtype=np.uint8)
+        except ValueError:
+            raise self.link.fail("the missing rounds are not hexadecimal") from None
+        known = np.isin(types, (0, 1)).all() and np.isin(patterns, (0, *self._pattern_of_index)).all()
+        if message["first"] != first or not types.size == patterns.size == count or not known:
             raise self.link.fail(f"{count} missing rounds from {first} on were due, others came")
         pending = self.spool.pending_batch
         if pending is not None and pending.num_rounds < count:

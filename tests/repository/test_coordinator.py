@@ -206,6 +206,67 @@ def test_different_parameters(nodes: Nodes) -> None:
         assert "parameter" in str(error)
 
 
+def test_different_runs(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.spools["alice"].adopt_run_id("1" * 32)
+    nodes.spools["bob"].adopt_run_id("2" * 32)
+    for error in nodes.same(lambda coordinator: coordinator.greet()):
+        assert isinstance(error, RemoteProtocolError)
+        assert "different runs" in str(error)
+
+
+def test_two_bobs(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.coordinators["alice"].role = "bob"
+    for error in nodes.same(lambda coordinator: coordinator.greet()):
+        assert isinstance(error, RemoteProtocolError)
+        assert "both nodes are bob" in str(error)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rounds": NUM_ROUNDS + 1},
+        {"version": 99},
+        {"run_id": "elsewhere"},
+        {"proposed_run_id": ""},
+        {"rounds": 3},
+    ],
+)
+def test_senseless_hello(nodes: Nodes, changes: dict) -> None:
+    nodes.start()
+    hello = {
+        "version": 1,
+        "role": "alice",
+        "parameters": parameters().digest,
+        "run_id": "",
+        "proposed_run_id": "3" * 32,
+        "rounds": 0,
+    }
+    nodes.links["alice"].send("hello", **(hello | changes))
+    with pytest.raises(RemoteProtocolError):
+        nodes.coordinators["bob"].greet()
+    while nodes.links["alice"].receive(5.0)["kind"] != "hello":
+        pass
+    with pytest.raises(RemoteProtocolError):
+        nodes.links["alice"].receive(5.0)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"round_types": "zz"}, {"patterns": "07"}, {"round_types": "02"}, {"first": 1}]
+)
+def test_senseless_missing_rounds(nodes: Nodes, changes: dict) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    nodes.begin()
+    link = nodes.links["bob"]
+    link.send("batch_done", rounds=1, reason="")
+    link.send("missing", **({"first": 0, "round_types": "01", "patterns": "03"} | changes))
+    with pytest.raises(RemoteProtocolError):
+        nodes.coordinators["alice"].end_batch(0, RUNNING)
+    assert nodes.spools["alice"].rounds_done == 0
+
+
 def test_different_patterns(nodes: Nodes) -> None:
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())

@@ -5,8 +5,8 @@ import runpy
 from pathlib import Path
 
 import pytest
-from diqkd_node.random_source import QuantisDevice
 
+from diqkd_node.random_source import QuantisDevice
 from diqkd_postproc.errors import DiqkdError
 
 DIRECTORY = Path(__file__).parents[2] / "device_db"
