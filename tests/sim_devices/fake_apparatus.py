@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sim_devices.drivers.ttl import TTLOut
 from sim_devices.engine.core import Core
 
 
@@ -57,3 +58,16 @@ class FakeDevices:
         """Make a driver and keep it under its key."""
         self.devices[key] = driver(self, *args, key=key, **kwargs)
         return self.devices[key]
+
+
+class Kernels:
+    """Base of the objects whose kernels are tested."""
+
+    def __init__(self, devices=None):
+        self.devices = devices or FakeDevices()
+        self.core = self.devices.get("core")
+        self.ttl = self.devices.devices.get("ttl") or self.devices.add(TTLOut, "ttl", 0)
+
+    @property
+    def events(self):
+        return self.devices.apparatus.events
