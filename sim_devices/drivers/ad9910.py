@@ -7,6 +7,7 @@ gets is that of the IO_UPDATE pulse, as on hardware: about 2 us after the cursor
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 from sim_devices.drivers.dds_channel import DDSChannel
@@ -58,33 +59,38 @@ class AD9910(DDSChannel):
         timeline, key, cpld = self.core.timeline, self.key, self.cpld
         sink = timeline.traced(key, apparatus.dds_sink(key))
         cost = timeline.model.output_mu
-        io_delay = self.io_update_delay_mu
+        ref_period = timeline.ref_period
+        # start to IO_UPDATE, CPU time of all events, IO_UPDATE to end
+        continuous = (WRITE64_MU + self.io_update_delay_mu, NUM_EVENTS_CONTINUOUS * cost, 0)
+        autoclear = (
+            WRITE32_MU + WRITE64_MU + self.io_update_delay_mu,
+            NUM_EVENTS_AUTOCLEAR * cost,
+            WRITE32_MU,
+        )
 
         def update(
             frequency: float, turns: float, amplitude: float, phase_mode: int, ref_time_mu: int
         ) -> tuple[int, int]:
             """Program the profile; the aligned start and the fiducial time (-1: no phase reference)."""
             now = timeline.now & -8
-            if phase_mode == _PHASE_MODE_DEFAULT:
+            if phase_mode < 0:
                 phase_mode = self.phase_mode
-            if phase_mode == PHASE_MODE_CONTINUOUS:
-                before, events, after = WRITE64_MU, NUM_EVENTS_CONTINUOUS * cost, 0
-            else:
-                before, events, after = WRITE32_MU + WRITE64_MU, NUM_EVENTS_AUTOCLEAR * cost, WRITE32_MU
-            at = now + before + io_delay
-            end = ((at + IO_UPDATE_MU) & -8) + after
-            if now < timeline.cpu + cost or end < timeline.cpu + events:
+            before, events, after = autoclear if phase_mode else continuous
+            at = now + before
+            end = (at + IO_UPDATE_MU & -8) + after
+            cpu = timeline.cpu + events
+            if end < cpu or now < cpu - events + cost:
                 timeline.late(key, events, update, frequency, turns, amplitude, phase_mode, ref_time_mu)
                 timeline.now = end
                 return now, -1
             if now < cpld.bus_free_at:
                 cpld.bus_busy(now)
-            timeline.cpu += events
+            timeline.cpu = cpu
             timeline.now = cpld.bus_free_at = end
-            if phase_mode == PHASE_MODE_CONTINUOUS:
+            if not phase_mode:
                 reference = -1
             elif ref_time_mu >= 0:
-                reference = int(ref_time_mu)
+                reference = index(ref_time_mu)
             else:
                 reference = 0 if phase_mode == PHASE_MODE_TRACKING else at
             sink(at, frequency, turns, amplitude, reference)
@@ -109,7 +115,7 @@ class AD9910(DDSChannel):
             self._registers = (frequency, phase, amplitude)
             if reference < 0 or reference > now:
                 return phase
-            return phase + (now - reference) * timeline.ref_period * frequency
+            return phase + (now - reference) * ref_period * frequency
 
         def set_mu(
             ftw: int = 0,
