@@ -58,7 +58,8 @@ def main() -> int:
     arguments = parse_arguments()
     started = time.perf_counter()
     from diqkd_postproc.reconciliation import decode
-    from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, conditional_entropy, ensemble_for
+    from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, conditional_entropy
+    from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
     from diqkd_postproc.reconciliation.syndrome_code import build_code
 
     import_seconds = time.perf_counter() - started
@@ -73,7 +74,11 @@ def main() -> int:
         m = math.floor(arguments.efficiency * limit)
     else:
         m = math.floor(limit + 50 * math.sqrt(n))
-    ensemble = ENSEMBLES[arguments.ensemble] if arguments.ensemble else ensemble_for(m / limit)
+    ensemble = (
+        ENSEMBLES[arguments.ensemble]
+        if arguments.ensemble
+        else choose_ensemble(n, m, gamma, arguments.q, test_error)
+    )
     started = time.perf_counter()
     code = build_code(n, m, gamma, ensemble, arguments.code_seed)
     build_seconds = time.perf_counter() - started

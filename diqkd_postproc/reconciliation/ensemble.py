@@ -2,13 +2,19 @@
 
 Test rounds (error (4 - S) / 8) and key rounds (error Q) are sent through one code, whose columns form two
 classes with their own degrees: noisy positions get many checks, so that what the quiet ones learn flows to
-them. Checks are concentrated on one degree. Thresholds in the docstrings are those of
-`density_evolution.threshold_efficiency` at the design point S = 2.64, Q = 1.8 %, gamma = 13/256; the
-efficiency f is the syndrome length in units of the Shannon limit n H.
+them. Checks are concentrated on one degree. How noisy and how many the test rounds are decides which degrees
+are best, so designs for several channels are shipped, made by `ensemble_design.design`. Thresholds are
+efficiencies, syndrome lengths in units of the Shannon limit n H, at which density evolution decodes; a block
+of 1.5e6 rounds needs about one percent more.
+
+"Robust" ensembles have no column of degree two, hence neither its weak subgraphs nor slow convergence, and
+serve lengths like the paper's rule n H + 50 sqrt(n). "Near-limit" ensembles have such columns, which the
+construction keeps off short cycles.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,11 +35,15 @@ def conditional_entropy(gamma: float, qber: float, test_error: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DegreeEnsemble:
-    """Column degrees of key and test positions, each as {degree: fraction of the class's columns}."""
+    """Column degrees of key and test positions, each as {degree: weight among the class's columns}.
+
+    threshold: efficiency at which density evolution decodes on the design's own channel.
+    """
 
     name: str
     key_degrees: Mapping[int, float]
     test_degrees: Mapping[int, float]
+    threshold: float
 
     def column_degrees(self, num_key: int, num_test: int) -> tuple[list[int], list[int]]:
         """Degrees of `num_test` test and `num_key` key columns, each in descending order."""
@@ -57,21 +67,106 @@ def _from_edges(edges: Mapping[int, float]) -> dict[int, float]:
     return {degree: share / degree for degree, share in edges.items()}
 
 
-ROBUST = DegreeEnsemble("robust", key_degrees={3: 0.85, 9: 0.15}, test_degrees={8: 1.0})
-"""No column of degree two: for lengths well above the limit, as the paper's rule n H + 50 sqrt(n)."""
-
+ROBUST = DegreeEnsemble(
+    "robust",
+    key_degrees=_from_edges({3: 0.6549, 7: 0.0422, 12: 0.1442}),
+    test_degrees=_from_edges({12: 0.1471, 30: 0.0115}),
+    threshold=1.067,
+)
 NEAR_LIMIT = DegreeEnsemble(
     "near-limit",
-    key_degrees=_from_edges({2: 0.129, 3: 0.281, 7: 0.244, 12: 0.189}),
-    test_degrees=_from_edges({6: 0.029, 7: 0.013, 30: 0.114}),
+    key_degrees=_from_edges({2: 0.1286, 3: 0.3005, 7: 0.229, 12: 0.1706}),
+    test_degrees=_from_edges({6: 0.0076, 7: 0.0442, 30: 0.0896, 40: 0.03}),
+    threshold=1.023,
 )
-"""Degree-two columns, kept off short cycles by the construction: for lengths within 12 % of the limit."""
+ROBUST_NOISY_KEY = DegreeEnsemble(
+    "robust-noisy-key",
+    key_degrees=_from_edges({3: 0.6521, 7: 0.0402, 9: 0.0935, 12: 0.0157}),
+    test_degrees=_from_edges({12: 0.0791, 20: 0.1194}),
+    threshold=1.097,
+)
+NEAR_LIMIT_NOISY_KEY = DegreeEnsemble(
+    "near-limit-noisy-key",
+    key_degrees=_from_edges({2: 0.1267, 3: 0.349, 5: 0.0254, 7: 0.045, 16: 0.3258}),
+    test_degrees=_from_edges({6: 0.0071, 7: 0.0158, 12: 0.0872, 30: 0.018}),
+    threshold=1.044,
+)
+ROBUST_QUIET_KEY = DegreeEnsemble(
+    "robust-quiet-key",
+    key_degrees=_from_edges({3: 0.707, 7: 0.2058, 20: 0.011}),
+    test_degrees=_from_edges({3: 0.0307, 7: 0.0031, 12: 0.0425}),
+    threshold=1.069,
+)
+ROBUST_MANY_TESTS = DegreeEnsemble(
+    "robust-many-tests",
+    key_degrees=_from_edges({3: 0.599, 20: 0.0519}),
+    test_degrees=_from_edges({3: 0.149, 7: 0.018, 12: 0.1821}),
+    threshold=1.089,
+)
+NEAR_LIMIT_MANY_TESTS = DegreeEnsemble(
+    "near-limit-many-tests",
+    key_degrees=_from_edges({2: 0.2021, 3: 0.2051, 12: 0.2925}),
+    test_degrees=_from_edges({3: 0.1526, 7: 0.0287, 12: 0.1104, 20: 0.0085}),
+    threshold=1.056,
+)
+ROBUST_HALF_TESTS = DegreeEnsemble(
+    "robust-half-tests",
+    key_degrees=_from_edges({3: 0.3515, 9: 0.0155, 20: 0.1778}),
+    test_degrees=_from_edges({3: 0.3295, 7: 0.1257}),
+    threshold=1.151,
+)
+ROBUST_FEW_TESTS = DegreeEnsemble(
+    "robust-few-tests",
+    key_degrees=_from_edges({3: 0.4923, 7: 0.3834, 9: 0.0883}),
+    test_degrees=_from_edges({20: 0.036}),
+    threshold=1.185,
+)
 
-ENSEMBLES = {ensemble.name: ensemble for ensemble in (ROBUST, NEAR_LIMIT)}
 
-NEAR_LIMIT_EFFICIENCY = 1.15
+ROBUST_TENTH_TESTS = DegreeEnsemble(
+    "robust-tenth-tests",
+    key_degrees=_from_edges({3: 0.8105}),
+    test_degrees=_from_edges({3: 0.0315, 7: 0.1067, 12: 0.0514}),
+    threshold=1.110,
+)
+NEAR_LIMIT_TENTH_TESTS = DegreeEnsemble(
+    "near-limit-tenth-tests",
+    key_degrees=_from_edges({2: 0.1565, 3: 0.3532, 9: 0.3696}),
+    test_degrees=_from_edges({3: 0.0524, 7: 0.0535, 12: 0.0146}),
+    threshold=1.100,
+)
+ROBUST_MIDDLE_KEY = DegreeEnsemble(
+    "robust-middle-key",
+    key_degrees=_from_edges({3: 0.5947, 9: 0.3043}),
+    test_degrees=_from_edges({3: 0.0146, 7: 0.0213, 12: 0.0444, 20: 0.0064, 30: 0.0144}),
+    threshold=1.064,
+)
 
 
-def ensemble_for(efficiency: float) -> DegreeEnsemble:
-    """The ensemble for a syndrome length of `efficiency` times the Shannon limit."""
-    return NEAR_LIMIT if efficiency < NEAR_LIMIT_EFFICIENCY else ROBUST
+@dataclass(frozen=True, slots=True)
+class ChannelDesigns:
+    """The ensembles that were optimised for one channel, in order of preference: the robust one first."""
+
+    gamma: float
+    qber: float
+    test_error: float
+    ensembles: tuple[DegreeEnsemble, ...]
+
+    def distance(self, gamma: float, qber: float) -> float:
+        """How different another channel is: ratios of test probability and of key error, logarithmic."""
+        key_ratio = max(qber, MIN_QBER) / max(self.qber, MIN_QBER)
+        return abs(math.log(gamma / self.gamma)) + abs(math.log(key_ratio))
+
+
+MIN_QBER = 1e-4
+DESIGNS = (
+    ChannelDesigns(13 / 256, 0.018, 0.17, (ROBUST, NEAR_LIMIT)),
+    ChannelDesigns(13 / 256, 0.05, 0.1875, (ROBUST_NOISY_KEY, NEAR_LIMIT_NOISY_KEY)),
+    ChannelDesigns(13 / 256, 0.001, 0.15, (ROBUST_QUIET_KEY,)),
+    ChannelDesigns(13 / 256, 0.006, 0.17, (ROBUST_MIDDLE_KEY,)),
+    ChannelDesigns(1 / 10, 0.012, 0.17, (ROBUST_TENTH_TESTS, NEAR_LIMIT_TENTH_TESTS)),
+    ChannelDesigns(1 / 4, 0.018, 0.17, (ROBUST_MANY_TESTS, NEAR_LIMIT_MANY_TESTS)),
+    ChannelDesigns(1 / 2, 0.0144, 0.165375, (ROBUST_HALF_TESTS,)),
+    ChannelDesigns(1 / 128, 0.01, 0.1625, (ROBUST_FEW_TESTS,)),
+)
+ENSEMBLES = {ensemble.name: ensemble for designs in DESIGNS for ensemble in designs.ensembles}

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation import belief_propagation, lifted_graph, splitmix
-from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble, conditional_entropy, ensemble_for
+from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble
+from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
 
 MAX_LIFTING = 512
 MIN_BASE_ROWS = 100
@@ -185,9 +186,8 @@ def build_code(
 def _cached_code(
     num_rounds: int, syndrome_bits: int, gamma: float, qber: float, test_error: float, seed: int
 ) -> SyndromeCode:
-    limit = num_rounds * conditional_entropy(gamma, qber, test_error)
-    efficiency = syndrome_bits / limit if limit > 0 else float("inf")
-    return build_code(num_rounds, syndrome_bits, gamma, ensemble_for(efficiency), seed)
+    ensemble = choose_ensemble(num_rounds, syndrome_bits, gamma, qber, test_error)
+    return build_code(num_rounds, syndrome_bits, gamma, ensemble, seed)
 
 
 def code_for(parameters: ProtocolParameters) -> SyndromeCode:

@@ -3,14 +3,20 @@
 import numpy as np
 import pytest
 
+from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.reconciliation.density_evolution import (
+    COARSE_GRID,
     Grid,
     check_update,
     concentrated_check_degrees,
     converges,
     decodes,
 )
-from diqkd_postproc.reconciliation.ensemble import NEAR_LIMIT, ROBUST
+from diqkd_postproc.reconciliation.ensemble import (
+    DESIGNS,
+    ChannelDesigns,
+)
+from diqkd_postproc.reconciliation.ensemble_design import DesignProblem, design, starting_point
 
 GAMMA, QBER, TEST_ERROR = 13 / 256, 0.018, (4 - 2.64) / 8
 
@@ -50,8 +56,40 @@ def test_concentrated_degrees_have_the_mean_asked_for() -> None:
     assert 1 / sum(share / degree for degree, share in edges.items()) == pytest.approx(27.3)
 
 
-def test_shipped_ensembles_decode_where_they_are_used() -> None:
-    assert decodes(ROBUST, 1.15, GAMMA, QBER, TEST_ERROR)
-    assert not decodes(ROBUST, 1.0, GAMMA, QBER, TEST_ERROR)
-    assert decodes(NEAR_LIMIT, 1.037, GAMMA, QBER, TEST_ERROR)
-    assert not decodes(NEAR_LIMIT, 1.0, GAMMA, QBER, TEST_ERROR)
+@pytest.mark.parametrize("designs", DESIGNS, ids=lambda d: d.ensembles[0].name)
+def test_shipped_ensembles_decode_where_they_are_used(designs: ChannelDesigns) -> None:
+    """On the channel of the design, at the stated threshold and half a percent for the coarse grid."""
+    for ensemble in designs.ensembles:
+        channel = (designs.gamma, designs.qber, designs.test_error)
+        assert decodes(ensemble, ensemble.threshold + 0.005, *channel, grid=COARSE_GRID)
+        assert not decodes(ensemble, 1.0, *channel, grid=COARSE_GRID)
+
+
+def test_design_improves_a_regular_ensemble() -> None:
+    problem = DesignProblem(
+        gamma=GAMMA,
+        qber=QBER,
+        test_error=TEST_ERROR,
+        check_degree=20,
+        key_degrees=(3, 4, 8),
+        test_degrees=(5, 8, 12),
+        grid=Grid(step=0.2, half_size=100),
+    )
+    start = starting_point(problem, {3: 0.9, 8: 0.1}, {8: 1.0})
+    ensemble = design(problem, start, "improved", max_steps=3)
+    assert ensemble.threshold < problem.efficiency(start) - 0.01
+    assert decodes(ensemble, ensemble.threshold + 0.01, GAMMA, QBER, TEST_ERROR, grid=COARSE_GRID)
+
+
+def test_design_refuses_a_start_that_does_not_decode() -> None:
+    problem = DesignProblem(
+        gamma=GAMMA,
+        qber=QBER,
+        test_error=TEST_ERROR,
+        check_degree=40,
+        key_degrees=(3,),
+        test_degrees=(8,),
+        grid=Grid(step=0.2, half_size=100),
+    )
+    with pytest.raises(ParameterError, match="check degree 40"):
+        design(problem, starting_point(problem, {3: 1.0}, {8: 1.0}), "none")
