@@ -90,7 +90,7 @@ class KeyGeneration(EnvExperiment):
         )
         self.setattr_argument(
             "stall_timeout",
-            NumberValue(default=120.0, unit="s", min=1.0, max=86400.0, precision=0, step=10.0),
+            NumberValue(default=120.0, unit="s", min=1.0, max=86400.0, precision=1, step=10.0),
             "Acquisition",
             "Longest time without a herald, or without an answer of the other node, before giving up.",
         )
