@@ -10,7 +10,7 @@ from diqkd_postproc.errors import InsufficientKeyError
 from diqkd_postproc.parameters import ProtocolParameters
 
 PAD_BITS = 64
-SEED_NAMES = ("trevisan_seed", "hash_seed")
+SEED_NAMES = ("extractor_seed", "hash_seed")
 PAD_NAMES = ("pad_ec", "pad_a", "pad_b", "pad_f")
 SEGMENT_NAMES = (*SEED_NAMES, *PAD_NAMES)
 
@@ -19,15 +19,11 @@ def segment_sizes(parameters: ProtocolParameters, seed_bits: int | None = None) 
     """Bits of every segment of K0, in order; `seed_bits` overrides the extractor's seed length."""
     from diqkd_postproc.authentication import HASH_SEED_BITS
 
-    if seed_bits is None and parameters.key_bits == 0:
-        seed_bits = 0
     if seed_bits is None:
-        from diqkd_postproc.privacy_amplification import trevisan_parameters
+        from diqkd_postproc.privacy_amplification import seed_bits_for
 
-        seed_bits = trevisan_parameters(
-            parameters.num_rounds, parameters.key_bits, parameters.one_bit_error
-        ).seed_bits
-    return {"trevisan_seed": seed_bits, "hash_seed": HASH_SEED_BITS, **dict.fromkeys(PAD_NAMES, PAD_BITS)}
+        seed_bits = seed_bits_for(parameters)
+    return {"extractor_seed": seed_bits, "hash_seed": HASH_SEED_BITS, **dict.fromkeys(PAD_NAMES, PAD_BITS)}
 
 
 def segments_of(initial_key: bytes, sizes: Mapping[str, int]) -> dict[str, tuple[int, bytes]]:

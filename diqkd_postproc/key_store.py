@@ -1,6 +1,6 @@
 """The ledger of shared secret bits: what K0 was made of, what has been spent, what was generated.
 
-K0 = trevisan_seed | hash_seed | pad_ec | pad_a | pad_b | pad_f (SI S4). Seeds are reusable, because the
+K0 = extractor_seed | hash_seed | pad_ec | pad_a | pad_b | pad_f (SI S4). Seeds are reusable, because the
 extractor is strong and every hash is encrypted. A pad encrypts one message, once: `consume` commits, before
 it returns the pad, that it now belongs to one session and one message. After a crash the same message may
 be sent again under the same pad; another one never. After `activate` the pads are zeros and
@@ -329,7 +329,7 @@ class KeyStore:
                 "key activation", self._consumed(("pad_f",)), 0, 0, "the same hash seed" if hashed else ""
             ),
             BalanceRow(
-                "privacy amplification", 0, self.segment_bits("trevisan_seed") * (generated > 0), generated
+                "privacy amplification", 0, self.segment_bits("extractor_seed") * (generated > 0), generated
             ),
         )
         return BalanceSheet(rows=rows, k0_bits=self.k0_bits, k1_bits=self.k1_bits)

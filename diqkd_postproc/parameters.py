@@ -19,6 +19,10 @@ from diqkd_postproc.errors import ParameterError
 
 SYNDROME_CODE_SEED = 20210929
 
+ProofName = Literal["paper", "counted", "renyi"]
+BoundName = Literal["simple", "full"]
+ExtractorName = Literal["trevisan", "toeplitz"]
+
 
 class ProtocolParameters(BaseModel):
     """Parameters of one protocol run, public, equal at both nodes.
@@ -36,18 +40,27 @@ class ProtocolParameters(BaseModel):
     syndrome_bits: int = Field(ge=1, description="m, length of the syndrome, bits")
     key_bits: int = Field(ge=0, description="length of the extracted key, bits; 0 where no key is possible")
     soundness_error: float = Field(gt=0.0, lt=1.0)
-    one_bit_error: float = Field(gt=0.0, lt=1.0, description="error of Trevisan's one-bit extractor, e_PA / l")
+    one_bit_error: float = Field(
+        gt=0.0,
+        lt=1.0,
+        description="e_PA / l: error of Trevisan's one-bit extractor; Toeplitz has no use for it",
+    )
     design_chsh_score: float = Field(description="S for which decoder and threshold were designed")
     design_qber: float = Field(ge=0.0, le=0.5, description="Q for which decoder and threshold were designed")
-    proof: Literal["paper"] = "paper"
-    extractor: Literal["trevisan"] = "trevisan"
+    proof: ProofName = "paper"
+    bound: BoundName | None = Field(default=None, description="`renyi` only: which bound of a round")
+    extractor: ExtractorName = "trevisan"
+    max_tests: int | None = Field(
+        default=None, ge=0, description="`counted` only: N*, the most test rounds that are accepted"
+    )
     code_seed: int = Field(default=SYNDROME_CODE_SEED, ge=0, description="seed of the code construction")
 
     @model_validator(mode="after")
     def _check(self) -> ProtocolParameters:
         if self.test_numerator >= 2**self.test_bits:
             raise ValueError(
-                f"test probability {self.test_numerator}/2^{self.test_bits} is not below 1; lower test_numerator"
+                f"test probability {self.test_numerator}/2^{self.test_bits} is not below 1; "
+                "lower test_numerator"
             )
         if self.syndrome_bits >= self.num_rounds:
             raise ValueError(
@@ -56,6 +69,16 @@ class ProtocolParameters(BaseModel):
             )
         if not 2.0 <= self.design_chsh_score <= 2 * math.sqrt(2):
             raise ValueError(f"design_chsh_score={self.design_chsh_score} is outside [2, 2*sqrt(2)]")
+        if (self.bound is not None) != (self.proof == "renyi"):
+            raise ValueError(
+                f"bound={self.bound!r} with proof={self.proof!r}: `renyi` needs it, others have none"
+            )
+        if self.extractor == "toeplitz" and self.proof != "renyi":
+            raise ValueError(f"extractor 'toeplitz' needs proof 'renyi', not {self.proof!r}; take 'trevisan'")
+        if (self.max_tests is not None) != (self.proof == "counted"):
+            raise ValueError(
+                f"max_tests={self.max_tests} with proof={self.proof!r}: `counted` needs it, others have none"
+            )
         return self
 
     @property
@@ -65,7 +88,7 @@ class ProtocolParameters(BaseModel):
 
     @property
     def max_losses(self) -> int:
-        """Largest number of lost test rounds that is accepted: floor(n gamma (1 - omega_thr)), SI S4 step 8."""
+        """L, the most lost test rounds that are accepted: floor(n gamma (1 - omega_thr)), SI S4 step 8."""
         return math.floor(self.num_rounds * self.gamma * (1 - Fraction(self.omega_threshold)))
 
     @property
@@ -79,8 +102,11 @@ class ProtocolParameters(BaseModel):
         return {"alice": 1, "bob": self.test_bits + 1}
 
     def canonical(self) -> bytes:
-        """Deterministic byte string of all fields: what is hashed and compared."""
-        return "\n".join(f"{k}={v!r}" for k, v in sorted(self.model_dump().items())).encode()
+        """Deterministic byte string of all fields that have a value: what is hashed and compared."""
+        return "\n".join(f"{k}={v!r}" for k, v in sorted(self._values().items())).encode()
+
+    def _values(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
 
     @property
     def digest(self) -> str:
@@ -94,7 +120,7 @@ class ProtocolParameters(BaseModel):
             return f'"{value}"' if isinstance(value, str) else repr(value)
 
         lines = ["# diqkd protocol parameters; must be the same file at both nodes"]
-        lines += [f"{key} = {literal(value)}" for key, value in self.model_dump().items()]
+        lines += [f"{key} = {literal(value)}" for key, value in self._values().items()]
         return "\n".join(lines) + "\n"
 
     @classmethod

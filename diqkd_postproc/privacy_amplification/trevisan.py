@@ -35,6 +35,7 @@ import numpy.typing as npt
 
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.privacy_amplification.binary_field import MAX_DEGREE, BinaryField
+from diqkd_postproc.privacy_amplification.bit_arrays import check_bits
 from diqkd_postproc.privacy_amplification.weak_design import BlockWeakDesign, next_prime
 
 if TYPE_CHECKING:
@@ -160,16 +161,6 @@ class TrevisanExtractor:
         may use; instruction_set: one of `carryless.instruction_sets()`, default the fastest. The bits do not
         depend on either. Raises ParameterError where a length or dtype is wrong.
         """
-        _check_bits("source", source, self.parameters.num_input_bits)
-        _check_bits("seed", seed, self.seed_bits)
+        check_bits("source", source, self.parameters.num_input_bits)
+        check_bits("seed", seed, self.seed_bits)
         return self._hash.evaluate(source, seed, progress, num_threads, instruction_set)
-
-
-def _check_bits(name: str, bits: Bits, length: int) -> None:
-    """Reject anything but a uint8 array of `length` bits; the message shows no content."""
-    if not isinstance(bits, np.ndarray) or bits.dtype != np.uint8:
-        raise ParameterError(f"{name} must be a numpy array of dtype uint8, one bit an element")
-    if bits.shape != (length,):
-        raise ParameterError(f"{name} has shape {bits.shape}; this extractor needs ({length},)")
-    if length and int(bits.max()) > 1:
-        raise ParameterError(f"{name} holds values other than 0 and 1; unpack it with numpy.unpackbits")

@@ -19,7 +19,7 @@ from diqkd_postproc.authentication import one_time_tag, verify
 from diqkd_postproc.errors import DiqkdError, LocalProtocolError
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.parameters import ProtocolParameters
-from diqkd_postproc.privacy_amplification import TrevisanExtractor
+from diqkd_postproc.privacy_amplification import extractor_for
 from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, code_for, decode
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session.engine import SessionEngine
@@ -82,7 +82,7 @@ class Computation:
         self._parameters = parameters
         self._progress = progress
         self._hash_seed = key_store.peek_seed("hash_seed")
-        self._trevisan_seed = key_store.peek_seed("trevisan_seed")
+        self._extractor_seed = key_store.peek_seed("extractor_seed")
         self._content = TaggedContent(
             session_id=engine.session_id,
             key_id=key_store.key_id,
@@ -140,9 +140,8 @@ class Computation:
 
     def extract(self) -> Bits:
         """(l,) uint8: the key; the outcomes have to be known."""
-        parameters = self._parameters
-        extractor = TrevisanExtractor(parameters.num_rounds, parameters.key_bits, parameters.one_bit_error)
-        packed = np.frombuffer(self._trevisan_seed, dtype=np.uint8)
+        extractor = extractor_for(self._parameters)
+        packed = np.frombuffer(self._extractor_seed, dtype=np.uint8)
         seed = np.unpackbits(packed, count=extractor.seed_bits)
         return extractor.extract(self._outcomes(), seed, progress=self._reporter("privacy amplification"))
 

@@ -75,8 +75,8 @@ def test_seed_length_comes_from_the_extractor() -> None:
     parameters = make_parameters()
     sizes = segment_sizes(parameters)
     expected = trevisan_parameters(parameters.num_rounds, parameters.key_bits, parameters.one_bit_error)
-    assert sizes["trevisan_seed"] == expected.seed_bits
-    assert segment_sizes(parameters.model_copy(update={"key_bits": 0}))["trevisan_seed"] == 0
+    assert sizes["extractor_seed"] == expected.seed_bits
+    assert segment_sizes(parameters.model_copy(update={"key_bits": 0}))["extractor_seed"] == 0
 
 
 def test_balance_sheet_of_the_published_run(directory: Path) -> None:
@@ -150,7 +150,7 @@ def test_spent_pads_are_zeros_in_the_file(directory: Path) -> None:
     assert all(pad in content for pad in pads)
     with KeyStore.open(directory / "alice") as alice:
         alice.activate(b"\x01\x02", np.ones(77, dtype=np.uint8))
-        seed = alice.peek_seed("trevisan_seed")
+        seed = alice.peek_seed("extractor_seed")
     files = [path.read_bytes() for path in directory.iterdir() if path.name.startswith("alice")]
     assert not any(pad in content for pad in pads for content in files)
     assert any(seed[:64] in content for content in files)
@@ -177,7 +177,7 @@ def test_misuse(directory: Path) -> None:
     with pytest.raises(ParameterError, match="needs the segments"):
         KeyStore.create(directory / "new", {"pad_a": (64, bytes(8))}, "", "")
     sizes = segment_sizes(make_parameters(), SEED_BITS)
-    with pytest.raises(ParameterError, match="segment trevisan_seed: 3 bytes"):
+    with pytest.raises(ParameterError, match="segment extractor_seed: 3 bytes"):
         KeyStore.create(directory / "new", {name: (size, b"abc") for name, size in sizes.items()}, "", "")
     assert not (directory / "new").exists()
     alice.close()

@@ -184,7 +184,7 @@ def test_illegal_local_events_change_nothing() -> None:
         assert engine.next_event() is Signal.NEED_ANSWER
         assert engine.data_to_send() == b""
     with pytest.raises(LocalProtocolError, match="no one-time pad"):
-        ConsumeKey(segment="trevisan_seed")  # type: ignore[arg-type]
+        ConsumeKey(segment="extractor_seed")  # type: ignore[arg-type]
     engine.receive_data(b"")
     with pytest.raises(LocalProtocolError, match="after the end"):
         engine.receive_data(b"x")

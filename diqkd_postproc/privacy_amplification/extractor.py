@@ -1,0 +1,41 @@
+"""The extractor of a run, whichever it is: what session and key store see of privacy amplification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.privacy_amplification.toeplitz import ToeplitzExtractor
+from diqkd_postproc.privacy_amplification.trevisan import TrevisanExtractor
+
+Bits = npt.NDArray[np.uint8]
+
+
+class Extractor(Protocol):
+    """A quantum-proof strong extractor of fixed sizes; its seed stays uniform and may be used again."""
+
+    @property
+    def seed_bits(self) -> int:
+        """Length of the seed, bits."""
+
+    def extract(self, source: Bits, seed: Bits, progress: Callable[[int, int], None] | None = None) -> Bits:
+        """(l,) uint8: the key, from (n,) outcomes and (seed_bits,) seed bits, all uint8 of 0 and 1."""
+
+
+def extractor_for(parameters: ProtocolParameters) -> Extractor:
+    """The extractor that both parties use under these parameters; ParameterError where there is no key."""
+    if parameters.key_bits == 0:
+        raise ParameterError("key_bits=0: no key is possible with these parameters, so nothing extracts one")
+    if parameters.extractor == "toeplitz":
+        return ToeplitzExtractor(parameters.num_rounds, parameters.key_bits)
+    return TrevisanExtractor(parameters.num_rounds, parameters.key_bits, parameters.one_bit_error)
+
+
+def seed_bits_for(parameters: ProtocolParameters) -> int:
+    """Length of the extractor's seed, bits; 0 where there is no key."""
+    return extractor_for(parameters).seed_bits if parameters.key_bits else 0
