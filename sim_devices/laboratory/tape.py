@@ -59,7 +59,8 @@ class Tape:
 
     def alice_loss_before(self, index: int, count: int) -> int:
         """Number of rounds from `index` before the next loss of Alice's ion, at most `count`."""
-        lost = np.flatnonzero(self._alice_loss[self._window(index, count)])
+        window = self._window(index, count)  # first: it may extend the tape
+        lost = np.flatnonzero(self._alice_loss[window])
         return int(lost[0]) if lost.size else count
 
     def states(self, patterns: NDArray[np.int64]) -> NDArray[np.complex128]:

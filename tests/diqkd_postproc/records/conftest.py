@@ -27,7 +27,7 @@ def small_parameters(
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_parameters() -> Callable[..., ProtocolParameters]:
     return small_parameters
 

@@ -96,13 +96,15 @@ chunk_sizes = st.lists(
 @settings(max_examples=15, deadline=None)
 @given(st.sampled_from(["alice", "bob"]), chunk_sizes, st.integers(0, 2**32), st.booleans())
 def test_what_goes_in_comes_out_of_the_record(
-    role: str, plan: list[tuple[int, str]], seed: int, reopen: bool
+    make_parameters: Callable[..., ProtocolParameters],
+    role: str,
+    plan: list[tuple[int, str]],
+    seed: int,
+    reopen: bool,
 ) -> None:
-    from conftest import small_parameters
-
     rng = np.random.default_rng(seed)
     stored = sum(size for size, action in plan if action != "discard")
-    parameters = small_parameters(num_rounds=stored + 5)
+    parameters = make_parameters(num_rounds=stored + 5)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "spool"
         spool = make_spool(path, role, parameters, rng.bytes(400))
