@@ -74,7 +74,7 @@ class EntanglerAttempts(HasEnvironment):
 
     @kernel
     def search(self) -> TTuple([TInt64, TInt32]):
-        """Cool and attempt until a herald comes or all windows are spent.
+        """Attempt until a herald comes or all windows are spent, cooling between windows.
 
         Returns its time and the index of its pattern, or (end of the last window, -1). Consumes all slack
         and leaves the cursor behind that time.
@@ -82,15 +82,19 @@ class EntanglerAttempts(HasEnvironment):
         cool = self.ttl_422_cool
         repump = self.ttl_1092
         entangler = self.entangler
-        for _ in range(self.num_windows):
+        timestamp, reason = entangler.run_mu(self.window_mu)
+        num_left = self.num_windows - 1
+        while reason == WINDOW_ENDED and num_left > 0:
+            at_mu(timestamp + self.recooling_mu)
             with parallel:
                 cool.pulse_mu(self.cooling_mu)
                 repump.pulse_mu(self.cooling_mu)
             timestamp, reason = entangler.run_mu(self.window_mu)
-            if reason != WINDOW_ENDED:
-                return timestamp, self.index_of_reason[reason & 15]
-            at_mu(timestamp + self.recooling_mu)
-        return now_mu(), -1
+            num_left -= 1
+        at_mu(timestamp + self.recooling_mu)
+        if reason == WINDOW_ENDED:
+            return timestamp, -1
+        return timestamp, self.index_of_reason[reason & 15]
 
 
 class TTLAttempts(HasEnvironment):
@@ -178,11 +182,12 @@ class TTLAttempts(HasEnvironment):
 
     @kernel
     def search(self) -> TTuple([TInt64, TInt32]):
-        """Cool and attempt until a herald comes or all windows are spent; see `EntanglerAttempts.search`."""
-        for _ in range(self.num_windows):
-            with parallel:
-                self.ttl_422_cool.pulse_mu(self.cooling_mu)
-                self.ttl_1092.pulse_mu(self.cooling_mu)
+        """Attempt until a herald comes or all windows are spent; see `EntanglerAttempts.search`."""
+        for window in range(self.num_windows):
+            if window > 0:
+                with parallel:
+                    self.ttl_422_cool.pulse_mu(self.cooling_mu)
+                    self.ttl_1092.pulse_mu(self.cooling_mu)
             delay_mu(self.recooling_mu)
             for _ in range(self.num_attempts):
                 t_end = now_mu() + self.cycle_mu

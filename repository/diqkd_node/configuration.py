@@ -50,10 +50,10 @@ class NodeConfiguration:
 
     # Ready/trigger handshake. Bob's gate is longer than Alice's interval between two `ready` edges.
     ready_interval: float = 500e-6
-    ready_gate: float = 700e-6
+    ready_gate: float = 1000e-6
     trigger_time: float = 1e-6
     handshake_latency: float = 10e-6
-    handshake_tries: int = 200
+    handshake_tries: int = 120
 
     # Mapping, basis and shelving pulses at 674 nm (PROTOCOL 3.4 and 3.7).
     herald_latency: float = 30e-6
@@ -139,8 +139,12 @@ class NodeConfiguration:
             raise ParameterError(
                 f"scrambling_time={self.scrambling_time} s is below 100 us, ten time constants"
             )
-        if self.ready_gate <= self.ready_interval:
-            raise ParameterError("ready_gate must exceed ready_interval, or Bob may miss every edge")
+        ready_period = self.ready_interval + self.handshake_latency + self.cooling_time
+        if self.ready_gate <= ready_period:
+            raise ParameterError(
+                f"ready_gate={self.ready_gate} s must exceed the time between two of Alice's edges, "
+                f"ready_interval + handshake_latency + cooling_time = {ready_period:.6f} s"
+            )
         search_time = self.windows_per_search * (self.window_time + self.cooling_time + self.recooling_delay)
         if search_time > self.check_interval:
             raise ParameterError(

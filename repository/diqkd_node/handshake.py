@@ -1,6 +1,6 @@
 """Ready/trigger handshake: both nodes start the first window of a round together (SI Fig. S2a).
 
-Alice raises `ready` and waits for the trigger that acknowledges it; without one she drops `ready` and
+Alice raises `ready` and waits for the trigger that acknowledges it; without one she drops `ready`, cools and
 raises it again, so that an edge which found Bob away is repeated. Bob's gate is longer than the interval
 between two of her edges.
 """
@@ -11,7 +11,7 @@ from diqkd_node.timebase import machine_units
 
 
 class _Handshake(HasEnvironment):
-    kernel_invariants = {"interval_mu", "gate_mu", "trigger_mu", "latency_mu", "num_tries"}
+    kernel_invariants = {"interval_mu", "gate_mu", "trigger_mu", "latency_mu"}
 
     def build(self, configuration):
         self.configuration = configuration
@@ -23,7 +23,6 @@ class _Handshake(HasEnvironment):
         self.gate_mu = machine_units(self.core, self.configuration.ready_gate)
         self.trigger_mu = machine_units(self.core, self.configuration.trigger_time)
         self.latency_mu = machine_units(self.core, self.configuration.handshake_latency)
-        self.num_tries = self.configuration.handshake_tries
 
 
 class ReadyHandshake(_Handshake):
@@ -38,22 +37,20 @@ class ReadyHandshake(_Handshake):
 
     @kernel
     def synchronise(self) -> TBool:
-        """Wait for the partner; False after all tries. Leaves the cursor `latency_mu` after the trigger."""
-        for _ in range(self.num_tries):
-            t_open = now_mu()
-            self.ttl_ready.on()
-            t_close = self.ttl_trigger.gate_rising_mu(self.interval_mu)
+        """Wait for the partner; False if it is silent. Leaves the cursor `latency_mu` after the trigger."""
+        t_open = now_mu()
+        self.ttl_ready.on()
+        t_close = self.ttl_trigger.gate_rising_mu(self.interval_mu)
+        t_edge = self.ttl_trigger.timestamp_mu(t_close)
+        while int64(0) <= t_edge < t_open:
             t_edge = self.ttl_trigger.timestamp_mu(t_close)
-            while int64(0) <= t_edge < t_open:
-                t_edge = self.ttl_trigger.timestamp_mu(t_close)
-            if t_edge >= int64(0):
-                at_mu(t_edge + self.latency_mu)
-                self.ttl_ready.off()
-                return True
+        answered = t_edge >= int64(0)
+        if answered:
+            at_mu(t_edge + self.latency_mu)
+        else:
             at_mu(t_close + self.latency_mu)
-            self.ttl_ready.off()
-            delay_mu(self.latency_mu)
-        return False
+        self.ttl_ready.off()
+        return answered
 
 
 class TriggerHandshake(_Handshake):
@@ -68,17 +65,17 @@ class TriggerHandshake(_Handshake):
 
     @kernel
     def synchronise(self) -> TBool:
-        """Wait for the partner; False after all tries. Leaves the cursor `latency_mu` after the trigger."""
-        for _ in range(self.num_tries):
-            t_open = now_mu()
-            t_close = self.ttl_ready.gate_rising_mu(self.gate_mu)
+        """Wait for the partner; False if it is silent. Leaves the cursor `latency_mu` after the trigger."""
+        t_open = now_mu()
+        t_close = self.ttl_ready.gate_rising_mu(self.gate_mu)
+        t_edge = self.ttl_ready.timestamp_mu(t_close)
+        while int64(0) <= t_edge < t_open:
             t_edge = self.ttl_ready.timestamp_mu(t_close)
-            while int64(0) <= t_edge < t_open:
-                t_edge = self.ttl_ready.timestamp_mu(t_close)
-            if t_edge >= int64(0):
-                at_mu(t_edge + self.latency_mu)
-                self.ttl_trigger.pulse_mu(self.trigger_mu)
-                at_mu(t_edge + 2 * self.latency_mu)
-                return True
+        answered = t_edge >= int64(0)
+        if answered:
+            at_mu(t_edge + self.latency_mu)
+            self.ttl_trigger.pulse_mu(self.trigger_mu)
+            at_mu(t_edge + 2 * self.latency_mu)
+        else:
             at_mu(t_close + self.latency_mu)
-        return False
+        return answered

@@ -44,6 +44,7 @@ class Node(HasEnvironment):
         "ion_check_rounds",
         "max_underflows",
         "key_setting",
+        "num_tries",
     }
 
     def build(self, configuration, coordinator):
@@ -74,6 +75,7 @@ class Node(HasEnvironment):
         self.check_mu = machine_units(self.core, self.configuration.check_interval)
         self.recovery_mu = machine_units(self.core, self.configuration.recovery_interval)
         self.ion_check_rounds = self.configuration.ion_check_rounds
+        self.num_tries = self.configuration.handshake_tries
         self.max_underflows = self.configuration.max_underflows
         self.key_setting = 0 if self.configuration.role == "alice" else 2
 
@@ -105,6 +107,17 @@ class Node(HasEnvironment):
         self.cooling.off()
         self.scrambling.scramble()
         self.isolation.reconnect()
+
+    @kernel
+    def cool_and_synchronise(self) -> TBool:
+        """Cool, then meet the partner, again and again; False if it stayed silent for a while."""
+        num_left = self.num_tries
+        synchronised = False
+        while not synchronised and num_left > 0:
+            self.cooling.pulse()
+            synchronised = self.handshake.synchronise()
+            num_left -= 1
+        return synchronised
 
     @kernel
     def recover(self) -> TBool:
@@ -165,7 +178,7 @@ class Node(HasEnvironment):
             outcome = LOST
             locked = True
             try:
-                if self.handshake.synchronise():
+                if self.cool_and_synchronise():
                     t_herald, pattern_index = self.attempts.search()
                 if pattern_index >= 0:
                     self.analysis.map_qubit(t_herald)
