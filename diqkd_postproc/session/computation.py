@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.authentication import one_time_tag, verify
-from diqkd_postproc.errors import DiqkdError, LocalProtocolError
+from diqkd_postproc.errors import DiqkdError, LocalProtocolError, ParameterError
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.privacy_amplification import extractor_for
@@ -226,14 +226,25 @@ class Computation:
             return code_for(self._parameters)
 
     def _syndrome(self) -> Syndrome:
-        bits = self._code().syndrome(self._outcome, self._round_type)
-        return Syndrome(num_bits=self._parameters.syndrome_bits, packed=np.packbits(bits).tobytes())
+        code = self._code()
+        bits = code.syndrome(self._outcome, self._round_type)
+        return Syndrome(
+            num_bits=self._parameters.syndrome_bits,
+            packed=np.packbits(bits).tobytes(),
+            code_digest=bytes.fromhex(code.digest),
+        )
 
     def _decode(self) -> Done:
-        parameters, syndrome = self._parameters, self._message(Syndrome)
+        parameters, syndrome, code = self._parameters, self._message(Syndrome), self._code()
+        if syndrome.code_digest != bytes.fromhex(code.digest):
+            raise ParameterError(
+                f"the syndrome is of code {syndrome.code_digest.hex()[:16]}, this side constructs "
+                f"{code.digest[:16]}: the two versions of diqkd differ, or the message was changed; "
+                "install here the version that Alice has and start both sides again: the session goes on"
+            )
         report = self._reporter("error correction")
         result = decode(
-            self._code(),
+            code,
             np.unpackbits(np.frombuffer(syndrome.packed, dtype=np.uint8), count=syndrome.num_bits),
             noisy_copy(self._outcome, self._peer_settings(), self._setting),
             self._round_type,

@@ -143,14 +143,27 @@ class BasisRevelation(BitString):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Syndrome(BitString):
-    """Step 5: the syndrome M of Alice's outcomes."""
+    """Step 5: the syndrome M of Alice's outcomes, and which code it is of.
+
+    Parameters determine the code, but through a construction that another version may do differently.
+    """
 
     type: ClassVar[MessageType] = MessageType.SYNDROME
+    code_digest: bytes
+
+    def __post_init__(self) -> None:
+        BitString.__post_init__(self)
+        _require(len(self.code_digest) == DIGEST_BYTES, "code_digest must have 32 bytes")
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return self.code_digest + BitString.payload(self)
 
     @classmethod
     def from_payload(cls, payload: bytes) -> Syndrome:
         """Decoded fields."""
-        return cls(num_bits=int.from_bytes(payload[:4], "big"), packed=payload[4:])
+        digest, bits = payload[:DIGEST_BYTES], payload[DIGEST_BYTES:]
+        return cls(num_bits=int.from_bytes(bits[:4], "big"), packed=bits[4:], code_digest=digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +316,7 @@ _CLASSES: dict[MessageType, type[Message]] = {c.type: c for c in get_args(Messag
 def payload_limits(parameters: ProtocolParameters) -> dict[MessageType, tuple[int, int]]:
     """Least and greatest payload length of every message type under these parameters, bytes."""
     settings = 4 + packed_bytes(parameters.num_rounds)
-    syndrome = 4 + packed_bytes(parameters.syndrome_bits)
+    syndrome = DIGEST_BYTES + 4 + packed_bytes(parameters.syndrome_bits)
     return {
         MessageType.HELLO: (2 + DIGEST_BYTES, 2 + DIGEST_BYTES + 2 * MAX_NAME_BYTES),
         MessageType.BASIS_REVELATION: (settings, settings),

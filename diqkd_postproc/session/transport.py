@@ -11,10 +11,12 @@ import socket
 from collections.abc import Callable
 
 from diqkd_postproc.session.engine import PeerUnavailable
+from diqkd_postproc.session.framing import MAGIC
 
 READ_BYTES = 1 << 16
 RETRY_DELAY_S = 0.2
 GOODBYE_S = 3.0
+FIRST_BYTES_S = 10.0
 SILENCE_S = 3600.0
 """Longest silence of a connected peer: a slow machine's decoding at the greatest block length."""
 
@@ -22,18 +24,24 @@ SILENCE_S = 3600.0
 class Connection:
     """A connected stream."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, already_read: bytes = b""
+    ) -> None:
         self._reader = reader
         self._writer = writer
+        self._already_read = already_read
         sock: socket.socket | None = writer.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def receive(self) -> bytes:
         """Bytes of the peer; b"" when the stream has ended, by whatever cause."""
+        if self._already_read:
+            data, self._already_read = self._already_read, b""
+            return data
         try:
             return await self._reader.read(READ_BYTES)
-        except (OSError, asyncio.IncompleteReadError):
+        except OSError:
             return b""
 
     async def send(self, data: bytes) -> None:
@@ -76,14 +84,20 @@ async def connect(host: str, port: int, timeout: float) -> Connection:
 async def listen(
     host: str, port: int, timeout: float, listening: Callable[[str, int], None] | None = None
 ) -> Connection:
-    """Accept one connection. `listening` is told the bound address, which matters for port 0."""
+    """Accept the first connection that begins as a session does; port scanners and the like are hung up on.
+
+    `listening` is told the bound address, which matters for port 0.
+    """
     arrived: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if arrived.done():
+        start = b""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            start = await asyncio.wait_for(reader.readexactly(len(MAGIC)), FIRST_BYTES_S)
+        if start != MAGIC or arrived.done():
             writer.close()
         else:
-            arrived.set_result(Connection(reader, writer))
+            arrived.set_result(Connection(reader, writer, start))
 
     try:
         server = await asyncio.start_server(accept, host, port)

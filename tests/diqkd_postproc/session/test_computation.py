@@ -4,12 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
-from joined_parties import MemoryLedger, Party, converse, small_parameters, two_parties
+from joined_parties import MemoryLedger, Party, assert_same_key, converse, small_parameters, two_parties
 
-from diqkd_postproc.errors import LocalProtocolError
+from diqkd_postproc.errors import LocalProtocolError, ParameterError
+from diqkd_postproc.reconciliation import code_for
 from diqkd_postproc.session.computation import ComputationStoppedError, count_losses, noisy_copy
 from diqkd_postproc.session.events import Need, Work
 from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Syndrome, Verdict
+from diqkd_postproc.session.states import State
 from diqkd_postproc.session.tagged_content import TaggedContent
 
 EVERY_ROUND = np.array(list(itertools.product((0, 1), (0, 1), (0, 1), (0, 1, 2))), dtype=np.uint8).T
@@ -34,7 +36,7 @@ def test_no_two_contents_are_equal() -> None:
     parameters = small_parameters(num_rounds=16, syndrome_bits=8)
     bits = np.arange(16, dtype=np.uint8) % 2
     x = BasisRevelation(num_bits=16, packed=b"\x55\x55")
-    m, hash_ = Syndrome(num_bits=8, packed=b"\x55"), OutcomeHash(tag=bytes(8))
+    m, hash_ = Syndrome(num_bits=8, packed=b"\x55", code_digest=bytes(32)), OutcomeHash(tag=bytes(8))
     contents = set()
     sessions = [
         {"session_id": bytes(16), "key_id": "k", "run_id": "r", "parameters": parameters},
@@ -80,6 +82,27 @@ def test_a_stopped_computation_ends_at_its_next_report() -> None:
     bob.computation.stop.set()
     with pytest.raises(ComputationStoppedError):
         bob.computation.perform(Work.DECODE)
+
+
+def test_a_code_of_another_version_is_named_and_the_session_goes_on_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from diqkd_postproc.session import computation
+
+    alice, bob = two_parties()
+    other_code = computation.code_for(small_parameters(code_seed=1))
+    monkeypatch.setattr(
+        computation, "code_for", lambda _: other_code if bob.engine.state is State.DECODING else code
+    )
+    code = code_for(alice.record.parameters)
+    converse(alice, bob)
+    assert isinstance(bob.error, ParameterError) and "versions of diqkd differ" in str(bob.error)
+    assert not bob.ledger.bindings
+    monkeypatch.undo()
+    alice.start()
+    bob.start()
+    converse(alice, bob)
+    assert_same_key(alice, bob)
 
 
 def test_a_failing_preparation_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,14 +33,15 @@ tags = st.binary(min_size=8, max_size=8)
 names = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=128)
 
 
-def bits(kind: type[BasisRevelation] | type[Syndrome], num_bits: int) -> st.SearchStrategy[Message]:
+def bits(num_bits: int) -> st.SearchStrategy[dict[str, object]]:
     unused = -num_bits % 8
     values = st.integers(0, 2**num_bits - 1)
     return values.map(
-        lambda v: kind(num_bits=num_bits, packed=(v << unused).to_bytes((num_bits + 7) // 8, "big"))
+        lambda v: {"num_bits": num_bits, "packed": (v << unused).to_bytes((num_bits + 7) // 8, "big")}
     )
 
 
+digests = st.binary(min_size=32, max_size=32)
 messages = st.one_of(
     st.builds(
         Hello,
@@ -49,8 +50,8 @@ messages = st.one_of(
         key_id=names,
         run_id=names,
     ),
-    bits(BasisRevelation, 13),
-    bits(Syndrome, 9),
+    bits(13).map(lambda fields: BasisRevelation(**fields)),
+    st.builds(lambda fields, digest: Syndrome(**fields, code_digest=digest), bits(9), digests),
     st.builds(OutcomeHash, tag=tags),
     st.builds(RoundTypesTag, tag=tags),
     st.builds(Confirmation, round_types_match=st.booleans(), tag=tags),
@@ -163,8 +164,9 @@ def test_a_bit_string_of_another_length_is_refused() -> None:
         (Hello, {"role": "bob", "parameters_digest": bytes(31), "key_id": "", "run_id": ""}),
         (Hello, {"role": "bob", "parameters_digest": bytes(32), "key_id": "\n", "run_id": ""}),
         (Hello, {"role": "bob", "parameters_digest": bytes(32), "key_id": "", "run_id": 129 * "x"}),
-        (Syndrome, {"num_bits": 9, "packed": b"\0"}),
-        (Syndrome, {"num_bits": 0, "packed": b""}),
+        (BasisRevelation, {"num_bits": 9, "packed": b"\0"}),
+        (BasisRevelation, {"num_bits": 0, "packed": b""}),
+        (Syndrome, {"num_bits": 8, "packed": b"\0", "code_digest": bytes(31)}),
         (OutcomeHash, {"tag": bytes(7)}),
         (Decision, {"verdict": Verdict.ACCEPTED, "num_losses": 1, "tag": bytes(8)}),
     ],

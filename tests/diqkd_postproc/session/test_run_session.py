@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
+import socket
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -17,10 +19,10 @@ from sessions_over_tcp import both, make_stores
 
 from diqkd_postproc.errors import (
     AuthenticationError,
-    DiqkdError,
     InsufficientKeyError,
     ParameterError,
     ProtocolAbort,
+    RemoteProtocolError,
     StorageError,
 )
 from diqkd_postproc.key_store import KeyStore
@@ -161,8 +163,6 @@ def test_an_absent_peer_is_named(folder: Path, listens: bool) -> None:
 
 
 def test_an_address_in_use_is_named(folder: Path) -> None:
-    import socket
-
     parameters = small_parameters()
     record, store = correlated_records(parameters)[0], make_stores(folder, parameters)[0]
     with (
@@ -172,24 +172,37 @@ def test_an_address_in_use_is_named(folder: Path) -> None:
         run_session("alice", record, store, parameters, *server.getsockname(), True, timeout=1)
 
 
-def test_a_stranger_on_the_line_is_refused(folder: Path) -> None:
-    import socket
+def test_a_stranger_is_hung_up_on_and_the_peer_still_served(folder: Path) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
 
+    def strangers_first(port: int) -> int:
+        for greeting in (b"GET / HTTP/1.1\r\n\r\n", b"DI"):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
+                line.sendall(greeting)
+                line.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionError):
+                    assert line.recv(1) == b""
+        return port
+
+    assert all(isinstance(r, SessionResult) for r in both(records, stores, through=strangers_first))
+
+
+def test_a_session_that_begins_well_and_goes_on_as_garbage_is_refused(folder: Path) -> None:
     parameters = small_parameters()
     record, store = correlated_records(parameters)[1], make_stores(folder, parameters)[1]
 
     def stranger(host: str, port: int) -> None:
         def talk() -> None:
-            with socket.create_connection((host, port)) as line:
-                line.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with socket.create_connection((host, port)) as line, contextlib.suppress(ConnectionError):
+                line.sendall(b"DIQK\x01" + bytes(100))
                 while line.recv(4096):
                     pass
 
         threading.Thread(target=talk, daemon=True).start()
 
-    with pytest.raises(DiqkdError, match="does not speak this protocol") as caught:
+    with pytest.raises(RemoteProtocolError, match="unknown type 0"):
         run_session("bob", record, store, parameters, "127.0.0.1", 0, True, timeout=20, listening=stranger)
-    assert caught.value.exit_code == 4
     assert store.balance_sheet().consumed == 0
 
 

@@ -1,9 +1,11 @@
 """The tables: complete, closed, and made for each other."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from diqkd_postproc.session.diagram import mermaid
 from diqkd_postproc.session.events import ConsumeKey, Need, Work
 from diqkd_postproc.session.messages import MessageType, Role
 from diqkd_postproc.session.states import NEEDS_NO_PEER, TABLES, TERMINAL, Row, State, state_after
@@ -88,3 +90,9 @@ def test_a_refusal_never_resumes_into_activation(role: Role) -> None:
     assert after is (State.ABORTED if role == "bob" else State.SPENDING_F)
     with pytest.raises(KeyError):
         state_after(role, MessageType.ABORT, refused=False)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_documented_diagrams_are_those_of_the_tables(role: Role) -> None:
+    document = Path(__file__).parents[3] / "docs" / "session.md"
+    assert f"```mermaid\n{mermaid(role)}```\n" in document.read_text(encoding="utf-8")

@@ -1,0 +1,42 @@
+"""The state machines as Mermaid diagrams: `python -m diqkd_postproc.session.diagram`."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from diqkd_postproc.session.events import ActivateKey, ConsumeKey
+from diqkd_postproc.session.messages import Role
+from diqkd_postproc.session.states import TABLES, TERMINAL, Row, State
+
+
+def _edges(row: Row) -> list[tuple[State, str]]:
+    """Where a state leads, and what takes it there: `?` received, `!` sent."""
+    edges = [(state, f"? {kind.name}") for kind, state in row.receives.items()]
+    answers: dict[State, list[str]] = {}
+    for answer, state in row.answers.items():
+        answers.setdefault(state, []).append(answer.__name__.lower())
+    edges += [(state, " or ".join(names)) for state, names in answers.items()]
+    if row.sends is not None:
+        edges.append((row.sends[1], f"! {row.sends[0].name}"))
+    if row.then is not None and isinstance(row.asks, ConsumeKey):
+        edges.append((row.then, f"{row.asks.segment} consumed"))
+    if row.then is not None and isinstance(row.asks, ActivateKey):
+        edges.append((row.then, "key activated"))
+    if row.if_refused is not None:
+        edges.append((row.if_refused, "F = 0"))
+    return edges
+
+
+def mermaid(role: Role) -> str:
+    """The role's state machine in Mermaid's language."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.GREETING.name}"]
+    for state, row in TABLES[role].items():
+        lines.append(f"    {state.name} : {state.value}")
+        lines += [f"    {state.name} --> {target.name} : {label}" for target, label in _edges(row)]
+        lines += [f"    {state.name} --> [*]"] if state in TERMINAL else []
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for name in get_args(Role):
+        print(f"```mermaid\n{mermaid(name)}```\n")
