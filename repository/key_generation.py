@@ -11,6 +11,7 @@ from artiq.experiment import *
 from diqkd_node.classical_link import ClassicalLink, PeerAbsentError
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.coordinator import Coordinator
+from diqkd_node.deletion import DeletionGuard
 from diqkd_node.node import Node
 from diqkd_postproc import __version__
 from diqkd_postproc.errors import ParameterError
@@ -109,6 +110,7 @@ class KeyGeneration(EnvExperiment):
             check_interval=self.check_interval,
         )
         self.directory = self.located("run_directory")
+        self.deletion = DeletionGuard()
         self.interrupted_unix = None
         self.start_time = 0.0
         self.start_rounds = 0
@@ -125,7 +127,7 @@ class KeyGeneration(EnvExperiment):
 
     def run(self):
         directory = self.directory
-        with self.open_spool(directory) as spool:
+        with self.deletion, self.open_spool(directory) as spool:
             self.fill_pool(spool)
             link = self.open_link()
             try:
@@ -160,6 +162,15 @@ class KeyGeneration(EnvExperiment):
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(self.configuration.to_json())
 
+    def should_stop(self) -> bool:
+        """Whether the scheduler wants this experiment to pause or end."""
+        return self.deletion.ask(self.scheduler.check_pause, otherwise=True)
+
+    def make_way(self) -> None:
+        """Let experiments of higher priority run; TerminationRequested if this one is to end."""
+        self.deletion.raise_if_deleted()
+        self.scheduler.pause()
+
     def fill_pool(self, spool: RoundSpool) -> None:
         """Draw the bits of all settings still to come (PROTOCOL section 2).
 
@@ -180,13 +191,11 @@ class KeyGeneration(EnvExperiment):
         meet = ClassicalLink.listen if self.role == "bob" else ClassicalLink.connect
         while True:
             try:
-                return meet(
-                    self.peer_host, int(self.peer_port), self.peer_timeout, self.scheduler.check_pause
-                )
+                return meet(self.peer_host, int(self.peer_port), self.peer_timeout, self.should_stop)
             except PeerAbsentError:
-                if not self.scheduler.check_pause():
+                if not self.should_stop():
                     raise
-                self.scheduler.pause()
+                self.make_way()
 
     def acquire(self, spool: RoundSpool, link: ClassicalLink) -> None:
         """Run batches, with pauses for the scheduler, until the run is complete."""
@@ -195,7 +204,7 @@ class KeyGeneration(EnvExperiment):
             link=link,
             herald_patterns=self.configuration.herald_patterns,
             batch_rounds=int(self.batch_rounds),
-            should_stop=self.scheduler.check_pause,
+            should_stop=self.should_stop,
             publish=self.publish,
             stall_timeout_s=self.stall_timeout,
             load_ion=self.ion_loader(),
@@ -211,7 +220,7 @@ class KeyGeneration(EnvExperiment):
                 node.run_batches()
                 if spool.rounds_done < self.parameters.num_rounds:
                     self.core.close()
-                    self.scheduler.pause()
+                    self.make_way()
             coordinator.finish()
         except TerminationRequested:
             coordinator.leave("termination requested")
@@ -228,10 +237,12 @@ class KeyGeneration(EnvExperiment):
         """Public facts for the dashboard."""
         elapsed = time.monotonic() - self.start_time
         rate = (rounds_done - self.start_rounds) / elapsed if self.start_time and elapsed > 0 else 0.0
-        self.set_dataset("diqkd.rounds_done", rounds_done, broadcast=True, archive=False)
-        self.set_dataset("diqkd.herald_rate", rate, broadcast=True, archive=False)
-        self.set_dataset("diqkd.node_state", state, broadcast=True, archive=False)
-        self.set_dataset(
-            "diqkd.ion_state", "absent" if state == "ion lost" else "present", broadcast=True, archive=False
-        )
-        self.set_dataset("diqkd.last_update_unix", time.time(), broadcast=True, archive=False)
+        facts = {
+            "rounds_done": rounds_done,
+            "herald_rate": rate,
+            "node_state": state,
+            "ion_state": "absent" if state == "ion lost" else "present",
+            "last_update_unix": time.time(),
+        }
+        for name, value in facts.items():
+            self.deletion.ask(self.set_dataset, f"diqkd.{name}", value, broadcast=True)

@@ -169,6 +169,7 @@ class Node(HasEnvironment):
         in_chunk = 0
         underflows = 0
         condition = RUNNING
+        look_for_ion = False
         self.begin_rounds()
         t_check = now_mu() + self.check_mu
         while done < limit:
@@ -178,7 +179,9 @@ class Node(HasEnvironment):
             outcome = LOST
             locked = True
             try:
-                if self.cool_and_synchronise():
+                if look_for_ion and not self.ion_watch.present():
+                    condition = ION_LOST
+                elif self.cool_and_synchronise():
                     t_herald, pattern_index = self.attempts.search()
                 if pattern_index >= 0:
                     self.analysis.map_qubit(t_herald)
@@ -202,7 +205,7 @@ class Node(HasEnvironment):
                 self.setup()
                 self.begin_rounds()
                 outcome = LOST
-                if pattern_index >= 0:
+                if pattern_index >= 0 and round_type < 0:
                     round_type = self.round_type_link.known_type(settings[done])
                     if round_type < 0:
                         condition = TYPE_MISSING
@@ -219,10 +222,7 @@ class Node(HasEnvironment):
                     self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)
                     in_chunk = 0
                     self.core.break_realtime()
-            if pattern_index < 0 or done % self.ion_check_rounds == 0:
-                self.core.break_realtime()
-                if not self.ion_watch.present():
-                    condition = ION_LOST
+            look_for_ion = pattern_index < 0 or done % self.ion_check_rounds == 0
             if condition == TYPE_MISSING or condition == ION_LOST or condition == TOO_MANY_UNDERFLOWS:
                 limit = done
             elif not locked or pattern_index < 0 or now_mu() > t_check:

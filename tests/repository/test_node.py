@@ -161,6 +161,15 @@ def test_underflow_before_the_type_is_known_ends_alices_batch() -> None:
     assert coordinator.ends == [(1, TYPE_MISSING)]
 
 
+def test_underflow_after_the_type_is_known_keeps_alices_round() -> None:
+    coordinator = NotingCoordinator([0, 1, 1])
+    node, apparatus = make_node("alice", coordinator)
+    apparatus.on_dds = _underflow_at(3)
+    node.run_batches()
+    assert [round_[0] for round_ in coordinator.rounds] == [0, LOST, 0]
+    assert coordinator.ends == [(3, RUNNING)]
+
+
 def _underflow_at(number: int):
     def hook(call: int) -> None:
         if call == number:

@@ -1,0 +1,63 @@
+"""An orderly end for an experiment that is deleted instead of being asked to terminate.
+
+A master that deletes a running experiment stops answering its calls, sends SIGTERM two seconds later and
+kills the process after another two. That signal would end the process at once and leave the core device
+where it happens to be: link connected, ion uncooled. Here it ends the call that is waiting for the master,
+and the run takes the way of a termination request. (Windows has no such signal; there, request termination.)
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from artiq.experiment import TerminationRequested
+
+
+class DeletedError(TerminationRequested):
+    """The master has deleted this experiment."""
+
+
+class DeletionGuard:
+    """Context in which SIGTERM sets `deleted`; calls to the master go through `ask`.
+
+    A handler that the program has already (`diqkd node` has one) stays.
+    """
+
+    def __init__(self) -> None:
+        self.deleted = False
+        self._asking = False
+        self._installed = False
+
+    def __enter__(self) -> "DeletionGuard":
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._delete)
+            self._installed = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _delete(self, *_: object) -> None:
+        self.deleted = True
+        if self._asking:
+            raise DeletedError
+
+    def ask(self, call: Callable[..., Any], *arguments: Any, otherwise: Any = None, **options: Any) -> Any:
+        """Result of a call to the master; `otherwise` once it has deleted this experiment."""
+        if self.deleted:
+            return otherwise
+        self._asking = True
+        try:
+            return call(*arguments, **options)
+        except DeletedError:
+            return otherwise
+        finally:
+            self._asking = False
+
+    def raise_if_deleted(self) -> None:
+        """DeletedError, a `TerminationRequested`, if the experiment has been deleted."""
+        if self.deleted:
+            raise DeletedError
