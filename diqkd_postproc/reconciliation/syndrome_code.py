@@ -26,7 +26,10 @@ from diqkd_postproc.reconciliation import belief_propagation, lifted_graph, spli
 from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble
 from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
 
-MAX_LIFTING = 512
+COMFORTABLE_LIFTING = 512
+"""The decoder's scratch space for one base row still fits a core's cache."""
+MAX_LIFTING = 2048
+MANY_BASE_COLUMNS = 4000
 MIN_BASE_ROWS = 100
 MIN_BASE_COLUMNS = 500
 SEARCH_BUDGET = 15_000
@@ -116,10 +119,14 @@ def check_bits(name: str, bits: NDArray[np.uint8], length: int) -> None:
 
 
 def lifting_for(num_rounds: int, syndrome_bits: int) -> int:
-    """Largest power of two up to MAX_LIFTING that leaves a base matrix of a useful size; 1 for tiny codes."""
+    """Largest power of two that leaves a base matrix of a useful size; 1 for tiny codes.
+
+    Up to COMFORTABLE_LIFTING a few hundred columns suffice, beyond it only a large matrix justifies more.
+    """
     lifting = MAX_LIFTING
     while lifting > 1 and (
-        syndrome_bits // lifting < MIN_BASE_ROWS or num_rounds // lifting < MIN_BASE_COLUMNS
+        syndrome_bits // lifting < MIN_BASE_ROWS
+        or num_rounds // lifting < (MIN_BASE_COLUMNS if lifting <= COMFORTABLE_LIFTING else MANY_BASE_COLUMNS)
     ):
         lifting //= 2
     return lifting

@@ -12,7 +12,7 @@ from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation import code_for, lifted_graph
 from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, NEAR_LIMIT, ROBUST, conditional_entropy
-from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, build_code
+from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, build_code, lifting_for
 
 GAMMA = 13 / 256
 
@@ -88,7 +88,22 @@ def test_construction_is_deterministic_and_depends_on_the_seed() -> None:
     first, again, other = (build_code(2000, 800, GAMMA, ROBUST, seed=s) for s in (1, 1, 2))
     assert first.digest == again.digest
     assert first.digest != other.digest
-    assert len(first.digest) == 64
+    assert first.digest == "7d3cb72bf40a3f4e0fa5c4cf992f01dafdfb62b371dfb0227e0a8ca9a394563b"
+
+
+@pytest.mark.parametrize(
+    ("num_rounds", "syndrome_bits", "lifting"),
+    [(100, 50, 1), (20_000, 10_208, 32), (1_500_000, 296_517, 512), (10_000_000, 1_700_000, 2048)],
+)
+def test_lifting_grows_with_the_block(num_rounds: int, syndrome_bits: int, lifting: int) -> None:
+    assert lifting_for(num_rounds, syndrome_bits) == lifting
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 1), (8, 3), (700, 650), (1000, 999), (5000, 40)])
+def test_unusual_shapes_are_built(n: int, m: int) -> None:
+    code = build_code(n, m, GAMMA, ROBUST, seed=1)
+    bits, is_test = random_round(np.random.default_rng(1), n)
+    assert code.syndrome(bits, is_test).shape == (m,)
 
 
 DIGEST_SCRIPT = """
