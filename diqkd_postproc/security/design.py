@@ -9,8 +9,12 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
+from scipy.stats import binom
+
 from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
+from diqkd_postproc.security import renyi
+from diqkd_postproc.security.counted import test_limit
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.min_tradeoff import (
     MAX_CHSH_SCORE,
@@ -18,7 +22,8 @@ from diqkd_postproc.security.min_tradeoff import (
     entropy_bound,
     winning_probability,
 )
-from diqkd_postproc.security.paper import check_gamma, check_rounds, check_soundness, key_length
+from diqkd_postproc.security.paper import check_gamma, check_rounds, check_soundness
+from diqkd_postproc.security.proofs import check_combination, key_length_for, losses_accepted
 
 THRESHOLD_DEVIATIONS = 3.0
 """k of eq. 24: standard deviations between the expected number of losses and the largest accepted one."""
@@ -40,6 +45,36 @@ def omega_threshold(
     losses = float(gamma) * (1.0 - winning_probability(chsh_score))
     accepted = losses + deviations * math.sqrt(losses * (1.0 - losses) / num_rounds)
     return max(1.0 - accepted / float(gamma), LOWEST_THRESHOLD)
+
+
+def exact_threshold(num_rounds: int, gamma: Fraction, chsh_score: float, completeness_error: float) -> float:
+    """Winning probability to accept so that the honest link fails with at most `completeness_error`.
+
+    By the exact binomial tail: L is the smallest number that Bin(n, gamma (4 - S)/8) losses exceed with at
+    most that probability, and the threshold the largest double with floor(n gamma (1 - omega_thr)) = L.
+    """
+    if not 0.0 < completeness_error < 1.0:
+        raise ParameterError(
+            f"completeness_error={completeness_error} is outside (0, 1); 1e-3 fails one honest run in 1000"
+        )
+    losses = int(
+        binom.isf(completeness_error, num_rounds, float(gamma) * (1 - winning_probability(chsh_score)))
+    )
+    threshold = float(1 - losses / (num_rounds * gamma))
+    if threshold <= LOWEST_THRESHOLD:
+        return LOWEST_THRESHOLD
+    while losses_accepted(num_rounds, gamma, threshold) < losses:
+        threshold = math.nextafter(threshold, 0.0)
+    return threshold
+
+
+def design_threshold(
+    num_rounds: int, gamma: Fraction, chsh_score: float, completeness_error: float | None
+) -> float:
+    """`exact_threshold`, or `omega_threshold` where no completeness error is chosen."""
+    if completeness_error is None:
+        return omega_threshold(num_rounds, gamma, chsh_score)
+    return exact_threshold(num_rounds, gamma, chsh_score, completeness_error)
 
 
 def shannon_limit(gamma: Fraction, chsh_score: float, qber: float) -> float:
@@ -66,13 +101,26 @@ def design_key_length(
     qber: float,
     soundness_error: float = 1e-10,
     syndrome_bits: int | None = None,
+    *,
+    proof: ProofName = "paper",
+    bound: BoundName | None = None,
+    extractor: ExtractorName = "trevisan",
+    completeness_error: float | None = None,
 ) -> KeyLength:
     """Key length at the threshold and syndrome length of the design point; every term of it."""
     gamma = check_design(num_rounds, gamma, chsh_score, qber, soundness_error, syndrome_bits)
     if syndrome_bits is None:
         syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
-    threshold = omega_threshold(num_rounds, gamma, chsh_score)
-    return key_length(num_rounds, gamma, threshold, syndrome_bits, soundness_error)
+    return key_length_for(
+        proof,
+        bound,
+        extractor,
+        num_rounds=num_rounds,
+        gamma=gamma,
+        omega_threshold=design_threshold(num_rounds, gamma, chsh_score, completeness_error),
+        syndrome_bits=syndrome_bits,
+        soundness_error=soundness_error,
+    )
 
 
 def design_parameters(
@@ -82,35 +130,67 @@ def design_parameters(
     qber: float,
     soundness_error: float = 1e-10,
     syndrome_bits: int | None = None,
+    *,
+    proof: ProofName = "paper",
+    bound: BoundName | None = None,
+    extractor: ExtractorName = "trevisan",
+    completeness_error: float | None = None,
 ) -> ProtocolParameters:
     """Parameters of a run for a link of CHSH score S and bit error rate Q.
 
-    gamma: k/2^b, exact. syndrome_bits: m; None for eq. 23. `key_bits` is 0 where no key is possible: ask
-    `minimum_rounds` what would make one possible. Raises ParameterError for values outside their domain.
+    gamma: k/2^b, exact. syndrome_bits: m; None for eq. 23. completeness_error: probability that the honest
+    link loses too many test rounds; None for the threshold of eqs. 24 and 25. proof, bound, extractor: see
+    `proofs`. `key_bits` is 0 where no key is possible: ask `minimum_rounds` what would make one possible.
+    Raises ParameterError for values outside their domain.
     """
     gamma = check_design(num_rounds, gamma, chsh_score, qber, soundness_error, syndrome_bits)
     if syndrome_bits is None:
         syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
-    threshold = omega_threshold(num_rounds, gamma, chsh_score)
-    length = key_length(num_rounds, gamma, threshold, syndrome_bits, soundness_error)
+    length = design_key_length(
+        num_rounds,
+        gamma,
+        chsh_score,
+        qber,
+        soundness_error,
+        syndrome_bits,
+        proof=proof,
+        bound=bound,
+        extractor=extractor,
+        completeness_error=completeness_error,
+    )
     return ProtocolParameters(
         num_rounds=num_rounds,
         test_numerator=gamma.numerator,
         test_bits=gamma.denominator.bit_length() - 1,
-        omega_threshold=threshold,
+        omega_threshold=design_threshold(num_rounds, gamma, chsh_score, completeness_error),
         syndrome_bits=syndrome_bits,
         key_bits=length.bits,
         soundness_error=soundness_error,
         one_bit_error=length.one_bit_error,
         design_chsh_score=chsh_score,
         design_qber=qber,
+        proof=proof,
+        bound=(bound or "simple") if proof == "renyi" else None,
+        extractor=extractor,
+        max_tests=test_limit(num_rounds, gamma) if proof == "counted" else None,
     )
 
 
-def asymptotic_rate(gamma: Fraction, chsh_score: float, qber: float) -> float:
-    """Key bits a round for infinitely many rounds: eta(w) - gamma - H. Unless positive, no n gives a key."""
+def asymptotic_rate(
+    gamma: Fraction, chsh_score: float, qber: float, *, proof: ProofName = "paper", bound: str | None = None
+) -> float:
+    """Bound of the key bits a round for infinitely many rounds. Unless positive, no n gives a key.
+
+    `paper`, `counted`: eta(w) - gamma - H, which is reached. `renyi` need not pay gamma for Bob's test
+    outcomes: eta(w) - H in its simple form, at most (1 - gamma/2) eta(w) + gamma/2 - H in the full one.
+    """
     entropy = entropy_bound(min(winning_probability(chsh_score), winning_probability(MAX_CHSH_SCORE)))
-    return entropy - float(gamma) - shannon_limit(gamma, chsh_score, qber)
+    tested = float(gamma)
+    if proof == "renyi":
+        entropy = (1 - tested / 2) * entropy + tested / 2 if bound == "full" else entropy
+    else:
+        entropy -= tested
+    return entropy - shannon_limit(gamma, chsh_score, qber)
 
 
 def minimum_rounds(
@@ -119,6 +199,11 @@ def minimum_rounds(
     qber: float,
     soundness_error: float = 1e-10,
     key_bits: int = 1,
+    *,
+    proof: ProofName = "paper",
+    bound: BoundName | None = None,
+    extractor: ExtractorName = "trevisan",
+    completeness_error: float | None = None,
 ) -> int | None:
     """Number of rounds that makes a key of at least `key_bits` possible; None if no number does.
 
@@ -128,30 +213,121 @@ def minimum_rounds(
     gamma = check_design(MAX_NUM_ROUNDS, gamma, chsh_score, qber, soundness_error, None)
     if key_bits < 1:
         raise ParameterError(f"key_bits={key_bits} is below 1; ask for at least one bit")
-    if asymptotic_rate(gamma, chsh_score, qber) <= 0:
+    check_combination(proof, bound, extractor)
+    if asymptotic_rate(gamma, chsh_score, qber, proof=proof, bound=bound) <= 0:
         return None
+
+    def estimate(num_rounds: int) -> float:
+        return estimated_key_length(
+            num_rounds,
+            gamma,
+            chsh_score,
+            qber,
+            soundness_error,
+            proof=proof,
+            bound=bound,
+            extractor=extractor,
+            completeness_error=completeness_error,
+        )
 
     def suffices(num_rounds: int) -> bool:
-        design = design_key_length(num_rounds, gamma, chsh_score, qber, soundness_error)
+        design = design_key_length(
+            num_rounds,
+            gamma,
+            chsh_score,
+            qber,
+            soundness_error,
+            proof=proof,
+            bound=bound,
+            extractor=extractor,
+            completeness_error=completeness_error,
+        )
         return design.bits >= key_bits
 
-    return _smallest(suffices, lowest=1000, highest=MAX_NUM_ROUNDS)
+    return _smallest(estimate, suffices, key_bits, lowest=1000, highest=MAX_NUM_ROUNDS)
 
 
-def _smallest(suffices: Callable[[int], bool], lowest: int, highest: int) -> int | None:
-    """Smallest number of four significant digits that suffices, by bisection on a logarithmic scale."""
-    if not suffices(highest):
+def estimated_key_length(
+    num_rounds: int,
+    gamma: Fraction,
+    chsh_score: float,
+    qber: float,
+    soundness_error: float = 1e-10,
+    syndrome_bits: int | None = None,
+    *,
+    proof: ProofName = "paper",
+    bound: BoundName | None = None,
+    extractor: ExtractorName = "trevisan",
+    completeness_error: float | None = None,
+) -> float:
+    """What `design_key_length` comes to, in bits, negative where there is no key. Not a proof: for searches.
+
+    Of `renyi` the maximum over strategies is approximated here instead of certified, which is faster.
+    """
+    if proof != "renyi":
+        return design_key_length(
+            num_rounds,
+            gamma,
+            chsh_score,
+            qber,
+            soundness_error,
+            syndrome_bits,
+            proof=proof,
+            completeness_error=completeness_error,
+        ).value
+    if syndrome_bits is None:
+        syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
+    threshold = design_threshold(num_rounds, gamma, chsh_score, completeness_error)
+    max_losses = losses_accepted(num_rounds, gamma, threshold)
+    return renyi.estimated_length(
+        num_rounds, gamma, max_losses, syndrome_bits, soundness_error, bound or "simple", extractor
+    )
+
+
+def _smallest(
+    estimate: Callable[[int], float],
+    suffices: Callable[[int], bool],
+    wanted: int,
+    lowest: int,
+    highest: int,
+) -> int | None:
+    """Smallest number of rounds that suffices, rounded up to four digits; found by false position.
+
+    estimate: bits that a number of rounds gives, increasing from about where it is positive.
+    """
+    excess_high = estimate(highest) - wanted
+    if excess_high < 0:
         return None
     low, high = lowest, highest
-    while high > low * 1.0005:
+    # Halving on a logarithmic scale down to a factor of 1.5; in between the length is nearly a line.
+    while high > 1.5 * low:
         middle = math.isqrt(low * high)
-        if suffices(middle):
-            high = middle
+        excess = estimate(middle) - wanted
+        if excess >= 0:
+            high, excess_high = middle, excess
         else:
-            low = middle + 1
-    unit = 10 ** max(0, len(str(high)) - 4)
-    rounded = -(-high // unit) * unit
-    return rounded if suffices(rounded) else high
+            low = middle
+    excess_low = estimate(low) - wanted
+    for _ in range(30):
+        if high <= low * 1.0005 or excess_low >= 0:
+            break
+        guess = low + (high - low) * -excess_low / (excess_high - excess_low)
+        # One point on either side of the guess, so that the bracket closes from both ends.
+        for middle in (int(guess * 0.9998), int(guess * 1.0002) + 1):
+            if low < middle < high:
+                excess = estimate(middle) - wanted
+                if excess >= 0:
+                    high, excess_high = middle, excess
+                    break
+                low, excess_low = middle, excess
+    candidate = high if excess_low < 0 else low
+    unit = 10 ** max(0, len(str(candidate)) - 4)
+    candidate = -(-candidate // unit) * unit
+    while not suffices(min(candidate, highest)):
+        if candidate >= highest:
+            return None
+        candidate += unit
+    return int(min(candidate, highest))
 
 
 def check_design(

@@ -18,6 +18,7 @@ class KeyLength:
     hash_error: collision probability of the universal hash that the soundness error accounts for.
     extractor_error: e_PA, the extractor's share of the soundness error.
     margin: bits subtracted before rounding down, a bound on the rounding errors of the evaluation.
+    certificate: the arithmetic that the number rests on, in words.
     """
 
     bits: int
@@ -29,6 +30,7 @@ class KeyLength:
     hash_error: float
     extractor_error: float
     margin: float
+    certificate: str
 
     @property
     def one_bit_error(self) -> float:

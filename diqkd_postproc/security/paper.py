@@ -19,6 +19,7 @@ budget, where the optimum gives each a share of the budget in proportion to its 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
@@ -196,9 +197,19 @@ def evaluate(
     """
     _check_choice(choice)
     terms = _terms(num_rounds, gamma, omega_threshold, syndrome_bits, choice)
-    entropy = math.fsum(terms.values())
+    return round_down(num_rounds, terms, asdict(choice), proof=PROOF_NAME, status=PROOF_STATUS)
+
+
+def round_down(
+    num_rounds: int, terms: dict[str, float], analysis: Mapping[str, float], proof: str, status: str
+) -> KeyLength:
+    """The key length that summands inside Upsilon prove, less a margin for rounding errors.
+
+    analysis: the free parameters, with `extractor_error` among them.
+    """
+    entropy = math.fsum(terms.values()) if all(map(math.isfinite, terms.values())) else -math.inf
     value = invert_extractor_loss(entropy)
-    terms["extractor_length"] = value - entropy
+    terms = terms | {"extractor_length": value - entropy if math.isfinite(value) else 0.0}
     margin = _margin(num_rounds, terms)
     bits = max(0, math.floor(value - margin)) if math.isfinite(value) else 0
     while bits > 0 and bits + 4 * math.log2(bits) > entropy - margin:
@@ -206,13 +217,14 @@ def evaluate(
     return KeyLength(
         bits=bits,
         value=value,
-        proof=PROOF_NAME,
-        status=PROOF_STATUS,
+        proof=proof,
+        status=status,
         terms=terms,
-        analysis=asdict(choice),
+        analysis=analysis,
         hash_error=HASH_ERROR,
-        extractor_error=choice.extractor_error,
+        extractor_error=analysis["extractor_error"],
         margin=margin,
+        certificate=f"double precision; {margin:.2g} bits subtracted for its rounding errors",
     )
 
 
@@ -222,27 +234,28 @@ def key_length(
     omega_threshold: float,
     syndrome_bits: int,
     soundness_error: float,
+    extractor_error: float | None = None,
 ) -> KeyLength:
     """Longest key that Proposition 2 proves, over its free parameters.
 
     num_rounds: n. gamma: test probability, exact. omega_threshold: CHSH winning probability that is accepted.
-    syndrome_bits: m. soundness_error: eps_snd. `bits` of the answer is 0 where no key is possible.
-    Raises ParameterError for values outside their domain.
+    syndrome_bits: m. soundness_error: eps_snd. extractor_error: e_PA, None for the optimum. `bits` of the
+    answer is 0 where no key is possible. Raises ParameterError for values outside their domain.
     """
     gamma = Fraction(gamma)
     check_problem(num_rounds, gamma, omega_threshold, syndrome_bits, soundness_error)
-    budget = (soundness_error - NUM_HASH_ERRORS * HASH_ERROR) * ROUNDING_SHARE
+    budget = error_budget(soundness_error, extractor_error)
 
     def choose(point: tuple[float, float]) -> AnalysisParameters:
-        tangent = 0.75 + (OMEGA_MAX - 0.75) * _logistic(point[0])
-        return _smoothing_choice(num_rounds, tangent, _logistic(point[1]), budget)
+        tangent = 0.75 + (OMEGA_MAX - 0.75) * unit_interval(point[0])
+        return _smoothing_choice(num_rounds, tangent, unit_interval(point[1]), budget, extractor_error)
 
     def cost(point: tuple[float, float]) -> float:
         terms = _terms(num_rounds, gamma, omega_threshold, syndrome_bits, choose(point))
         total = math.fsum(terms.values()) if math.isfinite(terms["entropy"]) else -math.inf
         return -total if math.isfinite(total) else 1e300
 
-    start = _starting_point(num_rounds, gamma, omega_threshold, budget)
+    start = starting_point(num_rounds, gamma, omega_threshold, budget)
     for size in (0.3, 0.01):
         simplex = [start, (start[0] + size, start[1]), (start[0], start[1] + size)]
         found = minimize(
@@ -255,7 +268,22 @@ def key_length(
     return evaluate(num_rounds, gamma, omega_threshold, syndrome_bits, choose(start))
 
 
-def _smoothing_choice(num_rounds: int, tangent: float, renyi: float, budget: float) -> AnalysisParameters:
+def error_budget(
+    soundness_error: float, extractor_error: float | None, num_hash_errors: int = NUM_HASH_ERRORS
+) -> float:
+    """What the soundness error leaves for e_PA + 2 e_s. Raises ParameterError if e_PA leaves nothing."""
+    budget = (soundness_error - num_hash_errors * HASH_ERROR) * ROUNDING_SHARE
+    if extractor_error is not None and not 0 < extractor_error < budget:
+        raise ParameterError(
+            f"an extractor error of {extractor_error:.4g} is outside (0, {budget:.4g}), what "
+            f"soundness_error={soundness_error} leaves beside the hash; lower one_bit_error"
+        )
+    return budget
+
+
+def _smoothing_choice(
+    num_rounds: int, tangent: float, renyi: float, budget: float, extractor_error: float | None
+) -> AnalysisParameters:
     """The optimal errors and alpha'' for given t and alpha', to leading order in the errors.
 
     The budget e_PA + 2 (e_s' + 2 e_s'' + rest) is shared in proportion to the weights 5, 2/a, 2/a2, 6 with
@@ -270,20 +298,22 @@ def _smoothing_choice(num_rounds: int, tangent: float, renyi: float, budget: flo
         smoothing_max = budget * (2 / renyi_max) / weight / 4
         best = math.sqrt((smoothing_cost(smoothing_max) + conditioning) / num_rounds) / LOG2_5
         renyi_max = min(best, 0.999 / LOG2_5)
-    extractor_error = budget * 5 / weight
+    # A given e_PA takes its part of the budget first, the others share the rest as before.
+    share = budget * 5 / weight if extractor_error is None else extractor_error
+    rest = (budget - share) / (budget * (1 - 5 / weight))
     return AnalysisParameters(
         tangent_point=tangent,
         renyi_min=renyi,
         renyi_max=renyi_max,
-        extractor_error=extractor_error,
-        smoothing=(budget - extractor_error) / 2,
-        smoothing_min=budget * (2 / renyi) / weight / 2,
-        smoothing_max=smoothing_max,
+        extractor_error=share,
+        smoothing=(budget - share) / 2,
+        smoothing_min=rest * budget * (2 / renyi) / weight / 2,
+        smoothing_max=rest * smoothing_max,
         accumulation_error=budget,
     )
 
 
-def _starting_point(
+def starting_point(
     num_rounds: int, gamma: Fraction, omega_threshold: float, budget: float
 ) -> tuple[float, float]:
     """Tangent near the threshold, and the Renyi parameter that balances V against the smoothing cost."""
@@ -293,7 +323,7 @@ def _starting_point(
     return _logit((tangent - 0.75) / (OMEGA_MAX - 0.75)), _logit(renyi)
 
 
-def _logistic(value: float) -> float:
+def unit_interval(value: float) -> float:
     """Map the real line into the open unit interval, clear of its ends."""
     return 1e-12 + (1 - 2e-12) / (1 + math.exp(-min(max(value, -40.0), 40.0)))
 

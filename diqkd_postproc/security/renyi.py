@@ -14,30 +14,36 @@ the result with a certified one. The final sum is rounded down after subtracting
 Toeplitz hashing must use a family that collides with probability 2^-l *exactly*: a full l x n Toeplitz
 matrix of n + l - 1 uniform seed bits, or [T | 1] of n - 1 bits. "At most 2^-l" is not enough for the theorem.
 
-No parameter file selects this proof: a key rests on `paper` unless both parties decide otherwise.
+A key rests on `paper` unless both parties choose this proof in their parameters.
 """
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Literal
 
 from scipy.optimize import minimize
 
 from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.parameters import BoundName as Bound
+from diqkd_postproc.parameters import ExtractorName as Extractor
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.paper import (
     EXTRACTOR_BITS,
     HASH_ERROR,
     MESSAGE_BITS,
-    ROUNDING_SHARE,
     check_gamma,
     check_rounds,
     check_soundness,
+    error_budget,
     invert_extractor_loss,
 )
-from diqkd_postproc.security.renyi_round import RoundProblem, approximate_maximum, certify
+from diqkd_postproc.security.renyi_round import (
+    ROUNDING_ALLOWANCE,
+    RoundProblem,
+    approximate_maximum,
+    certify,
+)
 
 PROOF_NAME = "renyi"
 PROOF_STATUS = "derived for this project and re-derived independently; not peer-reviewed"
@@ -48,9 +54,6 @@ NUM_HASH_ERRORS = 5
 TOLERANCE_BITS = 0.5
 """How far the certified length may stay below that of the exact maximum (more only as `certify` says)."""
 
-Bound = Literal["simple", "full"]
-Extractor = Literal["toeplitz", "trevisan"]
-
 
 def key_length(
     num_rounds: int,
@@ -60,48 +63,82 @@ def key_length(
     soundness_error: float,
     bound: Bound = "simple",
     extractor: Extractor = "trevisan",
+    extractor_error: float | None = None,
 ) -> KeyLength:
     """Longest key that the theorem proves, over alpha and kappa.
 
     num_rounds: n. gamma: test probability, exact. max_losses: L, the largest accepted number of lost test
     rounds, fixed in advance. syndrome_bits: m. soundness_error: eps_snd. bound: `full` is longer and takes
-    seconds. Raises ParameterError for values outside their domain.
+    seconds. extractor_error: e_PA, None for the optimum. Raises ParameterError for values outside their
+    domain.
     """
-    gamma = Fraction(gamma)
-    _check_problem(num_rounds, gamma, max_losses, syndrome_bits, soundness_error, bound, extractor)
+    problem = (num_rounds, Fraction(gamma), max_losses, syndrome_bits, soundness_error)
+    _check_problem(*problem, bound, extractor)
+    point = _starting_point(num_rounds, Fraction(gamma))
+    for size in (0.3, 0.01):
+        point, _ = _optimum(problem, bound, extractor, extractor_error, point, size, 1e-3)
+    free = _free_parameters(point)
+    return evaluate(*problem, *free, bound=bound, extractor=extractor, extractor_error=extractor_error)
 
-    def unpack(point: tuple[float, float]) -> tuple[float, float]:
-        # Rounded so that alpha = 1 + (alpha - 1) holds exactly in doubles.
-        order_minus_one = (1.0 + math.exp(min(max(point[0], -25.0), 0.0))) - 1.0
-        return order_minus_one, math.exp(min(max(point[1], -20.0), 20.0))
+
+def estimated_length(
+    num_rounds: int,
+    gamma: Fraction,
+    max_losses: int,
+    syndrome_bits: int,
+    soundness_error: float,
+    bound: Bound = "simple",
+    extractor: Extractor = "trevisan",
+) -> float:
+    """What `key_length` will come to, in bits and within a few; fast, and no proof of anything."""
+    problem = (num_rounds, Fraction(gamma), max_losses, syndrome_bits, soundness_error)
+    _check_problem(*problem, bound, extractor)
+    start = _starting_point(num_rounds, Fraction(gamma))
+    _, entropy = _optimum(problem, bound, extractor, None, start, 0.2, 0.5)
+    return entropy if extractor == "toeplitz" else invert_extractor_loss(entropy)
+
+
+_Problem = tuple[int, Fraction, int, int, float]
+
+
+def _starting_point(num_rounds: int, gamma: Fraction) -> tuple[float, float]:
+    """Logarithms of alpha - 1 and kappa."""
+    return math.log(min(0.6 / math.sqrt(num_rounds), 0.9)), math.log(9.6 / float(gamma))
+
+
+def _free_parameters(point: tuple[float, float]) -> tuple[float, float]:
+    """alpha - 1, rounded so that alpha = 1 + (alpha - 1) holds exactly in doubles, and kappa."""
+    order_minus_one = (1.0 + math.exp(min(max(point[0], -25.0), 0.0))) - 1.0
+    return order_minus_one, math.exp(min(max(point[1], -20.0), 20.0))
+
+
+def _optimum(
+    problem: _Problem,
+    bound: Bound,
+    extractor: Extractor,
+    extractor_error: float | None,
+    start: tuple[float, float],
+    size: float,
+    accuracy: float,
+) -> tuple[tuple[float, float], float]:
+    """The point that maximises the entropy with the approximate maximum, and that entropy, in bits."""
+    num_rounds, gamma, max_losses, syndrome_bits, soundness_error = problem
+    limits = (max_losses, syndrome_bits, soundness_error)
 
     def cost(point: tuple[float, float]) -> float:
-        order_minus_one, loss_weight = unpack(point)
-        problem = RoundProblem(order_minus_one, loss_weight, float(gamma))
-        excess = approximate_maximum(problem, bound)[0]
-        terms, _ = _terms(num_rounds, max_losses, syndrome_bits, soundness_error, problem, excess, extractor)
+        one_round = RoundProblem(*_free_parameters(point), float(gamma))
+        excess = approximate_maximum(one_round, bound)[0]
+        terms, _ = _terms(num_rounds, *limits, one_round, excess, extractor, extractor_error)
         return -math.fsum(terms.values())
 
-    start = (math.log(min(0.6 / math.sqrt(num_rounds), 0.9)), math.log(9.6 / float(gamma)))
-    for size in (0.3, 0.01):
-        simplex = [start, (start[0] + size, start[1]), (start[0], start[1] + size)]
-        found = minimize(
-            cost,
-            start,
-            method="Nelder-Mead",
-            options={"initial_simplex": simplex, "xatol": 1e-5, "fatol": 1e-3, "maxiter": 150},
-        )
-        start = (float(found.x[0]), float(found.x[1]))
-    return evaluate(
-        num_rounds,
-        gamma,
-        max_losses,
-        syndrome_bits,
-        soundness_error,
-        *unpack(start),
-        bound=bound,
-        extractor=extractor,
+    simplex = [start, (start[0] + size, start[1]), (start[0], start[1] + size)]
+    found = minimize(
+        cost,
+        start,
+        method="Nelder-Mead",
+        options={"initial_simplex": simplex, "xatol": 1e-2 * accuracy, "fatol": accuracy, "maxiter": 150},
     )
+    return (float(found.x[0]), float(found.x[1])), -float(found.fun)
 
 
 def evaluate(
@@ -115,6 +152,7 @@ def evaluate(
     bound: Bound = "simple",
     extractor: Extractor = "trevisan",
     tolerance_bits: float = TOLERANCE_BITS,
+    extractor_error: float | None = None,
 ) -> KeyLength:
     """The theorem at given alpha - 1 and kappa, with a certified maximum, rounded down safely."""
     gamma = Fraction(gamma)
@@ -122,9 +160,8 @@ def evaluate(
     order_minus_one = (1.0 + order_minus_one) - 1.0
     problem = RoundProblem(order_minus_one, loss_weight, float(gamma))
     certificate = certify(problem, bound, tolerance_bits * order_minus_one * math.log(2) / num_rounds)
-    terms, errors = _terms(
-        num_rounds, max_losses, syndrome_bits, soundness_error, problem, certificate.upper, extractor
-    )
+    limits = (max_losses, syndrome_bits, soundness_error)
+    terms, errors = _terms(num_rounds, *limits, problem, certificate.upper, extractor, extractor_error)
     entropy = math.fsum(terms.values())
     value = entropy
     if extractor == "trevisan":
@@ -151,6 +188,9 @@ def evaluate(
         hash_error=HASH_ERROR,
         extractor_error=errors["extractor_error"],
         margin=margin,
+        certificate=f"double precision; largest G - 1 of a round <= {certificate.upper:.17g}, by branch and "
+        f"bound of {certificate.num_cells} cells with {ROUNDING_ALLOWANCE:.2g} for rounding errors, and "
+        f"{margin:.2g} bits subtracted for those of the sum",
     )
 
 
@@ -162,9 +202,10 @@ def _terms(
     problem: RoundProblem,
     excess: float,
     extractor: Extractor,
+    extractor_error: float | None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Signed summands of the bound, and the errors of extractor and smoothing; excess: maximum of G - 1."""
-    budget = (soundness_error - NUM_HASH_ERRORS * HASH_ERROR) * ROUNDING_SHARE
+    budget = error_budget(soundness_error, extractor_error, NUM_HASH_ERRORS)
     order_minus_one = problem.order_minus_one
     terms = {
         "entropy": -num_rounds / order_minus_one * math.log1p(excess) / math.log(2),
@@ -176,7 +217,8 @@ def _terms(
         terms["hash_error"] = 2 + (1 + order_minus_one) / order_minus_one * math.log2(budget)
         return terms, {"extractor_error": budget, "smoothing": 0.0}
     # Both errors enter as -c log(e) under a linear budget: shares in proportion to 5 and 2/(alpha-1).
-    extractor_error = budget * 5 / (5 + 2 / order_minus_one)
+    if extractor_error is None:
+        extractor_error = budget * 5 / (5 + 2 / order_minus_one)
     smoothing = (budget - extractor_error) / 2
     terms["extractor_constant"] = -float(EXTRACTOR_BITS)
     terms["extractor_error"] = 5 * math.log2(extractor_error)

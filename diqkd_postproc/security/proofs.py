@@ -1,0 +1,101 @@
+"""One way to ask any of the proofs for a key length.
+
+`paper`: Proposition 2 as published. `counted`: the same with the number of test rounds in place of the second
+entropy accumulation; the protocol then also aborts on more than N* test rounds. `renyi`: the project's own
+finite-size theorem, in a `simple` and a longer `full` form, with Trevisan's extractor or Toeplitz hashing.
+Only `paper` is peer-reviewed. Every answer carries the name and the status of its proof.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
+from diqkd_postproc.security import counted, paper, renyi
+from diqkd_postproc.security.key_length import KeyLength
+
+STATUS: dict[str, str] = {
+    paper.PROOF_NAME: paper.PROOF_STATUS,
+    counted.PROOF_NAME: counted.PROOF_STATUS,
+    renyi.PROOF_NAME: renyi.PROOF_STATUS,
+}
+"""How far each proof has been reviewed."""
+
+
+def check_combination(proof: str, bound: str | None, extractor: str) -> None:
+    """Raise ParameterError unless `proof` exists and covers `bound` and `extractor`."""
+    if proof not in STATUS:
+        raise ParameterError(f"proof={proof!r} is unknown; choose one of {', '.join(STATUS)}")
+    if extractor not in ("trevisan", "toeplitz"):
+        raise ParameterError(f"extractor={extractor!r} is unknown; choose 'trevisan' or 'toeplitz'")
+    if extractor == "toeplitz" and proof != renyi.PROOF_NAME:
+        raise ParameterError(
+            f"extractor='toeplitz' is proven with proof='renyi' only, not with {proof!r}; take 'trevisan'"
+        )
+    if bound is not None and proof != renyi.PROOF_NAME:
+        raise ParameterError(f"bound={bound!r} belongs to proof='renyi'; {proof!r} has none, leave it out")
+    if bound not in (None, "simple", "full"):
+        raise ParameterError(f"bound={bound!r} is unknown; choose 'simple' or 'full'")
+
+
+def losses_accepted(num_rounds: int, gamma: Fraction, omega_threshold: float) -> int:
+    """L = floor(n gamma (1 - omega_thr)), exactly."""
+    return math.floor(num_rounds * Fraction(gamma) * (1 - Fraction(omega_threshold)))
+
+
+def key_length_for(
+    proof: ProofName,
+    bound: BoundName | None,
+    extractor: ExtractorName,
+    *,
+    num_rounds: int,
+    gamma: Fraction,
+    omega_threshold: float,
+    syndrome_bits: int,
+    soundness_error: float,
+    max_tests: int | None = None,
+    extractor_error: float | None = None,
+) -> KeyLength:
+    """Longest key that `proof` certifies, with every term of it.
+
+    bound: `renyi` only, None for `simple`. max_tests: N* of `counted`, None for the default limit.
+    extractor_error: e_PA, None for the optimum. Others as in the proofs' own `key_length`. Raises
+    ParameterError for values outside their domain and for combinations that are not proven.
+    """
+    check_combination(proof, bound, extractor)
+    common = (num_rounds, Fraction(gamma), omega_threshold, syndrome_bits, soundness_error)
+    if proof == "paper":
+        return paper.key_length(*common, extractor_error)
+    if proof == "counted":
+        limit = counted.test_limit(num_rounds, Fraction(gamma)) if max_tests is None else max_tests
+        return counted.key_length(*common, limit, extractor_error)
+    paper.check_problem(*common)
+    return renyi.key_length(
+        num_rounds,
+        Fraction(gamma),
+        losses_accepted(num_rounds, gamma, omega_threshold),
+        syndrome_bits,
+        soundness_error,
+        bound or "simple",
+        extractor,
+        extractor_error if extractor == "trevisan" else None,
+    )
+
+
+def key_length_of(parameters: ProtocolParameters) -> KeyLength:
+    """Longest key that the proof of `parameters` certifies, with the extractor error that they fix."""
+    extractor_error = parameters.one_bit_error * max(1, parameters.key_bits)
+    return key_length_for(
+        parameters.proof,
+        parameters.bound,
+        parameters.extractor,
+        num_rounds=parameters.num_rounds,
+        gamma=parameters.gamma,
+        omega_threshold=parameters.omega_threshold,
+        syndrome_bits=parameters.syndrome_bits,
+        soundness_error=parameters.soundness_error,
+        max_tests=parameters.max_tests,
+        extractor_error=extractor_error,
+    )
