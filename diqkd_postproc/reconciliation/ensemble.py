@@ -17,8 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from diqkd_postproc.errors import ParameterError
 
 
 def binary_entropy(probability: float) -> float:
@@ -48,6 +51,33 @@ class DegreeEnsemble:
     def column_degrees(self, num_key: int, num_test: int) -> tuple[list[int], list[int]]:
         """Degrees of `num_test` test and `num_key` key columns, each in descending order."""
         return _apportion(self.test_degrees, num_test), _apportion(self.key_degrees, num_key)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; read back by `from_dict`, with the same degrees and weights to the last bit."""
+        return {
+            "name": self.name,
+            "key_degrees": {str(d): share for d, share in self.key_degrees.items()},
+            "test_degrees": {str(d): share for d, share in self.test_degrees.items()},
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DegreeEnsemble:
+        """The inverse of `to_dict`. Raises ParameterError unless all degrees and weights are positive."""
+        try:
+            key, test = (
+                {int(d): float(share) for d, share in values[name].items()}
+                for name in ("key_degrees", "test_degrees")
+            )
+            ensemble = cls(str(values["name"]), key, test, float(values["threshold"]))
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise ParameterError(f"not a degree ensemble: {error!r}") from None
+        shares = [*key.items(), *test.items()]
+        if not key or not test or not all(d > 0 and 0 < share < math.inf for d, share in shares):
+            raise ParameterError(
+                f"ensemble {ensemble.name!r}: degrees and weights must be positive, in both classes"
+            )
+        return ensemble
 
 
 def _apportion(fractions: Mapping[int, float], count: int) -> list[int]:
