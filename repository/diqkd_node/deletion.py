@@ -1,9 +1,9 @@
 """An orderly end for an experiment that is deleted instead of being asked to terminate.
 
-A master that deletes a running experiment stops answering its calls, sends SIGTERM two seconds later and
-kills the process after another two. That signal would end the process at once and leave the core device
-where it happens to be: link connected, ion uncooled. Here it ends the call that is waiting for the master,
-and the run takes the way of a termination request. (Windows has no such signal; there, request termination.)
+A master that deletes a running experiment ends the process from within its next call to the master
+(SystemExit); two seconds later it sends SIGTERM, after another two it kills. Either would leave the core
+device where it happens to be: link connected, ion uncooled. Here the call returns as if a termination had
+been requested, and the run takes that way to its end. (Windows has no SIGTERM; a call comes in time there.)
 """
 
 import signal
@@ -52,7 +52,8 @@ class DeletionGuard:
         self._asking = True
         try:
             return call(*arguments, **options)
-        except DeletedError:
+        except (DeletedError, SystemExit):
+            self.deleted = True
             return otherwise
         finally:
             self._asking = False
