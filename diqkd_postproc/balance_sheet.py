@@ -19,11 +19,16 @@ class BalanceRow:
 
 @dataclass(frozen=True, slots=True)
 class BalanceSheet:
-    """Shared secret bits spent and gained: Table 1 of the paper."""
+    """Shared secret bits spent and gained: Table 1 of the paper.
+
+    proof, proof_status: on which theorem the generated key rests, and how far that has been reviewed.
+    """
 
     rows: tuple[BalanceRow, ...]
     k0_bits: int
     k1_bits: int
+    proof: str
+    proof_status: str
 
     @property
     def consumed(self) -> int:
@@ -58,4 +63,5 @@ class BalanceSheet:
             for row in self.rows
         ]
         totals = {"k0_bits": self.k0_bits, "k1_bits": self.k1_bits, "net_gain": self.net_gain}
-        return {"rows": rows, "consumed": self.consumed, "generated": self.generated, **totals}
+        proof = {"proof": self.proof, "proof_status": self.proof_status}
+        return {"rows": rows, "consumed": self.consumed, "generated": self.generated, **totals, **proof}

@@ -70,6 +70,7 @@ def balance_table(sheet: BalanceSheet) -> Table:
     table.add_section()
     table.add_row("total", f"{sheet.consumed:,}", f"{sheet.used_reusable:,}", f"{sheet.generated:,}")
     table.caption = f"K0 {sheet.k0_bits:,} -> K1 {sheet.k1_bits:,}, net gain {sheet.net_gain:,}"
+    table.caption += f"\nsecret by the proof {sheet.proof} ({sheet.proof_status})"
     return table
 
 

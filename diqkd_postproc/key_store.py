@@ -91,12 +91,17 @@ class KeyStore:
 
     @classmethod
     def create(
-        cls, path: Path | str, segments: Mapping[str, tuple[int, bytes]], parameters_digest: str, key_id: str
+        cls,
+        path: Path | str,
+        segments: Mapping[str, tuple[int, bytes]],
+        parameters: ProtocolParameters,
+        key_id: str,
     ) -> KeyStore:
         """Create a store from `name -> (bits, packed bytes)`; every segment of K0 has to be there.
 
-        `key_id` is a random public name that both copies of one K0 share, so that a session with a store
-        of another pair is refused before a pad is spent.
+        The store keeps the digest of `parameters` and the name of their proof. `key_id` is a random public
+        name that both copies of one K0 share, so that a session with a store of another pair is refused
+        before a pad is spent.
         """
         if set(segments) != set(SEGMENT_NAMES):
             raise ParameterError(f"a key store needs the segments {', '.join(SEGMENT_NAMES)}")
@@ -107,7 +112,9 @@ class KeyStore:
                 )
         meta = {
             "schema_version": str(SCHEMA_VERSION),
-            "parameters_digest": parameters_digest,
+            "parameters_digest": parameters.digest,
+            "proof": parameters.proof_label,
+            "proof_status": parameters.proof_status,
             "key_id": key_id,
             "epoch": "0",
         }
@@ -134,7 +141,7 @@ class KeyStore:
         Raises InsufficientKeyError where `initial_key` is too short; bits beyond the last segment are unused.
         """
         segments = segments_of(initial_key, segment_sizes(parameters, seed_bits))
-        return cls.create(path, segments, parameters.digest, key_id)
+        return cls.create(path, segments, parameters, key_id)
 
     @classmethod
     def create_pair(
@@ -332,7 +339,13 @@ class KeyStore:
                 "privacy amplification", 0, self.segment_bits("extractor_seed") * (generated > 0), generated
             ),
         )
-        return BalanceSheet(rows=rows, k0_bits=self.k0_bits, k1_bits=self.k1_bits)
+        return BalanceSheet(
+            rows=rows,
+            k0_bits=self.k0_bits,
+            k1_bits=self.k1_bits,
+            proof=self._meta("proof"),
+            proof_status=self._meta("proof_status"),
+        )
 
     def close(self) -> None:
         """Close the file; nothing is pending between calls."""

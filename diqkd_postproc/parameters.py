@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.security.status import PROOF_STATUS
 
 SYNDROME_CODE_SEED = 20210929
 
@@ -90,6 +91,16 @@ class ProtocolParameters(BaseModel):
     def max_losses(self) -> int:
         """L, the most lost test rounds that are accepted: floor(n gamma (1 - omega_thr)), SI S4 step 8."""
         return math.floor(self.num_rounds * self.gamma * (1 - Fraction(self.omega_threshold)))
+
+    @property
+    def proof_label(self) -> str:
+        """Proof, bound and extractor on which the key rests, in words."""
+        return " ".join(filter(None, (self.proof, self.bound, self.extractor)))
+
+    @property
+    def proof_status(self) -> str:
+        """How far the proof has been reviewed."""
+        return PROOF_STATUS[self.proof]
 
     @property
     def design_test_error(self) -> float:

@@ -31,12 +31,9 @@ from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.security import paper
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.min_tradeoff import OMEGA_MAX, MinTradeoffFunction
+from diqkd_postproc.security.status import PROOF_STATUS
 
 PROOF_NAME = "counted"
-PROOF_STATUS = (
-    "derived for this project from the published Proposition 2, whose second accumulation it replaces by "
-    "counting; not peer-reviewed"
-)
 
 TEST_LIMIT_ERROR = 1e-3
 """Probability that an honest run has more test rounds than `test_limit`."""
@@ -99,7 +96,9 @@ def key_length(
             options={"initial_simplex": simplex, "xatol": 1e-6, "fatol": 1e-4, "maxiter": 400},
         )
         start = (float(found.x[0]), float(found.x[1]))
-    return paper.round_down(num_rounds, terms(start), _choose(start), proof=PROOF_NAME, status=PROOF_STATUS)
+    return paper.round_down(
+        num_rounds, terms(start), _choose(start), proof=PROOF_NAME, status=PROOF_STATUS[PROOF_NAME]
+    )
 
 
 def _terms(

@@ -34,9 +34,9 @@ from diqkd_postproc.security.min_tradeoff import (
     entropy_bound,
     entropy_bound_slope,
 )
+from diqkd_postproc.security.status import PROOF_STATUS
 
 PROOF_NAME = "paper"
-PROOF_STATUS = "published: Nature 607, 682 (2022), Supplementary Information, Proposition 2"
 
 HASH_ERROR = 2.0**-61
 """Collision probability of the universal hash (SI S9 A)."""
@@ -197,7 +197,7 @@ def evaluate(
     """
     _check_choice(choice)
     terms = _terms(num_rounds, gamma, omega_threshold, syndrome_bits, choice)
-    return round_down(num_rounds, terms, asdict(choice), proof=PROOF_NAME, status=PROOF_STATUS)
+    return round_down(num_rounds, terms, asdict(choice), proof=PROOF_NAME, status=PROOF_STATUS[PROOF_NAME])
 
 
 def round_down(

@@ -15,19 +15,13 @@ from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
 from diqkd_postproc.security import counted, paper, renyi
 from diqkd_postproc.security.key_length import KeyLength
-
-STATUS: dict[str, str] = {
-    paper.PROOF_NAME: paper.PROOF_STATUS,
-    counted.PROOF_NAME: counted.PROOF_STATUS,
-    renyi.PROOF_NAME: renyi.PROOF_STATUS,
-}
-"""How far each proof has been reviewed."""
+from diqkd_postproc.security.status import PROOF_STATUS
 
 
 def check_combination(proof: str, bound: str | None, extractor: str) -> None:
     """Raise ParameterError unless `proof` exists and covers `bound` and `extractor`."""
-    if proof not in STATUS:
-        raise ParameterError(f"proof={proof!r} is unknown; choose one of {', '.join(STATUS)}")
+    if proof not in PROOF_STATUS:
+        raise ParameterError(f"proof={proof!r} is unknown; choose one of {', '.join(PROOF_STATUS)}")
     if extractor not in ("trevisan", "toeplitz"):
         raise ParameterError(f"extractor={extractor!r} is unknown; choose 'trevisan' or 'toeplitz'")
     if extractor == "toeplitz" and proof != renyi.PROOF_NAME:

@@ -44,9 +44,9 @@ from diqkd_postproc.security.renyi_round import (
     approximate_maximum,
     certify,
 )
+from diqkd_postproc.security.status import PROOF_STATUS
 
 PROOF_NAME = "renyi"
-PROOF_STATUS = "derived for this project and re-derived independently; not peer-reviewed"
 
 NUM_HASH_ERRORS = 5
 """Hash errors in the soundness error: four in secrecy, one in correctness."""
@@ -175,7 +175,7 @@ def evaluate(
         bits=bits,
         value=value,
         proof=f"{PROOF_NAME} {bound} {extractor}",
-        status=PROOF_STATUS,
+        status=PROOF_STATUS[PROOF_NAME],
         terms=terms,
         analysis={
             "order_minus_one": order_minus_one,

@@ -29,6 +29,7 @@ class SessionResult:
     """How a session ended in a key; the key itself is in the key store.
 
     num_losses, decode_iterations: Bob only, and None where an earlier session had done that work.
+    proof, proof_status: on which theorem the key rests, and how far that has been reviewed.
     seconds: time by stage; the extraction runs beside other stages. peer_confirmed: whether Alice said that
     she has her key too; where she did not, starting both sides again lets her finish.
     """
@@ -39,6 +40,8 @@ class SessionResult:
     num_tests: int
     num_losses: int | None
     max_losses: int
+    proof: str
+    proof_status: str
     decode_iterations: int | None
     seconds: dict[str, float]
     balance_sheet: BalanceSheet
@@ -105,6 +108,8 @@ def run_session(
         num_tests=int(record.round_type.sum()),
         num_losses=computation.num_losses,
         max_losses=parameters.max_losses,
+        proof=parameters.proof_label,
+        proof_status=parameters.proof_status,
         decode_iterations=computation.decode_iterations,
         seconds=driver.seconds,
         balance_sheet=key_store.balance_sheet(),
@@ -131,6 +136,13 @@ def _check_inputs(
         raise ProtocolAbort(
             "these parameters allow no secret key (key_bits = 0), so no part of the initial key is spent; "
             "a key needs more rounds or a better link"
+        )
+    num_tests = int(record.round_type.sum())
+    if parameters.max_tests is not None and num_tests > parameters.max_tests:
+        raise ProtocolAbort(
+            f"{num_tests} of the rounds were test rounds, the proof {parameters.proof!r} allows "
+            f"{parameters.max_tests}; both sides see this, nothing was sent and no part of the initial key "
+            "is spent. About one honest run in 1000 ends so; acquire another"
         )
 
 

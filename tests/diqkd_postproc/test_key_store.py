@@ -175,10 +175,12 @@ def test_misuse(directory: Path) -> None:
     with pytest.raises(StorageError, match="no generated key"):
         alice.generated_key()
     with pytest.raises(ParameterError, match="needs the segments"):
-        KeyStore.create(directory / "new", {"pad_a": (64, bytes(8))}, "", "")
+        KeyStore.create(directory / "new", {"pad_a": (64, bytes(8))}, make_parameters(), "")
     sizes = segment_sizes(make_parameters(), SEED_BITS)
     with pytest.raises(ParameterError, match="segment extractor_seed: 3 bytes"):
-        KeyStore.create(directory / "new", {name: (size, b"abc") for name, size in sizes.items()}, "", "")
+        KeyStore.create(
+            directory / "new", {name: (size, b"abc") for name, size in sizes.items()}, make_parameters(), ""
+        )
     assert not (directory / "new").exists()
     alice.close()
     bob.close()

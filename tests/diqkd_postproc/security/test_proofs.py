@@ -13,7 +13,8 @@ from diqkd_postproc.security.design import (
     minimum_rounds,
     omega_threshold,
 )
-from diqkd_postproc.security.proofs import STATUS, key_length_for
+from diqkd_postproc.security.proofs import key_length_for
+from diqkd_postproc.security.status import PROOF_STATUS
 
 GAMMA = Fraction(13, 256)
 LINK = (1_500_000, GAMMA, 2.64, 0.018)
@@ -54,7 +55,7 @@ def test_answers_say_what_they_rest_on(proof, bound, extractor, bits):
     )
     assert result.bits == bits
     assert result.proof.split()[0] == proof
-    assert result.status == STATUS[proof]
+    assert result.status == PROOF_STATUS[proof]
     assert ("not peer-reviewed" in result.status) == (proof != "paper")
     assert "double precision" in result.certificate
     assert sum(result.terms.values()) == pytest.approx(result.value, abs=1e-6)
