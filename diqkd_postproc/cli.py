@@ -13,35 +13,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from diqkd_postproc import __version__
+from diqkd_postproc import __version__, argument_types, benchmark_command, code_commands
 from diqkd_postproc.errors import DiqkdError
 
 EXIT_INTERRUPTED = 130
-
-
-def _count(text: str) -> int:
-    """A number of rounds or bits; scientific notation allowed as long as the value is whole."""
-    value = float(text)
-    if value != int(value) or value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(value)
-
-
-def _gamma(text: str) -> Fraction:
-    """A test probability k/2^b, given as `13/256` or as an exactly representable decimal."""
-    try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction such as 13/256") from None
-    return value
-
-
-def _address(text: str) -> tuple[str, int]:
-    """HOST:PORT."""
-    host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, for example 192.0.2.7:7700")
-    return host, int(port)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -52,12 +27,16 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def _add_design_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=_count, default=1_500_000, help="number of rounds n")
-    parser.add_argument("--gamma", type=_gamma, default=Fraction(13, 256), help="test probability k/2^b")
+    parser.add_argument("--rounds", type=argument_types.count, default=1_500_000, help="number of rounds n")
+    parser.add_argument(
+        "--gamma", type=argument_types.gamma, default=Fraction(13, 256), help="test probability k/2^b"
+    )
     parser.add_argument("--s", type=float, default=2.64, dest="chsh_score", help="CHSH score to design for")
     parser.add_argument("--q", type=float, default=0.018, dest="qber", help="QBER to design for, a fraction")
     parser.add_argument("--soundness", type=float, default=1e-10, help="soundness error of the key")
-    parser.add_argument("--syndrome-bits", type=_count, help="length of the syndrome (default: SI eq. 23)")
+    parser.add_argument(
+        "--syndrome-bits", type=argument_types.count, help="length of the syndrome (default: SI eq. 23)"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -129,8 +108,12 @@ def build_parser() -> argparse.ArgumentParser:
     post.add_argument("--record", type=Path, required=True, help="sealed record of this node (HDF5)")
     post.add_argument("--keys", type=Path, required=True, help="key store of this node")
     where = post.add_mutually_exclusive_group(required=True)
-    where.add_argument("--listen", type=_address, metavar="HOST:PORT", help="wait for the peer here")
-    where.add_argument("--connect", type=_address, metavar="HOST:PORT", help="connect to the listening peer")
+    where.add_argument(
+        "--listen", type=argument_types.address, metavar="HOST:PORT", help="wait for the peer here"
+    )
+    where.add_argument(
+        "--connect", type=argument_types.address, metavar="HOST:PORT", help="connect to the listening peer"
+    )
     post.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for the peer")
     add_progress(post)
 
@@ -156,13 +139,14 @@ def build_parser() -> argparse.ArgumentParser:
     show = actions.add_parser("show", help="public facts of a record; never settings or outcomes")
     show.add_argument("record", type=Path)
     _add_json(show)
+
+    code_commands.add_parsers(commands, _Formatter)
+    benchmark_command.add_parser(commands, _Formatter)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
-    from diqkd_postproc import commands
-
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command == "node":  # NAME=VALUE may also follow options, as with artiq_run
@@ -172,7 +156,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     name = arguments.command + (f"_{arguments.action}" if hasattr(arguments, "action") else "")
     try:
-        getattr(commands, name)(arguments)
+        if hasattr(arguments, "handler"):
+            arguments.handler(arguments)
+        else:
+            # Imported after parsing: help and usage errors need none of it, and it takes a while.
+            from diqkd_postproc import commands
+
+            getattr(commands, name)(arguments)
     except KeyboardInterrupt:
         print(
             "diqkd: interrupted; nothing that was stored is lost, run the same command to go on",

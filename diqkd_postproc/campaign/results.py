@@ -35,7 +35,8 @@ def _quantile(histogram: Mapping[str, int], share: float) -> float:
 class Statistics:
     """What is known of one task.
 
-    failures: frames that did not converge; undetected: those that converged on a wrong word; iterations, decode_seconds: histograms of frames, the value written as a decimal.
+    failures: frames that did not converge; undetected: frames that converged on a wrong word; iterations,
+    decode_seconds: histograms of frames, the value written as a decimal; seeds: those of all batches.
     """
 
     strong_id: str
@@ -58,9 +59,18 @@ class Statistics:
         return self.failures + self.undetected
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Count a row of the same task; a row that shares a seed with earlier ones is not counted again."""
-        if not set(row["seeds"]).isdisjoint(self.seeds):
+        """Count a row of the same task, unless its batches have been counted already.
+
+        Raises ParameterError if only some have been: two combinations of overlapping files.
+        """
+        counted = set(row["seeds"]).intersection(self.seeds)
+        if counted and len(counted) == len(row["seeds"]):
             return
+        if counted:
+            raise ParameterError(
+                f"two combined rows of task {self.strong_id[:16]} overlap in {len(counted)} batches; "
+                "combine the files they came from instead"
+            )
         self.frames += row["frames"]
         self.failures += row["failures"]
         self.undetected += row["undetected"]
@@ -111,13 +121,16 @@ class Statistics:
 
 def combine(rows: Iterable[Mapping[str, Any]]) -> dict[str, Statistics]:
     """Statistics of each task, by strong id, in order of first appearance."""
+    listed = list(rows)
     combined: dict[str, Statistics] = {}
-    for row in rows:
+    for row in listed:
         name = row["strong_id"]
         if name not in combined:
             task = FrameTask.from_dict(row["task"])
             combined[name] = Statistics(strong_id=name, task=task, code_digest=row["code_digest"])
-        combined[name].add(row)
+    # Combined rows first: the single batches that they contain are then recognised.
+    for row in sorted(listed, key=lambda row: -len(row["seeds"])):
+        combined[row["strong_id"]].add(row)
     return combined
 
 
