@@ -198,4 +198,23 @@ device_db = {
         "class": "QuantisDevice",
         "arguments": {"path": "/dev/qrandom0"},
     },
+    #
+    # Controllers, started by artiq_ctlmgr on this PC.
+    #
+    # The same generator in the hands of one process that tests it between runs too. To let runs read through
+    # it, replace the entry "qrng" by the alias "qrng": "quantis".
+    "quantis": {
+        "type": "controller",
+        "host": "::1",
+        "port": 3281,
+        "command": "aqctl_quantis -p {port} --device /dev/qrandom0",
+        "ping_timeout": 120,
+    },
+    # The laser lock as seen by the PC, from a pin that carries the same signal as ttl_laser_lock.
+    "laser_lock": {
+        "type": "controller",
+        "host": "::1",
+        "port": 3282,
+        "command": "aqctl_laser_lock -p {port} --device /sys/class/gpio/gpio17/value",
+    },
 }

@@ -1,9 +1,9 @@
 """Turns a hardware device database into that of the simulated node: same keys, simulated classes.
 
-Every driver keeps its arguments and gets `key`, by which it finds its place in the apparatus. Two devices
-come on top: `apparatus`, the simulated hardware, and `ion_loader`. The environment says where the laboratory
-is (DIQKD_LABORATORY, host:port) and, for reproducible runs only, what the random number generator repeats
-(DIQKD_QRNG_SEED).
+Every driver keeps its arguments and gets `key`, by which it finds its place in the apparatus; our own
+controllers are told to simulate. Two devices come on top: `apparatus`, the simulated hardware, and
+`ion_loader`. The environment says where the laboratory is (DIQKD_LABORATORY, host:port) and, for
+reproducible runs only, what the random number generator repeats (DIQKD_QRNG_SEED).
 """
 
 import os
@@ -32,6 +32,9 @@ MODULES = {
     "entangler.driver": "sim_devices.drivers.entangler",
 }
 
+# Our own controllers; those of the core device have nothing to talk to.
+CONTROLLERS = ("quantis", "laser_lock")
+
 
 def _local(module: str, class_name: str, **arguments: Any) -> dict[str, Any]:
     return {"type": "local", "module": module, "class": class_name, "arguments": arguments}
@@ -42,6 +45,9 @@ def simulated_database(hardware_path: str | Path, role: str) -> dict[str, Any]:
     hardware: dict[str, Any] = runpy.run_path(str(hardware_path))["device_db"]
     database: dict[str, Any] = {}
     for key, entry in hardware.items():
+        if key in CONTROLLERS:
+            database[key] = entry | {"command": f"{entry['command']} --simulation"}
+            continue
         if not isinstance(entry, dict) or entry.get("type") != "local":
             if isinstance(entry, str):
                 database[key] = entry

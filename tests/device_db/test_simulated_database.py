@@ -9,6 +9,7 @@ import pytest
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "device_db"
 ROLES = ("alice", "bob")
+CONTROLLERS = {"quantis", "laser_lock"}
 
 
 def load(name: str) -> dict:
@@ -19,7 +20,7 @@ def load(name: str) -> dict:
 def test_same_devices_with_their_arguments(role: str) -> None:
     hardware, simulated = load(role), load(f"{role}_sim")
     local = {key: entry for key, entry in hardware.items() if entry["type"] == "local"}
-    assert set(simulated) == set(local) | {"apparatus", "ion_loader"}
+    assert set(simulated) == set(local) | CONTROLLERS | {"apparatus", "ion_loader"}
     for key, entry in local.items():
         if key == "qrng":
             continue
@@ -30,9 +31,20 @@ def test_same_devices_with_their_arguments(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_simulated_driver_takes_its_arguments(role: str) -> None:
     for key, entry in load(f"{role}_sim").items():
+        if key in CONTROLLERS:
+            continue
         driver = getattr(importlib.import_module(entry["module"]), entry["class"])
         inspect.signature(driver).bind(None, **entry["arguments"])
         assert entry["module"].startswith("sim_devices."), key
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_controllers_are_told_to_simulate(role: str) -> None:
+    hardware, simulated = load(role), load(f"{role}_sim")
+    for key in CONTROLLERS:
+        command = hardware[key]["command"]
+        assert command.startswith(f"aqctl_{key} -p {{port}} ")
+        assert simulated[key] == hardware[key] | {"command": f"{command} --simulation"}
 
 
 def test_laboratory_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,10 +120,10 @@ class Master:
         self.ports = dict(zip(kinds, free_ports(len(kinds)), strict=True))
         command = [program("artiq_master"), "-r", ROOT / "repository", "--name", role, "-v"]
         self.testimony = self.folder / "outputs.json"
-        device_db = self.folder / "device_db.py"
+        self.device_db = self.folder / "device_db.py"
         shipped = str(ROOT / "device_db" / f"{role}_sim.py")
-        device_db.write_text(DEVICE_DB.format(shipped=shipped, testimony=str(self.testimony)))
-        command += ["--device-db", device_db]
+        self.device_db.write_text(DEVICE_DB.format(shipped=shipped, testimony=str(self.testimony)))
+        command += ["--device-db", self.device_db]
         for kind, port in self.ports.items():
             command += [f"--port-{kind}", str(port)]
         search_path = os.pathsep.join(
