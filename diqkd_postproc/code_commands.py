@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diqkd_postproc import argument_types
-from diqkd_postproc.parameters import SYNDROME_CODE_SEED
 
 if TYPE_CHECKING:
     from diqkd_postproc.campaign import FrameTask, Statistics
@@ -142,6 +141,7 @@ def _tasks(arguments: Namespace) -> list[FrameTask]:
     from diqkd_postproc.campaign.design import chosen, default_syndrome_bits, load_ensemble
     from diqkd_postproc.campaign.task import FrameTask
     from diqkd_postproc.errors import ParameterError
+    from diqkd_postproc.parameters import SYNDROME_CODE_SEED
     from diqkd_postproc.reconciliation.ensemble import conditional_entropy
 
     n, s, q = arguments.rounds, arguments.chsh_score, arguments.qber
@@ -159,10 +159,12 @@ def _tasks(arguments: Namespace) -> list[FrameTask]:
             raise ParameterError(f"syndrome_bits={length} must lie between 0 and num_rounds={n}")
     tasks = []
     for m in lengths:
+        seed = arguments.code_seed
         if arguments.design is None:
-            ensemble, code_seed = chosen(n, m, channel), None
+            ensemble = chosen(n, m, channel)
         else:
-            ensemble, code_seed = load_ensemble(arguments.design)
+            ensemble, designed_seed = load_ensemble(arguments.design)
+            seed = designed_seed if seed is None else seed
         true_s, true_q = (getattr(arguments, name, None) or [None] for name in ("true_s", "true_q"))
         for frame_s, frame_q in product(true_s, true_q):
             tasks.append(
@@ -175,7 +177,7 @@ def _tasks(arguments: Namespace) -> list[FrameTask]:
                     true_chsh_score=s if frame_s is None else frame_s,
                     true_qber=q if frame_q is None else frame_q,
                     ensemble=ensemble,
-                    code_seed=arguments.code_seed if code_seed is None else code_seed,
+                    code_seed=SYNDROME_CODE_SEED if seed is None else seed,
                 )
             )
     return tasks
@@ -265,34 +267,19 @@ def plot_results(arguments: Namespace) -> None:
 
 def _print_statistics(statistics: list[Statistics], as_json: bool) -> None:
     """Reports on stdout: JSON of one task is its report, of several a list of them."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
     from diqkd_postproc.console import print_json
 
     reports = [entry.report() for entry in statistics]
     if as_json:
         print_json(reports[0] if len(reports) == 1 else {"tasks": reports})
         return
-    table = Table(
-        caption="unseen: wrong though converged; rate: likelihood at least 1/1000 of the best; steps: median",
-        box=SIMPLE,
-    )
-    for heading in ("m", "f", "S", "Q", "failed", "unseen", "frames", "rate", "steps", "decode"):
-        table.add_column(heading, justify="right")
     for report in reports:
         low, high = report["failure_rate_interval"]
-        table.add_row(
-            f"{report['syndrome_bits']:,}",
-            f"{report['efficiency']:.4f}",
-            f"{report['true_chsh_score']:.4g}",
-            f"{report['true_qber']:.2%}",
-            f"{report['failures']:,}",
-            f"{report['undetected']:,}",
-            f"{report['frames']:,}",
-            f"{low:.1e}\n{high:.1e}",
-            f"{report['iterations_median']:.0f}",
-            f"{report['decode_seconds_median']:.3g} s",
+        print(
+            f"n = {report['num_rounds']:,}  m = {report['syndrome_bits']:,}  f = {report['efficiency']:.4f}  "
+            f"S = {report['true_chsh_score']:.4g}  Q = {report['true_qber']:.4g}  {report['ensemble']}\n"
+            f"    {report['failures']} failed and {report['undetected']} undetected of {report['frames']:,}: "
+            f"rate {low:.1e} to {high:.1e} (likelihood at least 1/1000 of the best)\n"
+            f"    median {report['iterations_median']:.0f} iterations, "
+            f"{report['decode_seconds_median']:.3g} s a frame"
         )
-    Console().print(table)
