@@ -107,7 +107,7 @@ def _add_channel(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--s", type=float, default=2.64, dest="chsh_score", help="CHSH score to design for")
     parser.add_argument("--q", type=float, default=0.018, dest="qber", help="QBER to design for, a fraction")
-    parser.add_argument("--code-seed", type=int, default=SYNDROME_CODE_SEED, help="seed of the construction")
+    parser.add_argument("--code-seed", type=int, help="seed of the construction (default: that of every run)")
 
 
 def _add_length(parser: argparse.ArgumentParser, several: bool) -> None:
