@@ -13,7 +13,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
 
 from diqkd_postproc.errors import ParameterError, QrngFailure
 from diqkd_postproc.records.qrng import ByteSource
@@ -35,6 +34,9 @@ def proportion_cutoff(
     min_entropy: float, window: int = WINDOW, false_alarm_log2: float = FALSE_ALARM_LOG2
 ) -> int:
     """C = 1 + critbinom(W, 2^-H, 1 - alpha): occurrences in a window that fail (SP 800-90B 4.4.2)."""
+    # Imported on first use: it takes half a second, and most commands draw no random bits.
+    from scipy.stats import binom
+
     return 1 + int(binom.isf(2.0**false_alarm_log2, window, 2.0**-min_entropy))
 
 
