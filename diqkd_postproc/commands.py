@@ -120,7 +120,7 @@ def plan(arguments: Namespace) -> None:
 
 def node(arguments: Namespace) -> None:
     """`diqkd node`: run an experiment as artiq_run would, with graceful termination on a signal."""
-    from sim_devices.runner import run_experiment
+    from sim_devices.runner import TerminationRequested, run_experiment
 
     values = {}
     for text in arguments.arguments:
@@ -137,14 +137,17 @@ def node(arguments: Namespace) -> None:
                 rate = latest.get("diqkd.herald_rate", 0.0)
                 progress("rounds", value, latest.get("diqkd.num_rounds", 0), f"{rate:,.0f} heralds/s")
 
-        run_experiment(
-            arguments.experiment,
-            arguments.class_name,
-            arguments.device_db,
-            values,
-            dataset_sink=show,
-            stop_requested=stop.is_set,
-        )
+        try:
+            run_experiment(
+                arguments.experiment,
+                arguments.class_name,
+                arguments.device_db,
+                values,
+                dataset_sink=show,
+                stop_requested=stop.is_set,
+            )
+        except TerminationRequested:
+            raise KeyboardInterrupt from None
     if arguments.json:
         public = {
             name: value.tolist() if hasattr(value, "tolist") else value for name, value in latest.items()

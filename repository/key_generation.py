@@ -238,6 +238,7 @@ class KeyGeneration(EnvExperiment):
         elapsed = time.monotonic() - self.start_time
         rate = (rounds_done - self.start_rounds) / elapsed if self.start_time and elapsed > 0 else 0.0
         facts = {
+            "num_rounds": self.parameters.num_rounds,
             "rounds_done": rounds_done,
             "herald_rate": rate,
             "node_state": state,

@@ -113,6 +113,7 @@ def check_privacy(directory: Path, output: str, records: dict[str, RoundRecord])
     """Nothing of the record in files that others can read, nor in datasets."""
     names = {line.split()[1] for line in output.splitlines() if line.startswith("dataset")}
     assert names <= {
+        "diqkd.num_rounds",
         "diqkd.rounds_done",
         "diqkd.herald_rate",
         "diqkd.node_state",
