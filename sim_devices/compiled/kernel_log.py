@@ -13,6 +13,9 @@ logger = logging.getLogger("kernel")
 _CONVERSION = re.compile(
     r"%(?P<flags>[-+ 0#]*)(?P<width>\d*)(?:\.(?P<precision>\*|\d+))?(?:l*)(?P<kind>[diuxXfgesc%])"
 )
+# A record of `rtio_log` is channel, \x1e, text, \x1d (artiq/coredevice/comm_analyzer.py).
+_END_OF_CHANNEL = "\x1e"
+_END_OF_RECORD = re.compile("[\n\x1d]")
 
 
 class KernelLog:
@@ -28,9 +31,9 @@ class KernelLog:
         template = self._string(machine.argument(0), None)
         self._next = 1
         self._text += _CONVERSION.sub(self._convert, template)
-        *lines, self._text = self._text.split("\n")
+        *lines, self._text = _END_OF_RECORD.split(self._text)
         for line in lines:
-            logger.info("%s", line)
+            logger.info("%s", line.replace(_END_OF_CHANNEL, ": "))
 
     def _word(self) -> int:
         index = self._next
