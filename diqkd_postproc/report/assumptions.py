@@ -1,0 +1,35 @@
+"""What a key rests on, as the report says it; the long form is docs/threat_model.md."""
+
+from __future__ import annotations
+
+ASSUMPTIONS: tuple[tuple[str, str], ...] = (
+    (
+        "Quantum theory holds",
+        "No measurement predicts more than quantum theory allows. Nothing at all is assumed about ions, "
+        "lasers, detectors or the heralding station: the Bell violation stands in for a model of them.",
+    ),
+    (
+        "The laboratories are closed while they measure",
+        "From the choice of a setting until the ion has been scrambled, nothing leaves a laboratory except "
+        "the protocol's own messages. The nodes move the ion out of the link's focus first and tell Alice "
+        "the round type only afterwards; that the hardware does so is for the laboratory to make sure.",
+    ),
+    (
+        "The settings are random, fresh and private",
+        "They are independent of everything before them and known to nobody until used. Health tests find a "
+        "broken generator, not a malicious one.",
+    ),
+    (
+        "The classical computers can be trusted",
+        "They do what their programs say, keep the private files private and leak nothing by timing.",
+    ),
+    (
+        "The initial key was uniform, shared and secret",
+        "Its one-time pads are spent by this run and never used again; its seeds stay secret and reusable.",
+    ),
+    (
+        "The devices are retired, or were not malicious",
+        "A device that remembers this run could betray it in a later one. The proof covers one run.",
+    ),
+)
+"""Headline and explanation of each assumption."""

@@ -1,0 +1,100 @@
+"""From a matplotlib figure to an SVG that lives inside the page and follows its light or dark colours.
+
+Figures are drawn in marker colours, one for each role that a colour plays; in the SVG text every marker
+becomes a CSS variable, which the page's style sheet defines for both schemes and for print. Text stays text,
+in the page's font. Ids are made unique, because all figures share one document.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#010101", "#020202", "#030303"
+BLUE, GREEN, ORANGE, RED, SURFACE = "#040404", "#050505", "#060606", "#070707", "#080808"
+
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    BLUE: "--blue",
+    GREEN: "--green",
+    ORANGE: "--orange",
+    RED: "--red",
+    SURFACE: "--card",
+}
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "diqkd",
+    "font.size": 9.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.use_mathtext": False,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "mathtext.default": "regular",
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """matplotlib with the report's style, and only within the block."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, without any window behind it."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def light_grid(axes: Axes, axis: str = "both") -> None:
+    """Grid lines behind the data."""
+    axes.grid(True, axis=axis)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an `<svg>` element; `name` makes its ids unique, `description` is read out aloud."""
+    text = io.StringIO()
+    # Without metadata: it would hold a date and addresses of vocabularies.
+    nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
+    figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
+    box = re.search(r'viewBox="([^"]*)"', svg)
+    assert box is not None
+    head = f'<svg viewBox="{box.group(1)}" role="img" aria-label="{escape(description, quote=True)}">'
+    svg = head + svg[svg.index(">") + 1 :]
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'href="#', f'href="#{name}-', svg)
+    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
+    svg = re.sub(r"'?DejaVu Sans'?[^;\"]*", "var(--font)", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg.strip()

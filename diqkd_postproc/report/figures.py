@@ -1,0 +1,264 @@
+"""The figures of a report: the Bell test, rate against rounds (Fig. 4), the run in time (Fig. 3, below)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter
+
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.report.drawing import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    RED,
+    SURFACE,
+    inline_svg,
+    light_grid,
+    new_figure,
+    styled,
+)
+from diqkd_postproc.report.facts import RunFacts
+from diqkd_postproc.report.timeline import Timeline
+from diqkd_postproc.security.design import asymptotic_rate, estimated_key_length, syndrome_length
+from diqkd_postproc.security.key_length import KeyLength
+
+NUM_RATE_POINTS = 28
+
+TERM_NAMES = {
+    "entropy": "entropy of the outcomes",
+    "test_outcomes": "Bob's test outcomes",
+    "test_outcomes_second_order": "their second order",
+    "smoothing_min": "smoothing, min-entropy",
+    "smoothing_max": "smoothing, max-entropy",
+    "chain_rule": "chain rule",
+    "extractor_error": "extractor error",
+    "extractor_length": "extractor length",
+    "extractor_constant": "extractor constant",
+    "syndrome": "syndrome",
+    "messages": "tags and verdicts",
+}
+
+
+def bell_test_figure(facts: RunFacts) -> str:
+    """Between the classical and the quantum limit: what was demanded, designed for, and found."""
+    parameters = facts.parameters
+    threshold = 8 * parameters.omega_threshold - 4
+    score = facts.chsh_score
+    top = 2 * math.sqrt(2)
+    with styled():
+        figure = new_figure(7.4, 1.75)
+        axes = figure.subplots()
+        low = min(1.9, *([score.value - 4 * score.standard_error] if score else []))
+        axes.set_xlim(low - 0.02, top + 0.06)
+        axes.set_ylim(-0.55, 1.3)
+        axes.barh(0, 2 - low + 0.02, left=low - 0.02, height=0.5, color=GRID)
+        axes.barh(0, threshold - 2, left=2, height=0.5, color=ORANGE, alpha=0.28, linewidth=0)
+        axes.barh(0, top - threshold, left=threshold, height=0.5, color=GREEN, alpha=0.3, linewidth=0)
+        for value, label, side in ((2.0, "classical limit 2", "center"), (top, "quantum limit 2√2", "right")):
+            axes.plot([value, value], [-0.25, 0.25], color=MUTED, linewidth=1.2)
+            axes.text(value, -0.52, label, ha=side, color=MUTED, fontsize=8.5)
+        axes.plot([threshold, threshold], [-0.25, 0.25], color=ORANGE, linewidth=2.4)
+        axes.text(threshold, -0.52, f"threshold {threshold:.3f}", ha="center", fontsize=8.5)
+        if score is not None:
+            error = 1.96 * score.standard_error
+            colour = RED if facts.ending == "aborted" else BLUE
+            axes.errorbar(score.value, 0, xerr=error, color=colour, capsize=4, marker="o", markersize=8)
+            text = f"S = {score.value:.3f} ± {score.standard_error:.3f}"
+            axes.text(score.value, 0.62, text, ha="center", fontsize=12, fontweight="bold", color=colour)
+        elif facts.ending == "key":
+            axes.annotate(
+                "",
+                xy=(min(top, threshold + 0.14), 0.55),
+                xytext=(threshold, 0.55),
+                arrowprops={"arrowstyle": "->", "color": GREEN, "linewidth": 2.2},
+            )
+            axes.text(threshold, 0.8, "test passed", ha="left", fontsize=12, fontweight="bold", color=GREEN)
+        axes.set_yticks([])
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.set_xticks([])
+        return inline_svg(figure, "bell", "CHSH score against its threshold and limits")
+
+
+def rate_figure(parameters: ProtocolParameters) -> str:
+    """Key bits a round against the number of rounds, by the run's proof at its design point (Fig. 4)."""
+    proofs = ["paper"] if parameters.proof == "paper" else [parameters.proof, "paper"]
+    here = parameters.num_rounds
+    rounds = np.unique(np.geomspace(min(1e5, here / 4), max(1e9 / 10, here * 4), NUM_RATE_POINTS).astype(int))
+    with styled():
+        figure = new_figure(7.4, 3.5)
+        axes = figure.subplots()
+        highest = parameters.key_bits / here
+        for proof, colour, style in zip(proofs, (BLUE, MUTED), ("-", "--"), strict=False):
+            rates = [_rate(parameters, int(n), proof) for n in rounds]
+            axes.plot(rounds, np.clip(rates, 0, None), style, color=colour, label=f"proof: {proof}")
+            limit = asymptotic_rate(
+                parameters.gamma,
+                parameters.design_chsh_score,
+                parameters.design_qber,
+                proof=proof,  # type: ignore[arg-type]
+                bound=parameters.bound if proof == "renyi" else None,
+            )
+            highest = max(highest, limit, *rates)
+            if proof == parameters.proof and limit > 0:
+                axes.axhline(limit, color=colour, linewidth=1, linestyle=":")
+                axes.text(rounds[0], limit, "n → ∞", va="bottom", color=MUTED, fontsize=8.5)
+        axes.plot(
+            [here], [parameters.key_bits / here], "o", color=ORANGE, markersize=9, zorder=5, label="this run"
+        )
+        axes.annotate(
+            f"{parameters.key_bits / here:.4f} bit a round",
+            (here, parameters.key_bits / here),
+            xytext=(10, -4),
+            textcoords="offset points",
+            fontsize=9.5,
+            fontweight="bold",
+        )
+        axes.set_xscale("log")
+        axes.set_ylim(-0.02 * max(highest, 0.02), 1.12 * max(highest, 0.02))
+        axes.set_xlabel("number of rounds n")
+        axes.set_ylabel("key rate, bits a round")
+        axes.xaxis.set_major_formatter(FuncFormatter(_power_of_ten))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
+        light_grid(axes)
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
+        return inline_svg(figure, "rate", "Key rate against the number of rounds, with this run")
+
+
+def _rate(parameters: ProtocolParameters, num_rounds: int, proof: str) -> float:
+    """Key bits a round at the design point; the syndrome keeps the run's own distance to eq. 23's length."""
+    design = (parameters.gamma, parameters.design_chsh_score, parameters.design_qber)
+    published = syndrome_length(parameters.num_rounds, *design)
+    ratio = parameters.syndrome_bits / published
+    syndrome_bits = max(1, min(num_rounds - 1, round(ratio * syndrome_length(num_rounds, *design))))
+    length = estimated_key_length(
+        num_rounds,
+        *design,
+        parameters.soundness_error,
+        syndrome_bits,
+        proof=proof,  # type: ignore[arg-type]
+        bound=parameters.bound if proof == "renyi" else None,
+        extractor=parameters.extractor if proof == "renyi" else "trevisan",
+    )
+    return length / num_rounds
+
+
+def _power_of_ten(value: float, position: int | None) -> str:
+    digits = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+    exponent = round(math.log10(value))
+    return "10" + "".join(digits[int(d)] for d in str(exponent))
+
+
+def key_length_figure(length: KeyLength) -> str:
+    """How the theorem's terms add up to the key length: a staircase from the entropy down."""
+    terms = sorted(length.terms.items(), key=lambda item: -item[1])
+    large = [(name, bits) for name, bits in terms if abs(bits) >= 0.004 * max(abs(b) for _, b in terms)]
+    small = sum(bits for name, bits in terms if (name, bits) not in large)
+    rows = [(TERM_NAMES.get(name, name.replace("_", " ")), bits) for name, bits in large]
+    rows += [("all other terms", small)] if len(large) < len(terms) else []
+    with styled():
+        figure = new_figure(7.4, 0.36 * (len(rows) + 1) + 0.5)
+        axes = figure.subplots()
+        reached = 0.0
+        widest = max(bits for _, bits in rows)
+        for position, (_, bits) in enumerate(rows):
+            start = min(reached, reached + bits)
+            colour = GREEN if bits > 0 else ORANGE
+            axes.barh(position, abs(bits), left=start, height=0.62, color=colour, alpha=0.75, linewidth=0)
+            axes.text(
+                max(reached, reached + bits) + 0.01 * widest,
+                position,
+                f"{bits:+,.0f}",
+                va="center",
+                fontsize=8.5,
+            )
+            reached += bits
+        axes.barh(len(rows), max(reached, 0), height=0.62, color=BLUE, linewidth=0)
+        axes.text(
+            max(reached, 0) + 0.01 * widest,
+            len(rows),
+            f"{length.bits:,}",
+            va="center",
+            fontweight="bold",
+            fontsize=9,
+        )
+        axes.set_yticks(range(len(rows) + 1), [name for name, _ in rows] + ["certified key length"])
+        axes.invert_yaxis()
+        axes.set_xlim(min(0.0, reached), widest * 1.14)
+        axes.set_xlabel("bits")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.0f}"))
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        light_grid(axes, "x")
+        return inline_svg(figure, "length", "Terms of the key length")
+
+
+def timeline_figure(timeline: Timeline) -> str:
+    """Rounds done and herald rate against time, pauses shaded (Fig. 3, bottom)."""
+    scale, unit = time_unit(timeline.duration_s)
+    edges = timeline.edges_s / scale
+    with styled():
+        figure = new_figure(7.4, 3.9)
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.35, 1))
+        done = np.concatenate(([0], np.cumsum(timeline.heralds)))
+        divisor, prefix = (
+            (1e6, "million ") if done[-1] >= 2e6 else (1e3, "thousand ") if done[-1] >= 5e3 else (1, "")
+        )
+        above.plot(edges, done / divisor, color=BLUE)
+        above.fill_between(edges, done / divisor, color=BLUE, alpha=0.12, linewidth=0)
+        above.set_ylabel(f"{prefix}heralds")
+        above.set_ylim(0, None)
+        rate = timeline.heralds / np.maximum(np.diff(timeline.edges_s), 1e-12)
+        below.stairs(rate, edges, color=BLUE, linewidth=1.1)
+        below.set_ylim(0, max(1e-9, float(rate.max())) * 1.15)
+        below.set_ylabel("heralds / s")
+        below.set_xlabel(f"time since the first herald, {unit}")
+        below.set_xlim(edges[0], edges[-1])
+        smallest = 0.0025 * edges[-1]
+        for axes in (above, below):
+            for gap in timeline.gaps:
+                start, end = gap.start_s / scale, max(gap.end_s / scale, gap.start_s / scale + smallest)
+                axes.axvspan(start, end, color=ORANGE, alpha=0.35, linewidth=0)
+            light_grid(axes)
+        figure.align_ylabels([above, below])
+        return inline_svg(figure, "timeline", "Heralds against time, with the gaps of the run")
+
+
+def time_unit(duration_s: float) -> tuple[float, str]:
+    """Seconds of the unit in which a run of this length is best told, and its name."""
+    if duration_s >= 2 * 3600:
+        return 3600.0, "hours"
+    return (60.0, "minutes") if duration_s >= 180 else (1.0, "seconds")
+
+
+def pattern_figure(facts: RunFacts) -> str:
+    """Share of every herald pattern, with its binomial 95 % interval."""
+    names = list(facts.herald_patterns)
+    counts = np.array([facts.herald_patterns[name] for name in names], dtype=float)
+    total = max(1.0, counts.sum())
+    shares = counts / total
+    errors = 1.96 * np.sqrt(shares * (1 - shares) / total)
+    with styled():
+        figure = new_figure(3.6, 2.4)
+        axes = figure.subplots()
+        axes.bar(
+            names, 100 * shares, yerr=100 * errors, color=BLUE, alpha=0.8, width=0.6, ecolor=INK, capsize=3
+        )
+        for position, share in enumerate(shares):
+            axes.text(
+                position,
+                50 * share,
+                f"{100 * share:.1f} %",
+                ha="center",
+                va="center",
+                color=SURFACE,
+                fontsize=9,
+            )
+        axes.set_ylabel("share of heralds, %")
+        axes.set_xlabel("detectors that clicked")
+        light_grid(axes, "y")
+        return inline_svg(figure, "patterns", "Shares of the four herald patterns")

@@ -1,0 +1,115 @@
+"""The top of the page: the key, its proof, what it cost, and what the reader has to be warned of."""
+
+from __future__ import annotations
+
+from diqkd_postproc.report.facts import RunFacts
+from diqkd_postproc.report.markup import Content, Markup, element
+
+_CSS = {"key": "key", "aborted": "aborted", "unfinished": "open", "acquired": "open"}
+
+
+def headline(facts: RunFacts) -> Markup:
+    """One large number, one sentence, six small ones."""
+    parameters = facts.parameters
+    proven = facts.key_length.proof == "paper"
+    badge = element(
+        "span",
+        "peer-reviewed proof" if proven else "proof not peer-reviewed",
+        css=f"badge {'good' if proven else 'warn'}",
+    )
+    if facts.ending == "key":
+        large, unit = f"{facts.key_bits:,}", "secret key bits, shared by Alice and Bob"
+    elif facts.ending == "aborted":
+        large, unit = "No key", "the protocol aborted, as it must"
+    else:
+        large, unit = "No key yet", "the rounds are there"
+    left = element(
+        "div",
+        element("div", large, css="figure-of-merit"),
+        element("p", unit, css="unit"),
+        element("p", badge, css="sentence"),
+    )
+    return element(
+        "div",
+        left,
+        _numbers(facts),
+        css=f"hero {_CSS[facts.ending]}",
+        **{"data-rounds": str(parameters.num_rounds)},
+    )
+
+
+def _numbers(facts: RunFacts) -> Markup:
+    parameters, sheet, score = facts.parameters, facts.balance_sheet, facts.chsh_score
+    if score is not None:
+        bell = (
+            f"{score.value:.3f} ± {score.standard_error:.3f}",
+            f"{8 * parameters.omega_threshold - 4:.3f} demanded",
+        )
+    elif facts.ending == "key":
+        bell = ("passed", f"S = {8 * parameters.omega_threshold - 4:.3f} demanded")
+    else:
+        bell = ("–", "not known")
+    entries = [
+        (
+            "net gain",
+            f"{sheet.net_gain:+,} bits" if sheet and facts.ending == "key" else "–",
+            f"{sheet.consumed:,} bits consumed" if sheet else "no key store here",
+        ),
+        ("proof", parameters.proof, f"soundness error {parameters.soundness_error:g}"),
+        ("Bell test", *bell),
+        ("rounds", f"{parameters.num_rounds:,}", f"{facts.num_tests:,} of them tests"),
+        (
+            "herald rate",
+            f"{facts.timeline.herald_rate:.3g} / s",
+            f"{len(facts.timeline.gaps)} pauses, {facts.num_lost:,} outcomes lost",
+        ),
+        (
+            "key rate",
+            f"{facts.key_bits / parameters.num_rounds:.4f}" if facts.key_bits else "–",
+            "bits a round",
+        ),
+    ]
+    items: list[Content] = [
+        element("div", element("dt", name), element("dd", value, element("small", detail)))
+        for name, value, detail in entries
+    ]
+    return element("dl", *items, css="numbers")
+
+
+def banners(facts: RunFacts) -> list[Markup]:
+    """What a reader must not overlook."""
+    notes: list[Markup] = []
+
+    def note(text: str, css: str = "note") -> None:
+        notes.append(element("p", text, css=css))
+
+    if facts.ending == "aborted" and facts.session:
+        note(f"{facts.session.reason} Neither side has made a key.", "note bad")
+    elif facts.ending == "unfinished":
+        note(
+            "Post-processing was begun and has not ended in a key on this node. Start it on both sides "
+            "again: it goes on where it stopped, or says why it cannot."
+        )
+    elif facts.ending == "acquired":
+        what = (
+            "was not started yet"
+            if facts.balance_sheet
+            else "is not told here: there is no key store in this folder"
+        )
+        note(f"All rounds are recorded and sealed. Post-processing {what}.")
+    if facts.same_key is False:
+        note("The two key stores hold different keys. Use neither, and report this.", "note bad")
+    if facts.parameters.key_bits > facts.key_length.bits:
+        note(
+            f"The proof certifies {facts.key_length.bits:,} bits for these parameters, fewer than "
+            f"key_bits = {facts.parameters.key_bits:,}. The key is not secure.",
+            "note bad",
+        )
+    if facts.simulated:
+        note(
+            "A simulation: these nodes ran without hardware, and the simulated laboratory knows everything. "
+            "The key is worth nothing."
+        )
+    elif len(facts.roles) == 2:
+        note("The private files of both nodes lie on one machine: a key made like this is a demonstration.")
+    return notes

@@ -1,0 +1,88 @@
+"""Writes the report of a run: HTML, and PDF if asked."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from diqkd_postproc.errors import StorageError
+from diqkd_postproc.report.facts import RunFacts, collect_facts
+from diqkd_postproc.report.page import render_page
+from diqkd_postproc.report.printing import find_browser, print_to_pdf
+from diqkd_postproc.report.publication import for_publication
+
+
+def write_report(
+    directory: Path,
+    *,
+    public: bool = False,
+    pdf: bool = False,
+    output: Path | None = None,
+    keys: Path | None = None,
+) -> dict[str, Any]:
+    """Write the report of the run in `directory` and return what it says, with the files' names.
+
+    output: name of the HTML file, by default `report.html` or `report-public.html` in the run's directory;
+    the PDF lies beside it. Both can be read by their owner only. Raises StorageError where the run is not
+    complete, ParameterError where no browser can print.
+    """
+    browser = find_browser() if pdf else None
+    facts = collect_facts(directory, keys)
+    if public:
+        facts = for_publication(facts)
+    page = output or directory / ("report-public.html" if public else "report.html")
+    write_private(page, render_page(facts).encode())
+    files = {"report": str(page)}
+    if browser is not None:
+        printed = page.with_suffix(".pdf")
+        write_private(printed, print_to_pdf(browser, page))
+        files["pdf"] = str(printed)
+    return files | summary(facts)
+
+
+def summary(facts: RunFacts) -> dict[str, Any]:
+    """The report's numbers as plain values, for JSON."""
+    score, sheet, session = facts.chsh_score, facts.balance_sheet, facts.session
+    return {
+        "public": facts.public,
+        "run_id": facts.run_id,
+        "ending": facts.ending,
+        "reason": session.reason if session else "",
+        "key_bits": facts.key_bits,
+        "proof": facts.key_length.proof,
+        "proof_status": facts.key_length.status,
+        "net_gain": sheet.net_gain if sheet else None,
+        "num_rounds": facts.parameters.num_rounds,
+        "num_tests": facts.num_tests,
+        "num_losses": session.num_losses if session else None,
+        "max_losses": facts.parameters.max_losses,
+        "chsh_score": asdict(score) if score else None,
+        "num_lost": facts.num_lost,
+        "herald_rate": facts.timeline.herald_rate,
+        "herald_patterns": dict(facts.herald_patterns),
+        "num_gaps": len(facts.timeline.gaps),
+        "parameters_digest": facts.parameters.digest,
+        "transcript_digest": session.transcript_digest if session else None,
+        "balance_sheet": sheet.to_dict() if sheet else None,
+    }
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace `path` by a file that only its owner can read: the old content or the new, in any folder."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600
+        )
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or type(error).__name__}") from None
