@@ -117,6 +117,15 @@ def build_parser() -> argparse.ArgumentParser:
     post.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for the peer")
     add_progress(post)
 
+    report = command("report", "Write the report of a run: one HTML page that needs nothing else.")
+    report.add_argument("run", type=Path, help="run directory of a node, or of a demo")
+    report.add_argument("--public", action="store_true", help="leave out what must stay in the laboratory")
+    report.add_argument("--pdf", action="store_true", help="print a PDF too (needs Chromium or Chrome)")
+    report.add_argument(
+        "-o", "--output", type=Path, help="HTML file to write (default: report.html in the run directory)"
+    )
+    report.add_argument("--keys", type=Path, help="key store of the run, where it is not keys.sqlite there")
+
     keys = commands.add_parser("keys", help="Initial keys and what became of them.")
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
     init = actions.add_parser("init", help="make a pair of key stores", formatter_class=_Formatter)

@@ -158,6 +158,7 @@ def node(arguments: Namespace) -> None:
 def postprocess(arguments: Namespace) -> None:
     """`diqkd postprocess`: steps 4 to 12 of the protocol, together with the peer."""
     from diqkd_postproc.security.certification import load_certified
+    from diqkd_postproc.session.result_file import save_result
     from diqkd_postproc.session.run import run_session
 
     parameters = load_certified(arguments.parameters)
@@ -180,6 +181,7 @@ def postprocess(arguments: Namespace) -> None:
             timeout=arguments.timeout,
             listening=progress.listening,
         )
+        save_result(keys.path, result)
     if arguments.json:
         print_json(result.to_dict() | {"peak_memory_mib": peak_memory_mib()})
         return
@@ -260,3 +262,22 @@ def record_show(arguments: Namespace) -> None:
     for name, value in (facts | provenance).items():
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
     Console().print(table)
+
+
+def report(arguments: Namespace) -> None:
+    """`diqkd report`: what a run was and gave, as one page."""
+    from diqkd_postproc.report import write_report
+
+    answer = write_report(
+        arguments.run,
+        public=arguments.public,
+        pdf=arguments.pdf,
+        output=arguments.output,
+        keys=arguments.keys,
+    )
+    if arguments.json:
+        print_json(answer)
+        return
+    for kind in ("report", "pdf"):
+        if kind in answer:
+            print(answer[kind])

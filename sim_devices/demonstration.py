@@ -33,6 +33,7 @@ from diqkd_postproc.errors import DiqkdError, ProtocolAbort, StorageError
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.private_files import make_private_directory
+from diqkd_postproc.report import write_report
 from diqkd_postproc.security.design import design_parameters, minimum_rounds
 from sim_devices.laboratory.client import ADDRESS_VARIABLE
 from sim_devices.qrng import SimulatedQuantis
@@ -354,7 +355,14 @@ def demonstrate(arguments: Namespace) -> None:
         store.close()
     with Programs() as programs, ProgressDisplay(arguments.progress) as progress:
         nodes, acquisition_s = acquire(scenario, directory, arguments.seed, programs, progress)
-        parties, postprocessing_s = postprocess(directory, programs, progress)
+        try:
+            parties, postprocessing_s = postprocess(directory, programs, progress)
+        except ChildError as error:
+            if error.exit_code == ProtocolAbort.exit_code:
+                page = write_report(directory)["report"]
+                console.print(f"Report of the run: {page}", soft_wrap=True)
+            raise
+    page = write_report(directory)["report"]
     with (
         KeyStore.open(directory / "alice" / "keys.sqlite") as alice,
         KeyStore.open(directory / "bob" / "keys.sqlite") as bob,
@@ -385,6 +393,7 @@ def demonstrate(arguments: Namespace) -> None:
         "peak_memory_mib": memory,
         "balance_sheet": sheet.to_dict(),
         "run_directory": str(directory),
+        "report": page,
     }
     if arguments.json:
         print_json(report)
@@ -403,3 +412,4 @@ def demonstrate(arguments: Namespace) -> None:
         f"post-processing {postprocessing_s:.0f} s, peak memory {largest:.0f} MiB a process"
     )
     out.print(f"Alice's and Bob's files, each private to its node: {directory}")
+    out.print(f"Report of the run: {page}", soft_wrap=True)

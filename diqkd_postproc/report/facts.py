@@ -177,21 +177,9 @@ def _open_store(path: Path, parameters: ProtocolParameters) -> KeyStore:
 
 def _session(store: KeyStore, record: RoundRecord) -> SessionFacts | None:
     """How the session of this record and this initial key ended; None if it was never begun."""
-    parameters = record.parameters
-    session_id = derive_session_id(parameters, store.key_id, record.run_id)
-    path = journal_path(store.path, session_id)
-    if not os.path.lexists(path):
-        return None
-    journal = SessionJournal(path, parameters, session_id)
-    journal.close()
-    decisions = [e.message for e in journal.entries if isinstance(e.message, Decision)]
+    session_id = derive_session_id(record.parameters, store.key_id, record.run_id)
     name = session_id.hex()
-    try:
-        store.generated_key(name)
-        has_key = True
-    except StorageError:
-        has_key = False
-    if has_key:
+    if _has_key(store, name):
         result = load_result(store.path, name) or {}
         return SessionFacts(
             session_id=name,
@@ -201,13 +189,30 @@ def _session(store: KeyStore, record: RoundRecord) -> SessionFacts | None:
             seconds={str(stage): float(s) for stage, s in dict(result.get("seconds", {})).items()},
             transcript_digest=str(result["transcript_digest"]) if "transcript_digest" in result else None,
         )
-    if decisions and not decisions[-1].accepted:
-        decision = decisions[-1]
-        lost = decision.num_losses if decision.verdict is Verdict.TOO_MANY_LOSSES else None
-        return SessionFacts(
-            session_id=name, ending="aborted", reason=REASONS[decision.verdict], num_losses=lost, seconds={}
-        )
+    path = journal_path(store.path, session_id)
+    if not os.path.lexists(path):
+        return None
+    journal = SessionJournal(path, record.parameters, session_id)
+    journal.close()
+    for entry in journal.entries:
+        decision = entry.message
+        if isinstance(decision, Decision) and not decision.accepted:
+            return SessionFacts(
+                session_id=name,
+                ending="aborted",
+                reason=REASONS[decision.verdict],
+                num_losses=decision.num_losses if decision.verdict is Verdict.TOO_MANY_LOSSES else None,
+                seconds={},
+            )
     return SessionFacts(session_id=name, ending="unfinished", seconds={})
+
+
+def _has_key(store: KeyStore, session_id: str) -> bool:
+    try:
+        store.generated_key(session_id)
+    except StorageError:
+        return False
+    return True
 
 
 def _count(value: Any) -> int | None:

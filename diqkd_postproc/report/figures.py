@@ -53,7 +53,7 @@ def bell_test_figure(facts: RunFacts) -> str:
     with styled():
         figure = new_figure(7.4, 1.75)
         axes = figure.subplots()
-        low = min(1.9, *([score.value - 4 * score.standard_error] if score else []))
+        low = min([1.9] + ([score.value - 4 * score.standard_error] if score else []))
         axes.set_xlim(low - 0.02, top + 0.06)
         axes.set_ylim(-0.55, 1.3)
         axes.barh(0, 2 - low + 0.02, left=low - 0.02, height=0.5, color=GRID)
