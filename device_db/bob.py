@@ -2,14 +2,16 @@
 
 Crate, from the Kasli's EEM connectors:
 
-    EEM0      DIO-BNC   laser switches and the lines between the nodes
-    EEM1      DIO-BNC   photon counting, laser lock
+    EEM0      DIO-BNC, outputs: laser switches, lines to Alice's crate
+    EEM1      DIO-BNC, inputs: photon counting, laser lock, lines from Alice's crate
     EEM2/3    Urukul-AD9910 (urukul0): 674 nm, phase coherent
     EEM4/5    Urukul-AD9912 (urukul1): 422, 1092 and 1033 nm
     EEM6      Fastino: electrodes of the trap
-    EEM7      entangler core: outputs of the attempt sequence, APD inputs, link to Alice's core
+    EEM7      DIO-BNC of the entangler core: outputs of the attempt sequence, APD inputs
+    EEM8      LVDS link of the entangler core to Alice's
 
-RTIO channel numbers are those of this node's gateware build; change them here, never in an experiment.
+EEM0 to EEM6 are standard gateware, described in `bob_kasli.json`; the entangler core comes behind them
+(docs/bring_up.md). RTIO channel numbers are those of that build; change them here, never in an experiment.
 """
 
 CORE_ADDRESS = "192.168.1.71"
@@ -86,7 +88,8 @@ device_db = {
     "core_cache": {"type": "local", "module": "artiq.coredevice.cache", "class": "CoreCache"},
     "core_dma": {"type": "local", "module": "artiq.coredevice.dma", "class": "CoreDMA"},
     #
-    # Laser switches: RF switches in front of the acousto-optic modulators, high = light on.
+    # Laser switches: RF switches in front of the acousto-optic modulators, high = light on. Those on the
+    # Urukul cards stay closed (`rf_sw`).
     #
     # 422 nm Doppler cooling and readout beam, S1/2 - P1/2
     "ttl_422_cool": _ttl_out(0),
@@ -100,25 +103,25 @@ device_db = {
     # Lines to Alice's crate. Rising edges count; idle low.
     #
     # Handshake before the first window of a round: Alice raises ready, Bob answers with trigger.
-    "ttl_ready": _ttl_in_out(4),
-    "ttl_trigger": _ttl_out(5),
+    "ttl_ready": _ttl_in_out(12),
+    "ttl_trigger": _ttl_out(4),
     # Round type T, from Bob: valid at the rising edge of the strobe, 1 = test round, 0 = key round.
-    "ttl_round_type": _ttl_out(6),
-    "ttl_round_type_strobe": _ttl_out(7),
+    "ttl_round_type": _ttl_out(5),
+    "ttl_round_type_strobe": _ttl_out(6),
     #
     # Photon counting of the node's own fluorescence, and its edge counter on the same input.
     "pmt": _ttl_in_out(8),
-    "pmt_counter": _edge_counter(9),
+    "pmt_counter": _edge_counter(16),
     # 674 nm laser lock, from the laser's controller to both nodes: high = locked.
-    "ttl_laser_lock": _ttl_in_out(10),
+    "ttl_laser_lock": _ttl_in_out(9),
     #
     # Urukul 0, AD9910 at 1 GHz: the 674 nm beam. Channel 0 in single pass addresses all three transitions.
     # 94.0 MHz: S1/2 m=+1/2 - D5/2 m=-3/2 (mapping)
     # 108.0 MHz: S1/2 m=-1/2 - D5/2 m=-3/2 (optical qubit)
     # 71.6 MHz: S1/2 m=+1/2 - D5/2 m=+3/2 (shelving)
     #
-    "spi_urukul0": _spi_master(12),
-    "ttl_urukul0_io_update": _ttl_out(13),
+    "spi_urukul0": _spi_master(24),
+    "ttl_urukul0_io_update": _ttl_out(25),
     "urukul0_cpld": {
         "type": "local",
         "module": "artiq.coredevice.urukul",
@@ -128,6 +131,7 @@ device_db = {
             "io_update_device": "ttl_urukul0_io_update",
             "refclk": 125e6,
             "clk_sel": 2,
+            "rf_sw": 0b0001,
         },
     },
     "dds_674": {
@@ -139,8 +143,8 @@ device_db = {
     #
     # Urukul 1, AD9912: beams without phase requirements.
     #
-    "spi_urukul1": _spi_master(14),
-    "ttl_urukul1_io_update": _ttl_out(15),
+    "spi_urukul1": _spi_master(30),
+    "ttl_urukul1_io_update": _ttl_out(31),
     "urukul1_cpld": {
         "type": "local",
         "module": "artiq.coredevice.urukul",
@@ -150,6 +154,7 @@ device_db = {
             "io_update_device": "ttl_urukul1_io_update",
             "refclk": 100e6,
             "clk_sel": 1,
+            "rf_sw": 0b0111,
         },
     },
     # double-pass modulator of the 422 nm cooling beam
@@ -166,7 +171,7 @@ device_db = {
         "type": "local",
         "module": "artiq.coredevice.fastino",
         "class": "Fastino",
-        "arguments": {"channel": 16, "log2_width": 0},
+        "arguments": {"channel": 36, "log2_width": 0},
     },
     #
     # Entangler core: runs attempts at 1 MHz and watches the heralding station's four detectors.
@@ -176,19 +181,19 @@ device_db = {
         "type": "local",
         "module": "entangler.driver",
         "class": "Entangler",
-        "arguments": {"channel": 17, "is_master": True},
+        "arguments": {"channel": 49, "is_master": True},
     },
     #
-    # The same outputs and inputs as ordinary TTLs, for `herald_source = "ttl"`: attempts without the core.
+    # Its outputs and inputs as ordinary TTLs, for `herald_source = "ttl"`: attempts without the core.
     #
     # 422 nm sigma-polarised optical pumping beam, and the pulse picker of the 422 nm picosecond laser
-    "ttl_422_sigma": _ttl_out(18),
-    "ttl_422_ps": _ttl_out(19),
+    "ttl_422_sigma": _ttl_out(40),
+    "ttl_422_ps": _ttl_out(42),
     # the four single-photon detectors of the heralding station, in the order of a herald pattern (LSB first)
-    "apd0": _ttl_in_out(20),
-    "apd1": _ttl_in_out(21),
-    "apd2": _ttl_in_out(22),
-    "apd3": _ttl_in_out(23),
+    "apd0": _ttl_in_out(44),
+    "apd1": _ttl_in_out(45),
+    "apd2": _ttl_in_out(46),
+    "apd3": _ttl_in_out(47),
     #
     # Random bits for this node's measurement settings: a Quantis generator read by this PC.
     #
