@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from scipy.optimize import minimize
 from scipy.stats import binom
 
 from diqkd_postproc.errors import ParameterError
@@ -56,6 +55,7 @@ def key_length(
     soundness_error: float,
     max_tests: int,
     extractor_error: float | None = None,
+    accuracy: float = paper.SEARCH_ACCURACY,
 ) -> KeyLength:
     """Longest key that the theorem proves, over t, alpha' and the errors.
 
@@ -87,17 +87,9 @@ def key_length(
         return -total if math.isfinite(total) else 1e300
 
     start = paper.starting_point(num_rounds, gamma, omega_threshold, budget)
-    for size in (0.3, 0.01):
-        simplex = [start, (start[0] + size, start[1]), (start[0], start[1] + size)]
-        found = minimize(
-            cost,
-            start,
-            method="Nelder-Mead",
-            options={"initial_simplex": simplex, "xatol": 1e-6, "fatol": 1e-4, "maxiter": 400},
-        )
-        start = (float(found.x[0]), float(found.x[1]))
+    best = paper.search(cost, start, accuracy)
     return paper.round_down(
-        num_rounds, terms(start), _choose(start), proof=PROOF_NAME, status=PROOF_STATUS[PROOF_NAME]
+        num_rounds, terms(best), _choose(best), proof=PROOF_NAME, status=PROOF_STATUS[PROOF_NAME]
     )
 
 

@@ -31,6 +31,9 @@ THRESHOLD_DEVIATIONS = 3.0
 SYNDROME_ALLOWANCE = 50.0
 """Syndrome bits above the Shannon limit, in units of sqrt(n) (eq. 23)."""
 
+ESTIMATE_ACCURACY = 0.5
+"""Bits to which estimated key lengths find their optimum."""
+
 LOWEST_THRESHOLD = 0.5 + 2.0**-20
 """Threshold of records so short that eq. 25 would accept a coin toss; no key comes out of those."""
 
@@ -264,20 +267,21 @@ def estimated_key_length(
 
     Of `renyi` the maximum over strategies is approximated here instead of certified, which is faster.
     """
-    if proof != "renyi":
-        return design_key_length(
-            num_rounds,
-            gamma,
-            chsh_score,
-            qber,
-            soundness_error,
-            syndrome_bits,
-            proof=proof,
-            completeness_error=completeness_error,
-        ).value
     if syndrome_bits is None:
         syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
     threshold = design_threshold(num_rounds, gamma, chsh_score, completeness_error)
+    if proof != "renyi":
+        return key_length_for(
+            proof,
+            bound,
+            extractor,
+            num_rounds=num_rounds,
+            gamma=gamma,
+            omega_threshold=threshold,
+            syndrome_bits=syndrome_bits,
+            soundness_error=soundness_error,
+            accuracy=ESTIMATE_ACCURACY,
+        ).value
     max_losses = losses_accepted(num_rounds, gamma, threshold)
     return renyi.estimated_length(
         num_rounds, gamma, max_losses, syndrome_bits, soundness_error, bound or "simple", extractor

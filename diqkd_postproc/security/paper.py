@@ -19,7 +19,7 @@ budget, where the optimum gives each a share of the budget in proportion to its 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
@@ -52,6 +52,9 @@ EXTRACTOR_BITS = 6
 
 ROUNDING_SHARE = 1 - 1e-12
 """Part of the soundness error that is spent, so that rounding in the errors' sum cannot exceed the whole."""
+
+SEARCH_ACCURACY = 1e-4
+"""Bits to which the optimum over the free parameters is found."""
 
 LOG2_5 = math.log2(5)
 LOG2_33 = math.log2(33)
@@ -235,12 +238,14 @@ def key_length(
     syndrome_bits: int,
     soundness_error: float,
     extractor_error: float | None = None,
+    accuracy: float = SEARCH_ACCURACY,
 ) -> KeyLength:
     """Longest key that Proposition 2 proves, over its free parameters.
 
     num_rounds: n. gamma: test probability, exact. omega_threshold: CHSH winning probability that is accepted.
-    syndrome_bits: m. soundness_error: eps_snd. extractor_error: e_PA, None for the optimum. `bits` of the
-    answer is 0 where no key is possible. Raises ParameterError for values outside their domain.
+    syndrome_bits: m. soundness_error: eps_snd. extractor_error: e_PA, None for the optimum. accuracy: bits
+    to which the search finds the optimum; any outcome of it is safe. `bits` of the answer is 0 where no key
+    is possible. Raises ParameterError for values outside their domain.
     """
     gamma = Fraction(gamma)
     check_problem(num_rounds, gamma, omega_threshold, syndrome_bits, soundness_error)
@@ -255,17 +260,20 @@ def key_length(
         total = math.fsum(terms.values()) if math.isfinite(terms["entropy"]) else -math.inf
         return -total if math.isfinite(total) else 1e300
 
-    start = starting_point(num_rounds, gamma, omega_threshold, budget)
-    for size in (0.3, 0.01):
+    best = search(cost, starting_point(num_rounds, gamma, omega_threshold, budget), accuracy)
+    return evaluate(num_rounds, gamma, omega_threshold, syndrome_bits, choose(best))
+
+
+def search(
+    cost: Callable[[tuple[float, float]], float], start: tuple[float, float], accuracy: float
+) -> tuple[float, float]:
+    """The point of smallest cost, by Nelder and Mead's method, restarted where it ends."""
+    for size in (0.3, 0.01) if accuracy < 0.1 else (0.3,):
         simplex = [start, (start[0] + size, start[1]), (start[0], start[1] + size)]
-        found = minimize(
-            cost,
-            start,
-            method="Nelder-Mead",
-            options={"initial_simplex": simplex, "xatol": 1e-6, "fatol": 1e-4, "maxiter": 400},
-        )
+        options = {"xatol": 1e-2 * accuracy, "fatol": accuracy, "maxiter": 400}
+        found = minimize(cost, start, method="Nelder-Mead", options=options | {"initial_simplex": simplex})
         start = (float(found.x[0]), float(found.x[1]))
-    return evaluate(num_rounds, gamma, omega_threshold, syndrome_bits, choose(start))
+    return start
 
 
 def error_budget(

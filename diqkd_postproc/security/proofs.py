@@ -51,20 +51,22 @@ def key_length_for(
     soundness_error: float,
     max_tests: int | None = None,
     extractor_error: float | None = None,
+    accuracy: float = paper.SEARCH_ACCURACY,
 ) -> KeyLength:
     """Longest key that `proof` certifies, with every term of it.
 
     bound: `renyi` only, None for `simple`. max_tests: N* of `counted`, None for the default limit.
-    extractor_error: e_PA, None for the optimum. Others as in the proofs' own `key_length`. Raises
+    extractor_error: e_PA, None for the optimum. accuracy: bits to which `paper` and `counted` find their
+    optimum. Others as in the proofs' own `key_length`. Raises
     ParameterError for values outside their domain and for combinations that are not proven.
     """
     check_combination(proof, bound, extractor)
     common = (num_rounds, Fraction(gamma), omega_threshold, syndrome_bits, soundness_error)
     if proof == "paper":
-        return paper.key_length(*common, extractor_error)
+        return paper.key_length(*common, extractor_error, accuracy)
     if proof == "counted":
         limit = counted.test_limit(num_rounds, Fraction(gamma)) if max_tests is None else max_tests
-        return counted.key_length(*common, limit, extractor_error)
+        return counted.key_length(*common, limit, extractor_error, accuracy)
     paper.check_problem(*common)
     return renyi.key_length(
         num_rounds,

@@ -158,24 +158,31 @@ def _approximate_full(problem: RoundProblem) -> tuple[float, float, float]:
     return float(values[i, j]), float(lows[i, 0]), float(betas[i, j])
 
 
-def certify(problem: RoundProblem, bound: str, tolerance: float) -> Certificate:
+def certify(
+    problem: RoundProblem, bound: str, tolerance: float, leaves: list[Array] | None = None
+) -> Certificate:
     """Certified maximum of G - 1, `simple` or `full`, to within `tolerance` and the rounding allowance.
 
     Where branch and bound would need more than MAX_CELLS cells, which happens for `full` with long runs and
     test probabilities near 1/2, the tolerance is widened eightfold until it does not. `upper` is a bound in
-    any case, and `upper - lower` tells how tight it is. Raises ParameterError for an unknown bound.
+    any case, and `upper - lower` tells how tight it is. `leaves` collects the cells whose bounds `upper` is
+    the largest of, which cover the domain: (2, k) arrays of t1, t2 (`simple`) or (4, k) of low1, low2,
+    beta1, beta2 (`full`). Raises ParameterError for an unknown bound.
     """
     if bound not in ("simple", "full"):
         raise ParameterError(f"bound={bound!r} is unknown; choose 'simple' or 'full'")
     search = _certify_simple if bound == "simple" else _certify_full
     while True:
-        certificate = search(problem, tolerance)
+        found: list[Array] = []
+        certificate = search(problem, tolerance, found)
         if certificate.num_cells < MAX_CELLS or tolerance > 1.0:
+            if leaves is not None:
+                leaves.extend(found)
             return certificate
         tolerance *= 8.0
 
 
-def _certify_simple(problem: RoundProblem, tolerance: float) -> Certificate:
+def _certify_simple(problem: RoundProblem, tolerance: float, leaves: list[Array]) -> Certificate:
     lower = approximate_maximum(problem, "simple")[0]
     upper = -math.inf
     num_cells = 0
@@ -190,6 +197,7 @@ def _certify_simple(problem: RoundProblem, tolerance: float) -> Certificate:
         open_cells &= (middle > t1) & (middle < t2) & (num_cells < MAX_CELLS)
         if not open_cells.all():
             upper = max(upper, float(bounds[~open_cells].max()))
+            leaves.append(np.stack([t1, t2])[:, ~open_cells])
         t1, t2, middle = t1[open_cells], t2[open_cells], middle[open_cells]
         t1, t2 = np.concatenate((t1, middle)), np.concatenate((middle, t2))
     return Certificate(upper + ROUNDING_ALLOWANCE, lower, num_cells, "simple")
@@ -204,7 +212,7 @@ def _first_cells() -> Array:
     return np.stack([low1.ravel(), low2.ravel(), beta1.ravel(), beta2.ravel()])
 
 
-def _certify_full(problem: RoundProblem, tolerance: float) -> Certificate:
+def _certify_full(problem: RoundProblem, tolerance: float, leaves: list[Array]) -> Certificate:
     lower = approximate_maximum(problem, "full")[0]
     upper = -math.inf
     num_cells = 0
@@ -225,6 +233,7 @@ def _certify_full(problem: RoundProblem, tolerance: float) -> Certificate:
         open_cells = (bounds > lower + tolerance) & (width > 1e-15) & (num_cells < MAX_CELLS)
         if not open_cells.all():
             upper = max(upper, float(bounds[~open_cells].max()))
+            leaves.append(cells[:, ~open_cells])
         if open_cells.any():
             stack.append(_split(problem, cells[:, open_cells], bounds[open_cells]))
     return Certificate(upper + ROUNDING_ALLOWANCE, lower, num_cells, "full")
