@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.reconciliation import belief_propagation
+from diqkd_postproc.reconciliation import belief_propagation, flooding
 from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, check_bits
 
 MAX_ITERATIONS = 400
@@ -71,13 +71,30 @@ def decode(
     check_bits("syndrome", syndrome, code.syndrome_bits)
     check_bits("guess", guess, code.num_rounds)
     positions = code.positions(is_test)
-    num_tests = int(np.count_nonzero(is_test))
     target = syndrome ^ code.syndrome_at(guess, positions)
+    prior = np.full(code.num_positions, 2.0 * belief_propagation.MAX_LLR, dtype=np.float32)
+    ratios = np.array([prior_llr(qber), prior_llr(test_error)], dtype=np.float32)
+    prior[: code.num_rounds] = ratios[(is_test != 0).astype(np.uint8)[positions]]
+    run = _flooding if code.ensemble.chain_length else _layered
+    word, iterations, unsatisfied = run(code, target, prior, max_iterations, progress)
 
+    error = np.empty(code.num_rounds, dtype=np.uint8)
+    error[positions] = word[: code.num_rounds]
+    return DecodeResult(
+        bits=guess ^ error, converged=unsatisfied == 0, iterations=iterations, unsatisfied=unsatisfied
+    )
+
+
+def _layered(
+    code: SyndromeCode,
+    target: NDArray[np.uint8],
+    prior: NDArray[np.float32],
+    max_iterations: int,
+    progress: Progress | None,
+) -> tuple[NDArray[np.uint8], int, int]:
+    """Word at the code positions, iterations, and the number of violated checks; for quasi-cyclic codes."""
     lifting = code.lifting
-    posterior = np.full(code.num_positions, 2.0 * belief_propagation.MAX_LLR, dtype=np.float32)
-    posterior[:num_tests] = prior_llr(test_error)
-    posterior[num_tests : code.num_rounds] = prior_llr(qber)
+    posterior = prior
     message = np.zeros(code.edge_column.size * lifting, dtype=np.float32)
     sign = np.where(target, np.float32(-1.0), np.float32(1.0))
     work = np.empty((3, int(np.diff(code.row_start).max()) * lifting), dtype=np.float32)
@@ -96,9 +113,29 @@ def decode(
         unsatisfied = int(belief_propagation.hamming_distance(parities, target))
         if progress is not None:
             progress(unsatisfied, code.syndrome_bits)
+    return word, iterations, unsatisfied
 
-    error = np.empty(code.num_rounds, dtype=np.uint8)
-    error[positions] = word[: code.num_rounds]
-    return DecodeResult(
-        bits=guess ^ error, converged=unsatisfied == 0, iterations=iterations, unsatisfied=unsatisfied
-    )
+
+def _flooding(
+    code: SyndromeCode,
+    target: NDArray[np.uint8],
+    prior: NDArray[np.float32],
+    max_iterations: int,
+    progress: Progress | None,
+) -> tuple[NDArray[np.uint8], int, int]:
+    """As `_layered`, for a graph without structure, by the plain schedule of the published run."""
+    message = np.zeros(code.edge_column.size, dtype=np.float32)
+    sign = np.where(target, np.float32(-1.0), np.float32(1.0))
+    posterior, following = prior.copy(), np.empty_like(prior)
+    graph = (sign, prior, code.row_start, code.edge_column)
+    unsatisfied = int(flooding.flood(posterior, message, *graph, following))
+    iterations = 0
+    while unsatisfied and iterations < max_iterations:
+        posterior, following = following, posterior
+        iterations += 1
+        unsatisfied = int(flooding.flood(posterior, message, *graph, following))
+        if progress is not None:
+            progress(unsatisfied, code.syndrome_bits)
+    word = np.empty(posterior.size, dtype=np.uint8)
+    belief_propagation.hard_decision(posterior, word)
+    return word, iterations, unsatisfied

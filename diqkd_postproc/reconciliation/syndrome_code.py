@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation import belief_propagation, lifted_graph, splitmix
-from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble
+from diqkd_postproc.reconciliation.coupled_chain import grow_chain
+from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, DegreeEnsemble
 from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
 
 COMFORTABLE_LIFTING = 512
@@ -80,7 +81,7 @@ class SyndromeCode:
         return self.num_columns * self.lifting
 
     def positions(self, is_test: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """(n,) int32: the round at each of the first n code positions, tests first.
+        """(n,) int32: the round at each of the first n code positions, tests first unless coupled.
 
         is_test: (n,) 0/1, public. Raises ParameterError if its length is not n.
         """
@@ -88,6 +89,8 @@ class SyndromeCode:
             raise ParameterError(
                 f"is_test has shape {is_test.shape}, the code is for {self.num_rounds} rounds"
             )
+        if self.ensemble.chain_length:
+            return self.shuffled_rounds
         tests = is_test[self.shuffled_rounds] != 0
         return np.concatenate((self.shuffled_rounds[tests], self.shuffled_rounds[~tests]))
 
@@ -133,15 +136,48 @@ def lifting_for(num_rounds: int, syndrome_bits: int) -> int:
 
 
 def build_code(
-    num_rounds: int, syndrome_bits: int, gamma: float, ensemble: DegreeEnsemble, seed: int
+    num_rounds: int, syndrome_bits: int, gamma: float, design: DegreeEnsemble | str, seed: int
 ) -> SyndromeCode:
-    """Construct the code with columns for `gamma * num_rounds` test rounds, degrees from `ensemble`.
+    """Construct the code with columns for `gamma * num_rounds` test rounds.
 
-    Deterministic: the same arguments give the same matrix on every machine. Raises ParameterError if the
-    syndrome is empty or not shorter than the block.
+    design: an ensemble, or the name of a shipped one, "sc-ldpc" for the published kind. Deterministic: the
+    same arguments give the same matrix on every machine. Raises ParameterError if the syndrome is empty or
+    not shorter than the block, or if there is no design of that name.
     """
     if not 0 < syndrome_bits < num_rounds:
         raise ParameterError(f"syndrome_bits={syndrome_bits} must lie between 0 and num_rounds={num_rounds}")
+    ensemble = ensemble_named(design) if isinstance(design, str) else design
+    if ensemble.chain_length:
+        return _coupled_code(num_rounds, syndrome_bits, ensemble, seed)
+    return _two_class_code(num_rounds, syndrome_bits, gamma, ensemble, seed)
+
+
+def ensemble_named(name: str) -> DegreeEnsemble:
+    """A shipped ensemble; raises ParameterError listing the names if there is none of that name."""
+    if name not in ENSEMBLES:
+        raise ParameterError(f"no code design {name!r}; there are {', '.join(ENSEMBLES)}")
+    return ENSEMBLES[name]
+
+
+def _coupled_code(num_rounds: int, syndrome_bits: int, ensemble: DegreeEnsemble, seed: int) -> SyndromeCode:
+    (degree,) = ensemble.key_degrees
+    edges = grow_chain(num_rounds, syndrome_bits, ensemble.chain_length, degree, seed)
+    return SyndromeCode(
+        num_rounds=num_rounds,
+        syndrome_bits=syndrome_bits,
+        lifting=1,
+        seed=seed,
+        ensemble=ensemble,
+        row_start=edges.row_start,
+        edge_column=edges.edge_column,
+        edge_shift=np.zeros_like(edges.edge_column),
+        num_columns=num_rounds,
+    )
+
+
+def _two_class_code(
+    num_rounds: int, syndrome_bits: int, gamma: float, ensemble: DegreeEnsemble, seed: int
+) -> SyndromeCode:
     lifting = lifting_for(num_rounds, syndrome_bits)
     num_columns = -(-num_rounds // lifting)
     num_test = min(num_columns, round(gamma * num_columns))
