@@ -203,6 +203,7 @@ class Coordinator:
 
     def check(self, done, condition) -> TInt32:
         """Rounds of this batch after which to leave it, given the rounds done and a reason to stop."""
+        done, condition = int(done), int(condition)  # compiled kernels send numpy integers
         self._raise_failure()
         self._drain()
         self._publish("running")
