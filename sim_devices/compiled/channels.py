@@ -80,18 +80,15 @@ class TTL(_Silent):
         elif address == 2:
             self._set_sensitivity(data, time)
         elif address == 3:
-            self._append(self._samples, time)
-
-    def _append(self, events: deque[Any], event: Any) -> None:
-        if len(events) >= FIFO_DEPTH:
-            self._overflow = True
-        else:
-            events.append(event)
+            if len(self._samples) < FIFO_DEPTH:
+                self._samples.append(time)
+            else:
+                self._overflow = True
 
     def _set_sensitivity(self, data: int, time: int) -> None:
         """Bit 0: rising edges, bit 1: falling edges, which the apparatus does not have."""
         if self._opened >= 0:
-            self._append(self._gates, (self._opened, time))
+            self._gates.append((self._opened, time))
         self._opened = time if data & 1 else -1
 
     def timestamp(self, timeout: int) -> tuple[int, int]:

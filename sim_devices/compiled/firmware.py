@@ -62,13 +62,13 @@ class Firmware:
         rtio, exceptions = self.rtio, self.exceptions
         return {
             support.FINISHED: self._finished,
-            support.FLUSH: rtio.drain,
+            support.FLUSH: rtio.raising(rtio.drain),
             support.LATE: rtio.late_output,
             "rtio_output_wide": rtio.wide_output,
-            "rtio_input_timestamp": rtio.input_timestamp,
-            "rtio_input_data": rtio.input_data,
-            "rtio_input_timestamped_data": rtio.input_timestamped_data,
-            "rtio_init": rtio.init,
+            "rtio_input_timestamp": rtio.raising(rtio.input_timestamp),
+            "rtio_input_data": rtio.raising(rtio.input_data),
+            "rtio_input_timestamped_data": rtio.raising(rtio.input_timestamped_data),
+            "rtio_init": rtio.raising(rtio.init),
             "rtio_get_destination_status": rtio.destination_status,
             "dma_record_start": rtio.record_start,
             "dma_record_stop": rtio.record_stop,

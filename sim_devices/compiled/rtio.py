@@ -9,7 +9,10 @@ next input, remote call or end of the kernel.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
+
+from artiq.coredevice.exceptions import RTIOOverflow, RTIOUnderflow
 
 from sim_devices.compiled import support
 from sim_devices.compiled.exceptions import KernelExceptions
@@ -23,6 +26,9 @@ COLLISION, BUSY, SEQUENCE = 1, 2, 4
 
 COUNTER_READ_MU = 100
 """CPU time of reading the counter: `wait_until_mu` is a loop of readings."""
+
+INJECTED = (RTIOUnderflow, RTIOOverflow)
+"""What the apparatus may raise as a fault of the RTIO core; anything else ends the run."""
 
 _COUNTER = support.COUNTER >> 3
 _NOW_HI, _NOW_LO = support.NOW_HI >> 2, support.NOW_LO >> 2
@@ -99,6 +105,18 @@ class Rtio:
         self.errors |= error
         logger.error("%s: %s", channel, message)
 
+    def raising(self, service: Callable[[], None]) -> Callable[[], None]:
+        """`service`, with RTIO errors that the apparatus injects becoming exceptions of the kernel."""
+
+        def call() -> None:
+            try:
+                service()
+            except INJECTED as error:
+                message = str(error).replace("{", "{{").replace("}", "}}")
+                self._exceptions.raise_(type(error).__name__, message)
+
+        return call
+
     # Outputs
 
     def drain(self) -> None:
@@ -108,11 +126,17 @@ class Rtio:
             return
         channels = self.channels
         values = entries.cast("I").tolist()
+        failure: Exception | None = None
         for i in range(0, len(values), 4):
             target = values[i]
             channel = channels.get(target >> 8)
             if channel is not None:
-                channel.output(target & 0xFF, values[i + 1], values[i + 3] << 32 | values[i + 2])
+                try:
+                    channel.output(target & 0xFF, values[i + 1], values[i + 3] << 32 | values[i + 2])
+                except INJECTED as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
 
     def late_output(self) -> None:
         """rtio_output of an event that is too late, or that is recorded."""
