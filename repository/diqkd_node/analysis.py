@@ -24,6 +24,7 @@ class Analysis(HasEnvironment):
         "pulse_frequency",
         "pulse_phase",
         "pulse_mu",
+        "longest_mu",
     }
 
     def build(self, configuration):
@@ -48,6 +49,7 @@ class Analysis(HasEnvironment):
         self.pulse_frequency = [frequency for frequency, _, _ in pulses]
         self.pulse_phase = [phase for _, phase, _ in pulses]
         self.pulse_mu = [machine_units(self.core, duration) for _, _, duration in pulses]
+        self.longest_mu = max(self.pulse_mu)
 
     @kernel
     def setup(self):
@@ -74,7 +76,8 @@ class Analysis(HasEnvironment):
     @kernel
     def select_basis(self, t_herald: TInt64, setting: TInt32, pattern_index: TInt32):
         """Play the pulse of a setting: a rotation of the optical qubit, or shelving for the computational
-        basis. Leaves the cursor at the end of the pulse."""
+        basis. Leaves the cursor at the end of the longest pulse, whatever the setting: what follows, up to
+        the next handshake, comes at times that do not tell it."""
         i = setting * self.num_patterns + pattern_index
         t_set = now_mu()
         self.dds_674.set(
@@ -86,3 +89,4 @@ class Analysis(HasEnvironment):
         )
         at_mu(t_set + self.set_mu)
         self.ttl_674.pulse_mu(self.pulse_mu[i])
+        at_mu(t_set + self.set_mu + self.longest_mu)

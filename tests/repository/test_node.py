@@ -93,6 +93,19 @@ def _pulses(events: list[tuple]) -> list[tuple]:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_the_time_of_a_round_does_not_tell_its_setting(role: str) -> None:
+    settings = [0, 1] if role == "alice" else [0, 1, 2]
+    coordinator = NotingCoordinator(settings)
+    node, apparatus = make_node(role, coordinator)
+    node.run_batches()
+    # Four electrodes out and back in every round, the last one back before the node rests.
+    moves = since_batch(apparatus, "fastino")[4:]
+    back = [time for time, _, volts in moves if volts == 0.0][::4]
+    durations = {end - rounds[3] for rounds, end in zip(coordinator.rounds, back, strict=True)}
+    assert len(durations) == 1
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_dark_ion(role: str) -> None:
     coordinator = NotingCoordinator([0, 0])
     node, apparatus = make_node(role, coordinator)
