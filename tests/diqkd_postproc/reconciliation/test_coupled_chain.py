@@ -24,7 +24,7 @@ def test_protograph_is_long_enough_and_hardly_longer(syndrome_bits: int) -> None
     assert syndrome_bits / 300_000 <= overhead <= 1.13 * syndrome_bits / 300_000
 
 
-@pytest.mark.parametrize(("n", "m"), [(4000, 830), (4001, 800), (5999, 1051), (4000, 2900)])
+@pytest.mark.parametrize(("n", "m"), [(4000, 830), (4001, 800), (5999, 1051), (4000, 1900)])
 def test_trimmed_graph_has_the_shape_asked_for(n: int, m: int) -> None:
     row_start, column = grow_chain(n, m, 80, 4, seed=1)
     degree = np.diff(row_start)
