@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -21,7 +20,6 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,17 +68,6 @@ def requested_scenario(arguments: Namespace) -> Scenario:
         name=f"the {arguments.link} link",
         parameters=parameters,
         laboratory=("--link", arguments.link, "--success-probability", str(arguments.herald_probability)),
-    )
-
-
-def quick_scenario() -> Scenario:
-    """A run of under a minute. Below 2.6e5 rounds no link gives a key by the published theorem (Fig. S15),
-    so it takes pure Bell states, and heralds that come fast enough for the simulation."""
-    parameters = design_parameters(300_000, Fraction(30, 256), 2.815, 0.0015)
-    return Scenario(
-        name="an ideal link with frequent heralds",
-        parameters=parameters,
-        laboratory=("--link", "ideal", "--success-probability", "0.02"),
     )
 
 
@@ -251,10 +238,11 @@ def acquire(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Both nodes run the experiment until each has sealed its record; their results and the seconds taken."""
     environment = dict(os.environ)
-    laboratory_seed = secrets.randbits(63) if seed is None else seed
+    options = list(scenario.laboratory)
     if seed is not None:
         environment[QRNG_SEED_VARIABLE] = str(seed)
-    with laboratory(programs, [*scenario.laboratory, "--seed", str(laboratory_seed)], environment) as address:
+        options += ["--seed", str(seed)]
+    with laboratory(programs, options, environment) as address:
         environment[ADDRESS_VARIABLE] = address
         port = free_port()
         started = time.monotonic()
@@ -318,11 +306,40 @@ def postprocess(
     return programs.results(parties), time.monotonic() - started
 
 
+def prepare_run(directory: Path, parameters: ProtocolParameters, seed: int | None) -> None:
+    """Folders, parameter file and key stores of a new run, or of an interrupted one that goes on."""
+    file = directory / "parameters.toml"
+    if file.exists() and ProtocolParameters.load(file).digest != parameters.digest:
+        raise StorageError(
+            f"{directory} holds a run with other parameters; name another folder with --run-dir"
+        )
+    make_private_directory(directory)
+    for role in ROLES:
+        make_private_directory(directory / role)
+    stores = [directory / role / "keys.sqlite" for role in ROLES]
+    if not file.exists():
+        parameters.save(file)
+    if not any(store.exists() for store in stores):
+        source = SimulatedQuantis(seed=seed, stream="initial key")
+        for store in KeyStore.create_pair(*stores, parameters, source.read):
+            store.close()
+
+
+@contextmanager
+def told_how_to_go_on(console: Console, directory: Path) -> Iterator[None]:
+    """Name the folder with which the same command goes on, if the run is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"interrupted; add `--run-dir {directory}` to go on with this run", soft_wrap=True)
+        raise
+
+
 def demonstrate(arguments: Namespace) -> None:
     """Run everything and report; raises DiqkdError with the exit code of the part that failed."""
     console = Console(stderr=True)
     started = time.monotonic()
-    scenario = quick_scenario() if arguments.quick else requested_scenario(arguments)
+    scenario = requested_scenario(arguments)
     parameters = scenario.parameters
     if parameters.key_bits == 0:
         needed = minimum_rounds(
@@ -336,24 +353,17 @@ def demonstrate(arguments: Namespace) -> None:
             f"no key is possible with {parameters.num_rounds:,} rounds at this design point: {remedy}"
         )
     directory = arguments.run_dir or Path("run") / time.strftime("demo-%Y%m%d-%H%M%S")
-    if (directory / "parameters.toml").exists():
-        raise StorageError(f"{directory} holds a run already; name another folder with --run-dir")
-    make_private_directory(directory)
-    for role in ROLES:
-        make_private_directory(directory / role)
-    parameters.save(directory / "parameters.toml")
+    prepare_run(directory, parameters, arguments.seed)
     console.print(
         f"{parameters.num_rounds:,} rounds over {scenario.name}, gamma = {parameters.gamma}; accepting up to "
         f"{parameters.max_losses:,} lost tests; syndrome {parameters.syndrome_bits:,} bits; "
         f"key {parameters.key_bits:,} bits"
     )
-    source = SimulatedQuantis(seed=arguments.seed, stream="initial key")
-    stores = KeyStore.create_pair(
-        *(directory / role / "keys.sqlite" for role in ROLES), parameters, source.read
-    )
-    for store in stores:
-        store.close()
-    with Programs() as programs, ProgressDisplay(arguments.progress) as progress:
+    with (
+        told_how_to_go_on(console, directory),
+        Programs() as programs,
+        ProgressDisplay(arguments.progress) as progress,
+    ):
         nodes, acquisition_s = acquire(scenario, directory, arguments.seed, programs, progress)
         try:
             parties, postprocessing_s = postprocess(directory, programs, progress)
@@ -403,10 +413,11 @@ def demonstrate(arguments: Namespace) -> None:
     tests, losses = bob_result["num_tests"], bob_result["num_losses"]
     largest = max(filter(None, memory.values()), default=0.0)
     out.print(f"[bold green]Both nodes hold the same {sheet.generated:,}-bit secret key.[/]")
-    out.print(
-        f"Bell test: {losses:,} of {tests:,} test rounds lost (S = {4 - 8 * losses / tests:.3f}), "
-        f"{parameters.max_losses:,} were allowed"
-    )
+    if losses is not None:  # counted in an earlier, interrupted session
+        out.print(
+            f"Bell test: {losses:,} of {tests:,} test rounds lost (S = {4 - 8 * losses / tests:.3f}), "
+            f"{parameters.max_losses:,} were allowed"
+        )
     out.print(
         f"acquisition {acquisition_s:.0f} s ({report['rounds_per_second']:,} rounds/s), "
         f"post-processing {postprocessing_s:.0f} s, peak memory {largest:.0f} MiB a process"

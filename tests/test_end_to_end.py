@@ -6,11 +6,14 @@ those that the published theorem certifies for these parameters.
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
 
 import pytest
+
+from diqkd_postproc.cli import build_parser
 
 DIQKD = [sys.executable, "-m", "diqkd_postproc.cli"]
 DESIGN = ["--rounds", "60000", "--gamma", "13/128", "--soundness", "0.1", "--syndrome-bits", "9700"]
@@ -30,11 +33,38 @@ def diqkd(*arguments, timeout=280, **options):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished demonstration: its folder and report."""
+    """A finished demonstration, which was interrupted once on its way: its folder and report."""
     folder = tmp_path_factory.mktemp("demo") / "run"
-    finished = diqkd("demo", *DESIGN, *LINK, "--link", "ideal", "--seed", 5, "--run-dir", folder, "--json")
+    command = ["demo", *DESIGN, *LINK, "--link", "ideal", "--seed", 5, "--run-dir", folder, "--json"]
+    if os.name == "posix":
+        interrupt_after_first_rounds(command, folder)
+    finished = diqkd(*command)
     assert finished.returncode == 0, finished.stderr
     return folder, json.loads(finished.stdout)
+
+
+def interrupt_after_first_rounds(command, folder):
+    with subprocess.Popen(
+        [*DIQKD, *map(str, command), "--progress", "lines"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        rounds = 0
+        while rounds == 0:
+            line = process.stderr.readline()
+            assert line, "the demonstration ended by itself"
+            rounds = json.loads(line)["done"] if line.startswith("{") else 0
+        process.send_signal(signal.SIGTERM)
+        _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"--run-dir {folder}" in messages
+
+
+def test_an_interrupted_run_goes_on_only_with_its_parameters(run):
+    folder, _ = run
+    record = json.loads(diqkd("record", "show", folder / "alice" / "record.h5", "--json").stdout)
+    assert [gap["reason"] for gap in record["gaps"]] == ["restarted"] * (os.name == "posix")
+    other = diqkd("demo", *DESIGN, *LINK, "--q", "0.002", "--run-dir", folder)
+    assert other.returncode == 6
+    assert "other parameters" in other.stderr
 
 
 def test_both_nodes_agree_on_a_key_of_the_certified_length(run):
@@ -95,3 +125,11 @@ def test_no_key_at_small_n_is_an_answer():
     assert finished.returncode == 3
     assert "no key is possible with 10,000 rounds" in finished.stderr
     assert "would do" in finished.stderr
+
+
+def test_quick_is_a_preset_that_every_option_overrides():
+    parser = build_parser()
+    for order in (["--quick", "--link", "local"], ["--link", "local", "--quick"]):
+        chosen = parser.parse_args(["demo", *order])
+        assert (chosen.link, chosen.rounds, chosen.herald_probability) == ("local", 300_000, 0.02)
+    assert parser.parse_args(["demo"]).rounds == 1_500_000

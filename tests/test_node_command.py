@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-EXPERIMENT = '''
+EXPERIMENT = """
 from artiq.experiment import *
 
 
@@ -22,7 +22,7 @@ class Waiting(EnvExperiment):
         self.set_dataset("diqkd.rounds_done", 100, broadcast=True)
         while True:
             self.scheduler.pause()
-'''
+"""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of another process")

@@ -1,6 +1,7 @@
 """Run a laboratory for two nodes: ``python -m sim_devices.laboratory --port 3270``."""
 
 import argparse
+import secrets
 import sys
 
 from sim_devices.laboratory.configuration import FAULT_KINDS, LaboratoryConfiguration
@@ -17,7 +18,9 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3270, help="TCP port; 0 takes a free one")
-    parser.add_argument("--seed", type=int, default=0, help="everything that nature draws follows from it")
+    parser.add_argument(
+        "--seed", type=int, help="everything that nature draws follows from it (default: a secret one)"
+    )
     parser.add_argument(
         "--link", choices=LINK_KINDS, default="measured", help="which link; local gives S = 2"
     )
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             index, _, kind = text.partition(":")
             faults.append((int(index), kind))
         configuration = LaboratoryConfiguration(
-            seed=options.seed,
+            seed=secrets.randbits(63) if options.seed is None else options.seed,
             link=LinkModel(options.link, options.visibility, options.success_probability),
             chunk=options.chunk,
             ion_loss_probability_alice=options.alice_ion_loss,
