@@ -12,11 +12,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from diqkd_postproc.report.timeline import Gap
 
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
 BLUE, GREEN, ORANGE, RED, SURFACE = "#040404", "#050505", "#060606", "#070707", "#080808"
@@ -31,10 +34,10 @@ _VARIABLES = {
     RED: "--red",
     SURFACE: "--card",
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "diqkd",
-    "font.size": 9.5,
+    "font.size": 10.5,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
@@ -74,6 +77,12 @@ def light_grid(axes: Axes, axis: str = "both") -> None:
     """Grid lines behind the data."""
     axes.grid(True, axis=axis)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
+
+
+def shade(axes: Axes, gap: Gap, scale: float, smallest: float) -> None:
+    """Mark a pause; `scale`: seconds of the axis's unit, `smallest`: what is still seen."""
+    start = gap.start_s / scale
+    axes.axvspan(start, max(gap.end_s / scale, start + smallest), color=ORANGE, alpha=0.35, linewidth=0)
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:

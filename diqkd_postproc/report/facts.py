@@ -22,6 +22,7 @@ from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.link_statistics import Estimate
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import HERALD_PATTERNS, RoundRecord
+from diqkd_postproc.report.characterisation import Characterisation, characterise
 from diqkd_postproc.report.run_directory import find_nodes
 from diqkd_postproc.report.timeline import Timeline, timeline_of
 from diqkd_postproc.security.key_length import KeyLength
@@ -77,8 +78,9 @@ class Loss:
 class RunFacts:
     """Everything that `page` prints. Counts are of rounds, lengths of bits.
 
-    roles: whose files were read. directory: None in a published report. same_key: whether two key stores hold
-    the same key, known in a demonstration only.
+    roles: whose files were read. directory: None in a published report. same_key: whether two key stores
+    hold the same key, known in a demonstration only. characterisation: of a run whose outcomes are shared and
+    that can make no key.
     """
 
     public: bool
@@ -97,6 +99,7 @@ class RunFacts:
     losses: tuple[Loss, ...]
     provenance: tuple[NodeProvenance, ...]
     written_by: str
+    characterisation: Characterisation | None = None
 
     @property
     def ending(self) -> Ending:
@@ -168,7 +171,13 @@ def collect_facts(directory: Path, keys: Path | None = None) -> RunFacts:
         losses=tuple(_loss(noted) for r in records for noted in r.attributes.get("losses", [])),
         provenance=tuple(_provenance(r) for r in records),
         written_by=f"diqkd {__version__}",
+        characterisation=characterise(*records) if _is_characterisation(records) else None,
     )
+
+
+def _is_characterisation(records: list[RoundRecord]) -> bool:
+    """Whether both nodes' outcomes are there and no key can ever come of them."""
+    return len(records) == 2 and all(record.parameters.key_bits == 0 for record in records)
 
 
 def _open_store(path: Path, parameters: ProtocolParameters) -> KeyStore:

@@ -20,11 +20,12 @@ from diqkd_postproc.report.drawing import (
     inline_svg,
     light_grid,
     new_figure,
+    shade,
     styled,
 )
 from diqkd_postproc.report.facts import RunFacts
-from diqkd_postproc.report.timeline import Timeline
-from diqkd_postproc.security.design import asymptotic_rate, estimated_key_length, syndrome_length
+from diqkd_postproc.report.timeline import Timeline, time_unit
+from diqkd_postproc.security.design import asymptotic_rate, estimated_key_length, shannon_limit
 from diqkd_postproc.security.key_length import KeyLength
 
 NUM_RATE_POINTS = 28
@@ -51,30 +52,31 @@ def bell_test_figure(facts: RunFacts) -> str:
     score = facts.chsh_score
     top = 2 * math.sqrt(2)
     with styled():
-        figure = new_figure(7.4, 1.75)
+        figure = new_figure(10.4, 1.35)
         axes = figure.subplots()
         low = min([1.9] + ([score.value - 4 * score.standard_error] if score else []))
-        axes.set_xlim(low - 0.02, top + 0.06)
-        axes.set_ylim(-0.55, 1.3)
+        high = max([top] + ([score.value + 2.2 * score.standard_error] if score else []))
+        axes.set_xlim(low - 0.02, high + 0.06)
+        axes.set_ylim(-0.62, 1.25)
         axes.barh(0, 2 - low + 0.02, left=low - 0.02, height=0.5, color=GRID)
         axes.barh(0, threshold - 2, left=2, height=0.5, color=ORANGE, alpha=0.28, linewidth=0)
         axes.barh(0, top - threshold, left=threshold, height=0.5, color=GREEN, alpha=0.3, linewidth=0)
         for value, label, side in ((2.0, "classical limit 2", "center"), (top, "quantum limit 2√2", "right")):
             axes.plot([value, value], [-0.25, 0.25], color=MUTED, linewidth=1.2)
-            axes.text(value, -0.52, label, ha=side, color=MUTED, fontsize=8.5)
+            axes.text(value, -0.58, label, ha=side, color=MUTED)
         axes.plot([threshold, threshold], [-0.25, 0.25], color=ORANGE, linewidth=2.4)
-        axes.text(threshold, -0.52, f"threshold {threshold:.3f}", ha="center", fontsize=8.5)
+        axes.text(threshold - 0.008, 0.36, f"threshold {threshold:.3f}", ha="right")
         if score is not None:
             error = 1.96 * score.standard_error
             colour = RED if facts.ending == "aborted" else BLUE
             axes.errorbar(score.value, 0, xerr=error, color=colour, capsize=4, marker="o", markersize=8)
             text = f"S = {score.value:.3f} ± {score.standard_error:.3f}"
-            axes.text(score.value, 0.62, text, ha="center", fontsize=12, fontweight="bold", color=colour)
+            axes.text(score.value, 0.75, text, ha="center", fontsize=12, fontweight="bold", color=colour)
         elif facts.ending == "key":
             axes.annotate(
                 "",
-                xy=(min(top, threshold + 0.14), 0.55),
-                xytext=(threshold, 0.55),
+                xy=(min(top, threshold + 0.14), 0.5),
+                xytext=(threshold, 0.5),
                 arrowprops={"arrowstyle": "->", "color": GREEN, "linewidth": 2.2},
             )
             axes.text(threshold, 0.8, "test passed", ha="left", fontsize=12, fontweight="bold", color=GREEN)
@@ -84,13 +86,16 @@ def bell_test_figure(facts: RunFacts) -> str:
         return inline_svg(figure, "bell", "CHSH score against its threshold and limits")
 
 
-def rate_figure(parameters: ProtocolParameters) -> str:
-    """Key bits a round against the number of rounds, by the run's proof at its design point (Fig. 4)."""
+def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
+    """Key bits a round against the number of rounds, by the run's proof at its design point (Fig. 4).
+
+    point: what the mark at the run's own parameters is called.
+    """
     proofs = ["paper"] if parameters.proof == "paper" else [parameters.proof, "paper"]
     here = parameters.num_rounds
     rounds = np.unique(np.geomspace(min(1e5, here / 4), max(1e9 / 10, here * 4), NUM_RATE_POINTS).astype(int))
     with styled():
-        figure = new_figure(7.4, 3.5)
+        figure = new_figure(5.6, 3.9)
         axes = figure.subplots()
         highest = parameters.key_bits / here
         for proof, colour, style in zip(proofs, (BLUE, MUTED), ("-", "--"), strict=False):
@@ -106,9 +111,9 @@ def rate_figure(parameters: ProtocolParameters) -> str:
             highest = max(highest, limit, *rates)
             if proof == parameters.proof and limit > 0:
                 axes.axhline(limit, color=colour, linewidth=1, linestyle=":")
-                axes.text(rounds[0], limit, "n → ∞", va="bottom", color=MUTED, fontsize=8.5)
+                axes.text(rounds[-1], limit, "n → ∞", va="bottom", ha="right", color=MUTED)
         axes.plot(
-            [here], [parameters.key_bits / here], "o", color=ORANGE, markersize=9, zorder=5, label="this run"
+            [here], [parameters.key_bits / here], "o", color=ORANGE, markersize=9, zorder=5, label=point
         )
         axes.annotate(
             f"{parameters.key_bits / here:.4f} bit a round",
@@ -125,16 +130,20 @@ def rate_figure(parameters: ProtocolParameters) -> str:
         axes.xaxis.set_major_formatter(FuncFormatter(_power_of_ten))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
         light_grid(axes)
-        axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.86))
         return inline_svg(figure, "rate", "Key rate against the number of rounds, with this run")
 
 
 def _rate(parameters: ProtocolParameters, num_rounds: int, proof: str) -> float:
-    """Key bits a round at the design point; the syndrome keeps the run's own distance to eq. 23's length."""
+    """Key bits a round at the design point.
+
+    The syndrome exceeds the Shannon limit by as much as the run's own does, in units of sqrt(n).
+    """
     design = (parameters.gamma, parameters.design_chsh_score, parameters.design_qber)
-    published = syndrome_length(parameters.num_rounds, *design)
-    ratio = parameters.syndrome_bits / published
-    syndrome_bits = max(1, min(num_rounds - 1, round(ratio * syndrome_length(num_rounds, *design))))
+    limit = shannon_limit(*design)
+    surplus = (parameters.syndrome_bits - parameters.num_rounds * limit) / math.sqrt(parameters.num_rounds)
+    syndrome_bits = round(num_rounds * limit + max(0.0, surplus) * math.sqrt(num_rounds))
+    syndrome_bits = max(1, min(num_rounds - 1, syndrome_bits))
     length = estimated_key_length(
         num_rounds,
         *design,
@@ -155,13 +164,13 @@ def _power_of_ten(value: float, position: int | None) -> str:
 
 def key_length_figure(length: KeyLength) -> str:
     """How the theorem's terms add up to the key length: a staircase from the entropy down."""
-    terms = sorted(length.terms.items(), key=lambda item: -item[1])
+    terms = sorted(length.terms.items(), key=lambda item: (item[1] < 0, -abs(item[1])))
     large = [(name, bits) for name, bits in terms if abs(bits) >= 0.004 * max(abs(b) for _, b in terms)]
     small = sum(bits for name, bits in terms if (name, bits) not in large)
     rows = [(TERM_NAMES.get(name, name.replace("_", " ")), bits) for name, bits in large]
     rows += [("all other terms", small)] if len(large) < len(terms) else []
     with styled():
-        figure = new_figure(7.4, 0.36 * (len(rows) + 1) + 0.5)
+        figure = new_figure(5.6, 3.9)
         axes = figure.subplots()
         reached = 0.0
         widest = max(bits for _, bits in rows)
@@ -172,9 +181,9 @@ def key_length_figure(length: KeyLength) -> str:
             axes.text(
                 max(reached, reached + bits) + 0.01 * widest,
                 position,
-                f"{bits:+,.0f}",
+                f"{bits:+,.0f}".replace("-", "−"),
                 va="center",
-                fontsize=8.5,
+                fontsize=9,
             )
             reached += bits
         axes.barh(len(rows), max(reached, 0), height=0.62, color=BLUE, linewidth=0)
@@ -188,9 +197,9 @@ def key_length_figure(length: KeyLength) -> str:
         )
         axes.set_yticks(range(len(rows) + 1), [name for name, _ in rows] + ["certified key length"])
         axes.invert_yaxis()
-        axes.set_xlim(min(0.0, reached), widest * 1.14)
-        axes.set_xlabel("bits")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.0f}"))
+        axes.set_xlim(min(0.0, reached), widest * 1.2)
+        axes.set_xlabel("thousand bits")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value / 1000:,.0f}"))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         light_grid(axes, "x")
@@ -202,7 +211,7 @@ def timeline_figure(timeline: Timeline) -> str:
     scale, unit = time_unit(timeline.duration_s)
     edges = timeline.edges_s / scale
     with styled():
-        figure = new_figure(7.4, 3.9)
+        figure = new_figure(7.6, 4.9)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.35, 1))
         done = np.concatenate(([0], np.cumsum(timeline.heralds)))
         divisor, prefix = (
@@ -213,7 +222,7 @@ def timeline_figure(timeline: Timeline) -> str:
         above.set_ylabel(f"{prefix}heralds")
         above.set_ylim(0, None)
         rate = timeline.heralds / np.maximum(np.diff(timeline.edges_s), 1e-12)
-        below.stairs(rate, edges, color=BLUE, linewidth=1.1)
+        below.stairs(rate, edges, baseline=None, color=BLUE, linewidth=1.1)
         below.set_ylim(0, max(1e-9, float(rate.max())) * 1.15)
         below.set_ylabel("heralds / s")
         below.set_xlabel(f"time since the first herald, {unit}")
@@ -221,18 +230,10 @@ def timeline_figure(timeline: Timeline) -> str:
         smallest = 0.0025 * edges[-1]
         for axes in (above, below):
             for gap in timeline.gaps:
-                start, end = gap.start_s / scale, max(gap.end_s / scale, gap.start_s / scale + smallest)
-                axes.axvspan(start, end, color=ORANGE, alpha=0.35, linewidth=0)
+                shade(axes, gap, scale, smallest)
             light_grid(axes)
         figure.align_ylabels([above, below])
         return inline_svg(figure, "timeline", "Heralds against time, with the gaps of the run")
-
-
-def time_unit(duration_s: float) -> tuple[float, str]:
-    """Seconds of the unit in which a run of this length is best told, and its name."""
-    if duration_s >= 2 * 3600:
-        return 3600.0, "hours"
-    return (60.0, "minutes") if duration_s >= 180 else (1.0, "seconds")
 
 
 def pattern_figure(facts: RunFacts) -> str:
@@ -243,7 +244,7 @@ def pattern_figure(facts: RunFacts) -> str:
     shares = counts / total
     errors = 1.96 * np.sqrt(shares * (1 - shares) / total)
     with styled():
-        figure = new_figure(3.6, 2.4)
+        figure = new_figure(4.4, 2.9)
         axes = figure.subplots()
         axes.bar(
             names, 100 * shares, yerr=100 * errors, color=BLUE, alpha=0.8, width=0.6, ecolor=INK, capsize=3

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from diqkd_postproc.report.facts import RunFacts
-from diqkd_postproc.report.markup import Content, Markup, element
+from diqkd_postproc.report.markup import Content, Markup, counted, element
 
 _CSS = {"key": "key", "aborted": "aborted", "unfinished": "open", "acquired": "open"}
 
 
 def headline(facts: RunFacts) -> Markup:
     """One large number, one sentence, six small ones."""
-    parameters = facts.parameters
     proven = facts.key_length.proof == "paper"
     badge = element(
         "span",
         "peer-reviewed proof" if proven else "proof not peer-reviewed",
         css=f"badge {'good' if proven else 'warn'}",
     )
-    if facts.ending == "key":
+    if facts.characterisation is not None:
+        large, unit = f"{facts.characterisation.chsh_score.value:.4f}", "CHSH score S of the link"
+        badge = element("span", "characterisation: outcomes shared, no key", css="badge good")
+    elif facts.ending == "key":
         large, unit = f"{facts.key_bits:,}", "secret key bits, shared by Alice and Bob"
     elif facts.ending == "aborted":
         large, unit = "No key", "the protocol aborted, as it must"
@@ -33,8 +35,7 @@ def headline(facts: RunFacts) -> Markup:
         "div",
         left,
         _numbers(facts),
-        css=f"hero {_CSS[facts.ending]}",
-        **{"data-rounds": str(parameters.num_rounds)},
+        css=f"hero {'key' if facts.characterisation else _CSS[facts.ending]}",
     )
 
 
@@ -49,6 +50,7 @@ def _numbers(facts: RunFacts) -> Markup:
         bell = ("passed", f"S = {8 * parameters.omega_threshold - 4:.3f} demanded")
     else:
         bell = ("–", "not known")
+    rate = facts.timeline.herald_rate
     entries = [
         (
             "net gain",
@@ -60,8 +62,8 @@ def _numbers(facts: RunFacts) -> Markup:
         ("rounds", f"{parameters.num_rounds:,}", f"{facts.num_tests:,} of them tests"),
         (
             "herald rate",
-            f"{facts.timeline.herald_rate:.3g} / s",
-            f"{len(facts.timeline.gaps)} pauses, {facts.num_lost:,} outcomes lost",
+            f"{rate:,.0f} / s" if rate >= 100 else f"{rate:.3g} / s",
+            f"{counted(len(facts.timeline.gaps), 'pause')}, {counted(facts.num_lost, 'outcome')} lost",
         ),
         (
             "key rate",
@@ -69,6 +71,10 @@ def _numbers(facts: RunFacts) -> Markup:
             "bits a round",
         ),
     ]
+    if facts.characterisation is not None:
+        errors = facts.characterisation.qber
+        detail = f"± {100 * errors.standard_error:.3f} %, {errors.num_rounds:,} key rounds"
+        entries = [("bit error rate Q", f"{100 * errors.value:.3f} %", detail), *entries[3:5]]
     items: list[Content] = [
         element("div", element("dt", name), element("dd", value, element("small", detail)))
         for name, value, detail in entries
@@ -85,6 +91,10 @@ def banners(facts: RunFacts) -> list[Markup]:
 
     if facts.ending == "aborted" and facts.session:
         note(f"{facts.session.reason} Neither side has made a key.", "note bad")
+    elif facts.characterisation is not None:
+        pass
+    elif facts.parameters.key_bits == 0:
+        note("These parameters allow no key: no part of the initial key is ever spent on them.")
     elif facts.ending == "unfinished":
         note(
             "Post-processing was begun and has not ended in a key on this node. Start it on both sides "
@@ -102,7 +112,7 @@ def banners(facts: RunFacts) -> list[Markup]:
     if facts.parameters.key_bits > facts.key_length.bits:
         note(
             f"The proof certifies {facts.key_length.bits:,} bits for these parameters, fewer than "
-            f"key_bits = {facts.parameters.key_bits:,}. The key is not secure.",
+            f"key_bits = {facts.parameters.key_bits:,}: no such key is secure.",
             "note bad",
         )
     if facts.simulated:
@@ -110,6 +120,6 @@ def banners(facts: RunFacts) -> list[Markup]:
             "A simulation: these nodes ran without hardware, and the simulated laboratory knows everything. "
             "The key is worth nothing."
         )
-    elif len(facts.roles) == 2:
+    elif len(facts.roles) == 2 and facts.characterisation is None:
         note("The private files of both nodes lie on one machine: a key made like this is a demonstration.")
     return notes

@@ -33,6 +33,11 @@ def element(name: str, *content: Content, css: str = "", **attributes: str) -> M
     return Markup(f"<{name}{head}>{''.join(map(html_of, content))}</{name}>")
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 pause`, `2 pauses`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def joined(parts: Iterable[Content]) -> Markup:
     """One after the other."""
     return Markup("\n".join(map(html_of, parts)))

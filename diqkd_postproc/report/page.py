@@ -12,7 +12,8 @@ from diqkd_postproc.report import figures
 from diqkd_postproc.report.assumptions import ASSUMPTIONS
 from diqkd_postproc.report.facts import RunFacts
 from diqkd_postproc.report.headline import banners, headline
-from diqkd_postproc.report.markup import Content, Markup, element, figure, joined, section, table
+from diqkd_postproc.report.markup import Content, Markup, counted, element, figure, joined, section, table
+from diqkd_postproc.report.timeline import time_unit
 
 PAPER = "https://doi.org/10.1038/s41586-022-04941-5"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -24,13 +25,11 @@ def render_page(facts: RunFacts) -> str:
         _top(facts),
         headline(facts),
         *banners(facts),
-        *_balance_and_bell(facts),
-        _rate(facts),
+        *_results(facts),
         _timeline(facts),
         _interruptions(facts),
-        _terms(facts),
         _parameters_and_post_processing(facts),
-        _assumptions(),
+        *([_assumptions()] if facts.characterisation is None else []),
         _provenance(facts),
         _footer(facts),
     ]
@@ -70,6 +69,13 @@ def utc(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
+def _results(facts: RunFacts) -> list[Content]:
+    if facts.characterisation is not None:
+        return list(facts.characterisation.sections)
+    rate_and_length = element("div", _rate(facts), _terms(facts), css="pair")
+    return [*_balance_and_bell(facts), rate_and_length]
+
+
 def _balance_and_bell(facts: RunFacts) -> list[Content]:
     bell = section("Bell test", figure(figures.bell_test_figure(facts), _bell_caption(facts)))
     sheet = facts.balance_sheet
@@ -89,7 +95,7 @@ def _balance_and_bell(facts: RunFacts) -> list[Content]:
     printed = Markup(printed.html.replace("</tbody>", f"{total}</tbody>"))
     caption = (
         f"Shared secret bits. The initial key K0 has {sheet.k0_bits:,}, K1 afterwards {sheet.k1_bits:,}: "
-        f"a net gain of {sheet.net_gain:,} bits."
+        f"a net {'gain' if sheet.net_gain >= 0 else 'loss'} of {abs(sheet.net_gain):,} bits."
     )
     return [section("Key balance sheet", printed, element("p", caption, css="small")), bell]
 
@@ -118,22 +124,23 @@ def _bell_caption(facts: RunFacts) -> str:
 
 def _rate(facts: RunFacts) -> Markup:
     parameters = facts.parameters
+    point = "this run" if facts.ending == "key" else "this run's parameters"
     caption = (
         f"Key rate by the proof named {parameters.proof} at the design point S = "
         f"{parameters.design_chsh_score:g}, Q = {100 * parameters.design_qber:g} %, γ = {parameters.gamma}, "
         f"soundness error {parameters.soundness_error:g}, with threshold and syndrome re-designed at every n "
         "(as Fig. 4 of the paper). Dotted: the limit of infinitely many rounds."
     )
-    return section("Key rate", figure(figures.rate_figure(parameters), caption))
+    return section("Key rate", figure(figures.rate_figure(parameters, point), caption))
 
 
 def _timeline(facts: RunFacts) -> Markup:
     timeline = facts.timeline
-    scale, unit = figures.time_unit(timeline.duration_s)
+    scale, unit = time_unit(timeline.duration_s)
     digits = 1 if facts.public else 2
     caption = (
         f"{facts.parameters.num_rounds:,} heralds in {timeline.duration_s / scale:.{digits}f} {unit} of "
-        f"{facts.roles[-1].capitalize()}'s clock, {len(timeline.gaps)} pauses (shaded)."
+        f"{facts.roles[-1].capitalize()}'s clock, {counted(len(timeline.gaps), 'pause')} (shaded)."
     )
     rate = section("The run in time", figure(figures.timeline_figure(timeline), caption))
     total = max(1, sum(facts.herald_patterns.values()))

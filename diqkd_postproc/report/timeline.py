@@ -6,7 +6,7 @@ that was noted by the wall clock takes the place of the difference of two timest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,15 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """(k + 1,) times in seconds, from the first herald on, and (k,) numbers of heralds between them."""
+    """(k + 1,) times in seconds, from the first herald on, and (k,) numbers of heralds between them.
+
+    paused_s: how much of the time the gaps took.
+    """
 
     edges_s: npt.NDArray[np.float64]
     heralds: npt.NDArray[np.int64]
     gaps: tuple[Gap, ...]
+    paused_s: float
 
     @property
     def duration_s(self) -> float:
@@ -46,7 +50,7 @@ class Timeline:
     @property
     def running_s(self) -> float:
         """The same without the pauses."""
-        return max(0.0, self.duration_s - sum(gap.end_s - gap.start_s for gap in self.gaps))
+        return max(0.0, self.duration_s - self.paused_s)
 
     @property
     def herald_rate(self) -> float:
@@ -58,7 +62,7 @@ class Timeline:
         edges = np.linspace(0.0, self.duration_s, num_bins + 1)
         cumulative = np.concatenate(([0], np.cumsum(self.heralds)))
         at_edges = np.rint(np.interp(edges, self.edges_s, cumulative)).astype(np.int64)
-        return Timeline(edges_s=edges, heralds=np.diff(at_edges), gaps=self.gaps)
+        return replace(self, edges_s=edges, heralds=np.diff(at_edges))
 
 
 def timeline_of(record: RoundRecord, num_bins: int = 240) -> Timeline:
@@ -67,8 +71,14 @@ def timeline_of(record: RoundRecord, num_bins: int = 240) -> Timeline:
     last = float(elapsed[-1]) if elapsed.size else 0.0
     edges = np.linspace(0.0, last if last > 0 else 1.0, num_bins + 1)
     heralds, _ = np.histogram(elapsed, bins=edges)
-    gaps = tuple(_gap(noted, elapsed) for noted in record.attributes.get("gaps", []))
-    return Timeline(edges_s=edges, heralds=heralds.astype(np.int64), gaps=gaps)
+    known = np.flatnonzero(record.timestamp_mu != LOST_TIMESTAMP)
+    gaps = tuple(_gap(noted, elapsed, known) for noted in record.attributes.get("gaps", []))
+    return Timeline(
+        edges_s=edges,
+        heralds=heralds.astype(np.int64),
+        gaps=gaps,
+        paused_s=sum(gap.end_s - gap.start_s for gap in gaps),
+    )
 
 
 def elapsed_seconds(record: RoundRecord) -> npt.NDArray[np.float64]:
@@ -92,9 +102,12 @@ def _duration(noted: dict[str, Any]) -> float:
     return max(0.0, float(noted["end_unix"]) - float(noted["start_unix"]))
 
 
-def _gap(noted: dict[str, Any], elapsed: npt.NDArray[np.float64]) -> Gap:
+def _gap(noted: dict[str, Any], elapsed: npt.NDArray[np.float64], known: npt.NDArray[np.int64]) -> Gap:
+    """The gap on the axis: from the round before it to the first round after it that has a timestamp."""
     first = int(noted["first_round"])
-    before, after = max(0, min(first - 1, elapsed.size - 1)), min(first, elapsed.size - 1)
+    later = known[np.searchsorted(known, first) :]
+    after = int(later[0]) if later.size else elapsed.size - 1
+    before = max(0, min(first - 1, elapsed.size - 1))
     return Gap(
         first_round=first,
         reason=str(noted["reason"]),
@@ -103,3 +116,10 @@ def _gap(noted: dict[str, Any], elapsed: npt.NDArray[np.float64]) -> Gap:
         duration_s=_duration(noted),
         start_unix=float(noted["start_unix"]),
     )
+
+
+def time_unit(duration_s: float) -> tuple[float, str]:
+    """Seconds of the unit in which a run of this length is best told, and its name."""
+    if duration_s >= 2 * 3600:
+        return 3600.0, "hours"
+    return (60.0, "minutes") if duration_s >= 180 else (1.0, "seconds")

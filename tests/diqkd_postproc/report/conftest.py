@@ -1,0 +1,211 @@
+"""Finished, aborted and characterisation runs of a few thousand rounds, with real key stores and sessions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from diqkd_postproc.errors import DiqkdError
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.records.private_files import make_private_directory
+from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.session.result_file import save_result
+from diqkd_postproc.session.run import run_session
+
+NUM_ROUNDS = 6000
+RUN_ID = "5ec2e7" + "0" * 26
+START_UNIX = 1_700_000_000.0
+PARAMETERS = ProtocolParameters(
+    num_rounds=NUM_ROUNDS,
+    test_numerator=1,
+    test_bits=3,
+    omega_threshold=0.8,
+    syndrome_bits=2400,
+    key_bits=200,
+    soundness_error=1e-10,
+    one_bit_error=1e-15,
+    design_chsh_score=2.7,
+    design_qber=0.01,
+)
+GAP = {
+    "first_round": 2000,
+    "reason": "ion lost",
+    "start_unix": START_UNIX + 20.0,
+    "end_unix": START_UNIX + 620.0,
+}
+PROVENANCE = {
+    "diqkd": "0.1.0",
+    "artiq": "9.0",
+    "rid": 4711,
+    "revision": "abcdef0",
+    "start_unix": START_UNIX,
+    "node_configuration": '{"host": "kasli-basement"}',
+}
+
+
+def records(
+    parameters: ProtocolParameters = PARAMETERS, noise: float = 0.01, seed: int = 3
+) -> tuple[RoundRecord, RoundRecord]:
+    """Alice's and Bob's records: perfect correlations of either kind, flipped with probability `noise`.
+
+    In test rounds the game is won with probability 0.85, the outcomes are uniform otherwise.
+    """
+    random = np.random.default_rng(seed)
+    n = parameters.num_rounds
+    is_test = random.random(n) < float(parameters.gamma)
+    x = np.where(is_test, random.integers(0, 2, n), 0).astype(np.uint8)
+    y = np.where(is_test, random.integers(0, 2, n), 2).astype(np.uint8)
+    a = random.integers(0, 2, n).astype(np.uint8)
+    wrong = np.where(is_test, random.random(n) > 0.85, random.random(n) < noise)
+    b = (a ^ (x & y & 1 & is_test) ^ wrong).astype(np.uint8)
+    lost = np.zeros(n, dtype=np.uint8)
+    lost[2000:2003] = 1
+    stamps = (np.arange(n, dtype=np.int64) + 1) * 10_000_000
+    stamps[2000:] += 600 * 10**9
+    stamps[lost == 1] = -1
+    common: dict[str, Any] = {
+        "parameters": parameters,
+        "run_id": RUN_ID,
+        "round_type": is_test.astype(np.uint8),
+        "herald_pattern": random.choice(np.array([3, 5, 10, 12], dtype=np.uint8), n),
+        "timestamp_mu": stamps,
+        "lost": lost,
+        "attributes": {
+            "provenance": PROVENANCE,
+            "gaps": [GAP],
+            "losses": [{"first_round": 2000, "num_rounds": 3, "reason": "ion lost"}],
+        },
+    }
+
+    def known(outcome: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return np.where(lost == 1, 0, outcome).astype(np.uint8)
+
+    alice = RoundRecord(role="alice", setting=x, outcome=known(a), **common)
+    return alice, RoundRecord(role="bob", setting=y, outcome=known(b), **common)
+
+
+def write_pair(
+    directory: Path, pair: tuple[RoundRecord, RoundRecord], with_keys: bool = True
+) -> tuple[KeyStore, KeyStore] | None:
+    """The files of a demonstration's two nodes in `directory`; the open stores of the initial key."""
+    make_private_directory(directory)
+    for record in pair:
+        make_private_directory(directory / record.role)
+        record.write(directory / record.role / "record.h5")
+    if not with_keys:
+        return None
+    random = np.random.default_rng(4)
+    paths = (directory / role / "keys.sqlite" for role in ("alice", "bob"))
+    return KeyStore.create_pair(*paths, pair[0].parameters, random.bytes)
+
+
+def hold_session(
+    directory: Path, pair: tuple[RoundRecord, RoundRecord]
+) -> dict[str, BaseException]:
+    """Post-process as `diqkd postprocess` does, both parties in this process; their errors."""
+    address: list[int] = []
+    listening = threading.Event()
+    errors: dict[str, BaseException] = {}
+
+    def heard(host: str, port: int) -> None:
+        address.append(port)
+        listening.set()
+
+    def party(record: RoundRecord) -> None:
+        try:
+            with KeyStore.open(directory / record.role / "keys.sqlite") as keys:
+                is_bob = record.role == "bob"
+                if not is_bob:
+                    assert listening.wait(30)
+                result = run_session(
+                    role=record.role,
+                    record=record,
+                    key_store=keys,
+                    parameters=record.parameters,
+                    host="127.0.0.1",
+                    port=0 if is_bob else address[0],
+                    listen=is_bob,
+                    listening=heard,
+                )
+                save_result(keys.path, result)
+        except DiqkdError as error:
+            errors[record.role] = error
+
+    threads = [threading.Thread(target=party, args=(record,)) for record in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    return errors
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk and its two records."""
+
+    directory: Path
+    alice: RoundRecord
+    bob: RoundRecord
+
+
+def _run(directory: Path, parameters: ProtocolParameters, session: bool) -> Run:
+    pair = records(parameters)
+    stores = write_pair(directory, pair)
+    assert stores is not None
+    for store in stores:
+        store.close()
+    if session:
+        hold_session(directory, pair)
+    return Run(directory, *pair)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run of both nodes that ended in a key."""
+    yield _run(tmp_path_factory.mktemp("report") / "finished", PARAMETERS, session=True)
+
+
+@pytest.fixture(scope="session")
+def aborted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run that lost too many test rounds."""
+    strict = PARAMETERS.model_copy(update={"omega_threshold": 0.852})
+    yield _run(tmp_path_factory.mktemp("report") / "aborted", strict, session=True)
+
+
+@pytest.fixture(scope="session")
+def acquired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run whose rounds are sealed and not yet post-processed."""
+    yield _run(tmp_path_factory.mktemp("report") / "acquired", PARAMETERS, session=False)
+
+
+@pytest.fixture(scope="session")
+def characterised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A characterisation run: half tests, no key, both records in one place."""
+    update = {"key_bits": 0, "test_numerator": 1, "test_bits": 1}
+    pair = records(PARAMETERS.model_copy(update=update))
+    directory = tmp_path_factory.mktemp("report") / "characterised"
+    write_pair(directory, pair, with_keys=False)
+    yield Run(directory, *pair)
+
+
+def without_files(run: Run, target: Path, *names: str) -> Path:
+    """A copy of a run's directory without some files."""
+    import shutil
+
+    shutil.copytree(run.directory, target)
+    for name in names:
+        (target / name).unlink()
+    return target
+
+
+def relabelled(record: RoundRecord, run_id: str) -> RoundRecord:
+    """The same rounds under another run's id."""
+    return replace(record, run_id=run_id)
