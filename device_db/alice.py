@@ -7,8 +7,9 @@ Crate, from the Kasli's EEM connectors:
     EEM2/3    Urukul-AD9910 (urukul0): 674 nm, phase coherent
     EEM4/5    Urukul-AD9912 (urukul1): 422, 1092 and 1033 nm
     EEM6      Fastino: electrodes of the trap
-    EEM7      DIO-BNC of the entangler core: outputs of the attempt sequence, APD inputs
-    EEM8      LVDS link of the entangler core to Bob's
+    EEM7      DIO-BNC, outputs of the entangler core: the attempt sequence
+    EEM8      DIO-BNC, inputs of the entangler core: APDs, reference of the picosecond pulse
+    EEM9      LVDS link to Bob's entangler core
 
 EEM0 to EEM6 are standard gateware, described in `alice_kasli.json`; the entangler core comes behind them
 (docs/bring_up.md). RTIO channel numbers are those of that build; change them here, never in an experiment.
@@ -181,7 +182,7 @@ device_db = {
         "type": "local",
         "module": "entangler.driver",
         "class": "Entangler",
-        "arguments": {"channel": 49, "is_master": False},
+        "arguments": {"channel": 50, "is_master": False},
     },
     #
     # Its outputs and inputs as ordinary TTLs, for `herald_source = "ttl"`: attempts without the core.
@@ -190,10 +191,10 @@ device_db = {
     "ttl_422_sigma": _ttl_out(40),
     "ttl_422_ps": _ttl_out(42),
     # the four single-photon detectors of the heralding station, in the order of a herald pattern (LSB first)
-    "apd0": _ttl_in_out(44),
-    "apd1": _ttl_in_out(45),
-    "apd2": _ttl_in_out(46),
-    "apd3": _ttl_in_out(47),
+    "apd0": _ttl_in_out(45),
+    "apd1": _ttl_in_out(46),
+    "apd2": _ttl_in_out(47),
+    "apd3": _ttl_in_out(48),
     #
     # Random bits for this node's measurement settings: a Quantis generator read by this PC.
     #

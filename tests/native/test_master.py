@@ -27,7 +27,7 @@ class Probe(EnvExperiment):
     def run(self):
         self.set_dataset("probe.ran", True, broadcast=True)
 """
-PUBLIC_DATASETS = {"rounds_done", "herald_rate", "node_state", "ion_state", "last_update_unix"}
+PUBLIC_DATASETS = {"rounds_done", "num_rounds", "herald_rate", "node_state", "ion_state", "last_update_unix"}
 # Voltages of the shuttle's electrodes with the ion out of the focus, and beams of a node at rest.
 AT_REST = {"ttl_422_cool": 1, "ttl_1092": 1, "ttl_1033": 0, "ttl_674": 0} | {
     f"fastino {channel}": 1.0 for channel in (15, 16, 23, 24)
