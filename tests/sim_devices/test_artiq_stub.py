@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fake_apparatus import FakeDevices
@@ -26,16 +27,14 @@ from sim_devices.engine import core
 
 needs_artiq = pytest.mark.skipif(artiq_stub.is_stub(), reason="needs a real ARTIQ installation")
 
-MODULES = (
-    "artiq.experiment",
-    "artiq.language.core",
-    "artiq.language.environment",
-    "artiq.language.types",
-    "artiq.language.units",
-    "artiq.coredevice.ad9910",
-    "artiq.coredevice.edge_counter",
-    "artiq.coredevice.exceptions",
-    "artiq.coredevice.urukul",
+STUB = Path(artiq_stub.__file__).parent
+# Every module of the stub, so that none can be forgotten.
+MODULES = tuple(
+    sorted(
+        ".".join(path.relative_to(STUB).with_suffix("").parts)
+        for path in (STUB / "artiq").rglob("*.py")
+        if path.name != "__init__.py"
+    )
 )
 
 # Lists the public names of the stub in a process that cannot see a real ARTIQ: names of functions with
@@ -45,7 +44,8 @@ import importlib, inspect, json, sys
 from sim_devices import artiq_stub
 sys.meta_path.insert(0, artiq_stub._StubFinder)
 def parameters(function):
-    return list(inspect.signature(function).parameters)
+    found = inspect.signature(function).parameters.values()
+    return [[p.name, p.default if type(p.default) in (int, float, str, bool) else None] for p in found]
 def describe(item):
     if inspect.isclass(item):
         methods = {k: parameters(v) for k, v in vars(item).items() if inspect.isfunction(v) and k[0] != "_"}
@@ -60,6 +60,12 @@ for name in sys.argv[1:]:
     result[name] = {n: describe(getattr(module, n)) for n in names}
 json.dump(result, sys.stdout)
 """
+
+
+def parameters(function):
+    """Names of a function's parameters with those defaults that are numbers or text."""
+    found = inspect.signature(function).parameters.values()
+    return [[p.name, p.default if type(p.default) in (int, float, str, bool) else None] for p in found]
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +134,12 @@ def test_stub_agrees_with_artiq(stub_names, name):
         if isinstance(described, int | float):
             assert item == described
         elif isinstance(described, list):
-            assert list(inspect.signature(item).parameters) == described
+            assert parameters(item) == described, item_name
         elif described is not None:
             if described["init"] is not None:
-                assert list(inspect.signature(item.__init__).parameters) == described["init"]
-            for method, parameters in described["methods"].items():
-                assert list(inspect.signature(getattr(item, method)).parameters) == parameters
+                assert parameters(item.__init__) == described["init"], item_name
+            for method, expected in described["methods"].items():
+                assert parameters(getattr(item, method)) == expected, f"{item_name}.{method}"
 
 
 def _drivers():
