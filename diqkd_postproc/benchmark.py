@@ -67,7 +67,7 @@ def repeated(call: Callable[[], Result], repeats: int) -> tuple[list[Result], di
 
 
 def benchmark_decoder(
-    num_rounds: int, repeats: int, syndrome_bits: int | None = None, ensemble_name: str | None = None
+    num_rounds: int, repeats: int, syndrome_bits: int | None = None, ensemble_name: str = "near-limit"
 ) -> dict[str, Any]:
     """Construction, encoding and decoding at the published channel; every decoding has a fresh frame.
 
@@ -75,17 +75,14 @@ def benchmark_decoder(
     """
     from diqkd_postproc.reconciliation.decoder import decode
     from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, conditional_entropy
-    from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
     from diqkd_postproc.reconciliation.syndrome_code import build_code
 
     test_error = (4.0 - CHSH_SCORE) / 8.0
     limit = num_rounds * conditional_entropy(GAMMA, QBER, test_error)
     m = math.floor(EFFICIENCY * limit) if syndrome_bits is None else syndrome_bits
-    ensemble = (
-        choose_ensemble(num_rounds, m, GAMMA, QBER, test_error)
-        if ensemble_name is None
-        else ENSEMBLES[ensemble_name]
-    )
+    if ensemble_name not in ENSEMBLES:
+        raise ParameterError(f"design {ensemble_name!r} is not one of {', '.join(ENSEMBLES)}")
+    ensemble = ENSEMBLES[ensemble_name]
     started = time.perf_counter()
     code = build_code(num_rounds, m, GAMMA, ensemble, 1)
     build_seconds = time.perf_counter() - started
@@ -210,7 +207,7 @@ def run_benchmarks(
     every = bool(chosen.get("every_instruction_set"))
     runs: dict[str, Callable[[], dict[str, Any]]] = {
         "decoder": lambda: benchmark_decoder(
-            num_rounds, repeats, chosen.get("syndrome_bits"), chosen.get("ensemble_name")
+            num_rounds, repeats, chosen.get("syndrome_bits"), chosen.get("ensemble_name") or "near-limit"
         ),
         "extractor": lambda: benchmark_extractor(num_rounds, repeats, chosen.get("num_threads"), every),
         "toeplitz": lambda: benchmark_toeplitz(num_rounds, repeats),

@@ -27,6 +27,7 @@ def add_parser(
     parser.add_argument(
         "--syndrome-bits", type=argument_types.count, help="decoder: length (default: 1.047 n H)"
     )
+    parser.add_argument("--design", default="near-limit", metavar="NAME", help="decoder: shipped ensemble")
     parser.add_argument(
         "--threads", type=argument_types.count, help="extractor: threads (default: all processors)"
     )
@@ -51,6 +52,7 @@ def run(arguments: Namespace) -> None:
         arguments.repeat,
         {
             "syndrome_bits": arguments.syndrome_bits,
+            "ensemble_name": arguments.design,
             "num_threads": arguments.threads,
             "every_instruction_set": arguments.every_instruction_set,
         },

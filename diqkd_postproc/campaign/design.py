@@ -57,7 +57,12 @@ def channel_of(task: FrameTask) -> tuple[float, float, float]:
 
 
 def threshold_on(ensemble: DegreeEnsemble, channel: tuple[float, float, float]) -> float:
-    """Efficiency at which density evolution decodes the ensemble on the channel, to 1e-3."""
+    """Efficiency at which density evolution decodes the ensemble on the channel, to 1e-3.
+
+    That of a coupled chain, whose density evolution would have to follow every place, is the shipped figure.
+    """
+    if ensemble.chain_length:
+        return ensemble.threshold
     from diqkd_postproc.reconciliation.density_evolution import COARSE_GRID, threshold_efficiency
 
     return threshold_efficiency(ensemble, *channel, grid=COARSE_GRID)
@@ -81,7 +86,9 @@ def optimised(
 
     gamma, qber, test_error = channel
     limit = conditional_entropy(gamma, qber, test_error)
-    starts = [(threshold_on(e, channel), e) for e in ensembles_by_preference(gamma, qber)[:6]]
+    starts = [
+        (threshold_on(e, channel), e) for e in ensembles_by_preference(gamma, qber)[:6] if not e.chain_length
+    ]
     threshold, start = min(starts, key=lambda pair: pair[0])
     if threshold >= 4.0:
         raise ParameterError(f"no shipped ensemble decodes at gamma={gamma}, Q={qber}: nothing to start from")

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode
 
 MAX_ITERATIONS = 400
-DECODER = "layered sum-product, float32"
+DECODER = "sum-product 1"
+"""To be counted up when the decoder changes in a way that statistics could show."""
 
 
 def lost_test_probability(chsh_score: float) -> float:
