@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.errors import ParameterError, StorageError
 from diqkd_postproc.security.status import PROOF_STATUS
 
 SYNDROME_CODE_SEED = 20210929
@@ -156,5 +156,8 @@ class ProtocolParameters(BaseModel):
             raise ParameterError(f"cannot read parameter file {path}: {error}") from None
 
     def save(self, path: Path | str) -> None:
-        """Write the parameter file (public)."""
-        Path(path).write_text(self.to_toml(), encoding="utf-8")
+        """Write the parameter file (public); raises StorageError."""
+        try:
+            Path(path).write_text(self.to_toml(), encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"cannot write parameter file {path}: {error.strerror}") from None

@@ -127,11 +127,14 @@ class KeyGeneration(EnvExperiment):
 
     def run(self):
         directory = self.directory
+        # First of all: a missing device shows before the other node begins to wait for this one.
+        node = Node(self, self.configuration)
+        node.prepare()
         with self.deletion, self.open_spool(directory) as spool:
             self.fill_pool(spool)
             link = self.open_link()
             try:
-                self.acquire(spool, link)
+                self.acquire(node, spool, link)
                 spool.seal(directory / RECORD_NAME)
             finally:
                 link.close()
@@ -197,7 +200,7 @@ class KeyGeneration(EnvExperiment):
                     raise
                 self.make_way()
 
-    def acquire(self, spool: RoundSpool, link: ClassicalLink) -> None:
+    def acquire(self, node: Node, spool: RoundSpool, link: ClassicalLink) -> None:
         """Run batches, with pauses for the scheduler, until the run is complete."""
         coordinator = Coordinator(
             spool=spool,
@@ -211,8 +214,7 @@ class KeyGeneration(EnvExperiment):
             fill_pool=lambda: self.fill_pool(spool),
             interrupted_unix=self.interrupted_unix,
         )
-        node = Node(self, self.configuration, coordinator)
-        node.prepare()
+        node.coordinator = coordinator
         try:
             coordinator.greet()
             self.start_time, self.start_rounds = time.monotonic(), spool.rounds_done

@@ -89,9 +89,10 @@ def check_private_file(path: Path | str) -> Path:
     The file is not opened: closing a second descriptor would release the locks that SQLite holds on it.
     """
     path = Path(path)
-    check_private_directory(path.parent)
     try:
-        _check_status(path, os.lstat(path), directory=False)
+        status = os.lstat(path)
+        check_private_directory(path.parent)
+        _check_status(path, status, directory=False)
     except FileNotFoundError:
         raise StorageError(f"{path} does not exist") from None
     except OSError as error:

@@ -105,14 +105,14 @@ async def listen(
         raise PeerUnavailable(
             f"cannot listen on {host}:{port} ({error.strerror or error}); choose another address or port"
         ) from None
+    bound = server.sockets[0].getsockname()
     try:
-        bound = server.sockets[0].getsockname()
         if listening is not None:
             listening(bound[0], bound[1])
         return await asyncio.wait_for(arrived, timeout)
     except TimeoutError:
         raise PeerUnavailable(
-            f"no peer connected to {host}:{port} within {timeout:g} s; start the other side with "
+            f"no peer connected to {bound[0]}:{bound[1]} within {timeout:g} s; start the other side with "
             "`--connect` to this address"
         ) from None
     finally:

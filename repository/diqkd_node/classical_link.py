@@ -164,10 +164,10 @@ class ClassicalLink:
             raise self._end
         return item
 
-    def fail(self, message: str) -> RemoteProtocolError:
+    def fail(self, message: str, kind: type[DiqkdError] = RemoteProtocolError) -> DiqkdError:
         """Tell the peer what is wrong and return the error to raise here."""
         self._tell_error(message)
-        return RemoteProtocolError(message)
+        return kind(message)
 
     def close(self) -> None:
         """Close the connection; harmless when repeated."""

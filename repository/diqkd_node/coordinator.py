@@ -18,7 +18,7 @@ from artiq.experiment import *
 
 from diqkd_node.classical_link import POLL_INTERVAL_S, PeerAbsentError
 from diqkd_node.conditions import CONDITION_NAMES, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS
-from diqkd_postproc.errors import DiqkdError
+from diqkd_postproc.errors import DiqkdError, ParameterError
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Coordinator:
     def greet(self):
         """Exchange hellos, agree on the run, and settle what an interruption has left open.
 
-        Raises RemoteProtocolError, on both sides, if the nodes do not belong to the same run.
+        Raises ParameterError, on both sides, if the nodes do not belong to the same run.
         """
         spool, link = self.spool, self.link
         proposal = secrets.token_hex(16)
@@ -115,20 +115,28 @@ class Coordinator:
         )
         hello = self._await("hello")
         if hello["version"] != VERSION:
-            raise link.fail(f"this node speaks version {VERSION} of the link, the other {hello['version']}")
+            raise link.fail(
+                f"this node speaks version {VERSION} of the link, the other {hello['version']}; "
+                "install the same version of diqkd on both PCs",
+                ParameterError,
+            )
         if hello["role"] != OTHER[self.role]:
-            raise link.fail(f"both nodes are {self.role}; one must be alice and the other bob")
+            raise link.fail(
+                f"both nodes are {self.role}; one must be alice and the other bob", ParameterError
+            )
         if hello["parameters"] != spool.parameters.digest:
             raise link.fail(
                 f"the nodes have different protocol parameters ({self.role}: {spool.parameters.digest[:16]}, "
-                f"{hello['role']}: {hello['parameters'][:16]}); give both the same parameter file"
+                f"{hello['role']}: {hello['parameters'][:16]}); give both the same parameter file",
+                ParameterError,
             )
         if hello["run_id"] and not _is_run_id(hello["run_id"]):
             raise link.fail("the other node's run id is malformed")
         if spool.run_id and hello["run_id"] and spool.run_id != hello["run_id"]:
             raise link.fail(
                 f"the nodes' run directories belong to different runs ({self.role}: {spool.run_id}, "
-                f"{hello['role']}: {hello['run_id']})"
+                f"{hello['role']}: {hello['run_id']}); give both the directory of the same run",
+                ParameterError,
             )
         if hello["rounds"] > self.num_rounds or not _is_run_id(hello["proposed_run_id"]):
             raise link.fail("the other node's hello makes no sense")
@@ -136,7 +144,8 @@ class Coordinator:
         agreed = spool.run_id or hello["run_id"] or (own if self.role == "bob" else other)
         if spool.rounds_done != hello["rounds"] and not (spool.run_id and hello["run_id"]):
             raise link.fail(
-                "one node has rounds of a run that the other has never begun; use its run directory"
+                "one node has rounds of a run that the other has never begun; use its run directory",
+                ParameterError,
             )
         if spool.run_id is None:
             spool.adopt_run_id(agreed)

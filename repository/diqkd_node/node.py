@@ -35,7 +35,8 @@ LOST = -1
 
 
 class Node(HasEnvironment):
-    """All steps for one role. `coordinator` gives the remote calls named in the module's docstring."""
+    """All steps for one role. `coordinator` gives the remote calls named in the module's docstring; it may
+    be set later, before the first batch."""
 
     kernel_invariants = {
         "chunk_rounds",
@@ -47,7 +48,7 @@ class Node(HasEnvironment):
         "num_tries",
     }
 
-    def build(self, configuration, coordinator):
+    def build(self, configuration, coordinator=None):
         self.configuration = configuration
         self.coordinator = coordinator
         self.setattr_device("core")

@@ -15,9 +15,22 @@ from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
+from sim_devices.runner import DeviceError, run_experiment
 
 ROOT = Path(__file__).parents[2]
 NUM_ROUNDS = 400
+PARAMETERS = ProtocolParameters(
+    num_rounds=NUM_ROUNDS,
+    test_numerator=128,
+    test_bits=8,
+    omega_threshold=0.8,
+    syndrome_bits=300,
+    key_bits=0,
+    soundness_error=1e-10,
+    one_bit_error=1e-15,
+    design_chsh_score=2.64,
+    design_qber=0.018,
+)
 # Arguments: role, directory, port, number of scheduler queries after which to ask for the end (0 = never).
 NODE = """
 import sys
@@ -73,19 +86,7 @@ def run_nodes(directory: Path, laboratory: str, stop_after: dict[str, int]) -> d
 
 
 def test_interrupted_and_resumed_run(tmp_path: Path, laboratory: str) -> None:
-    parameters = ProtocolParameters(
-        num_rounds=NUM_ROUNDS,
-        test_numerator=128,
-        test_bits=8,
-        omega_threshold=0.8,
-        syndrome_bits=300,
-        key_bits=0,
-        soundness_error=1e-10,
-        one_bit_error=1e-15,
-        design_chsh_score=2.64,
-        design_qber=0.018,
-    )
-    parameters.save(tmp_path / "parameters.toml")
+    PARAMETERS.save(tmp_path / "parameters.toml")
     interrupted = run_nodes(tmp_path, laboratory, {"alice": 12})
     assert "TerminationRequested" in interrupted["alice"][1]
     assert "left the run" in interrupted["bob"][1]
@@ -107,6 +108,28 @@ def test_interrupted_and_resumed_run(tmp_path: Path, laboratory: str) -> None:
     assert 100 < key.sum() < 300
     assert (alice.outcome != bob.outcome)[key].sum() <= 20
     check_privacy(tmp_path, interrupted["alice"][1] + interrupted["bob"][1], records)
+
+
+def test_a_missing_device_shows_before_the_peer_is_there(
+    tmp_path: Path, laboratory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIQKD_LABORATORY", laboratory)
+    PARAMETERS.save(tmp_path / "parameters.toml")
+    database = tmp_path / "device_db.py"
+    database.write_text(
+        "from sim_devices.simulated_database import simulated_database\n"
+        f"device_db = simulated_database({str(ROOT / 'device_db' / 'alice.py')!r}, 'alice')\n"
+        "del device_db['ttl_1092']\n"
+    )
+    arguments = {
+        "role": "alice",
+        "parameters_file": str(tmp_path / "parameters.toml"),
+        "run_directory": str(tmp_path / "alice"),
+        "peer_timeout": 0.2,
+    }
+    with pytest.raises(DeviceError, match="ttl_1092"):
+        run_experiment(ROOT / "repository" / "key_generation.py", None, database, arguments)
+    assert not (tmp_path / "alice").exists()
 
 
 def check_privacy(directory: Path, output: str, records: dict[str, RoundRecord]) -> None:

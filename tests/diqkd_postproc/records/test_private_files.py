@@ -81,6 +81,8 @@ def test_symbolic_links_are_refused(private_directory: Path) -> None:
 def test_missing_and_irregular_files(private_directory: Path) -> None:
     with pytest.raises(StorageError, match="does not exist"):
         open_private_file(private_directory / "nothing")
+    with pytest.raises(StorageError, match="does not exist"):  # whatever the mode of its folder
+        open_private_file("/nothing")
     make_private_directory(private_directory / "directory")
     with pytest.raises(StorageError, match="not a regular file"):
         open_private_file(private_directory / "directory")
