@@ -16,12 +16,9 @@ REPOSITORY = Path(__file__).parents[2] / "repository"
 # Builds the entry of every argument as the dashboard does; prints, by name, what is shown and its value.
 SHOW_ARGUMENTS = """
 import json, sys
-try:
-    from PyQt6 import QtWidgets
-except ImportError:
-    from PyQt5 import QtWidgets
-from artiq.gui.entries import procdesc_to_entry
-application = QtWidgets.QApplication([])
+from artiq.gui import entries
+procdesc_to_entry = entries.procdesc_to_entry
+application = entries.QtWidgets.QApplication([])
 shown = {}
 for name, (description, group, tooltip) in json.load(sys.stdin).items():
     entry_class = procdesc_to_entry(description)
