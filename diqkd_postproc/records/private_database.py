@@ -22,6 +22,7 @@ from diqkd_postproc.errors import StorageError
 from diqkd_postproc.records.private_files import (
     check_private_file,
     create_private_file,
+    forbid_core_dumps,
     storage_error,
     sync_directory,
 )
@@ -140,6 +141,7 @@ def open_database(
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
+    forbid_core_dumps()
     with storage_errors(path):
         connection = sqlite3.connect(
             path.absolute().as_uri() + "?mode=rw",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -129,6 +130,15 @@ def open_private_file(path: Path | str) -> BinaryIO:
         os.close(descriptor)
         raise
     return os.fdopen(descriptor, "rb")
+
+
+def forbid_core_dumps() -> None:
+    """Keep this process and its children from writing their memory to a file when they crash."""
+    if sys.platform != "win32":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def sync_directory(path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from diqkd_postproc.errors import StorageError
+from diqkd_postproc.records.private_database import create_database
 from diqkd_postproc.records.private_files import (
     check_private_directory,
     check_private_file,
@@ -104,3 +105,16 @@ def test_failed_write_leaves_the_old_content(
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [p.name for p in private_directory.iterdir()] == ["secret"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no core dumps")
+def test_a_process_with_an_open_database_leaves_no_core_dump(private_directory: Path) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))
+    try:
+        create_database(private_directory / "database", "CREATE TABLE t (x)", 1)
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, limits[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
