@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from diqkd_postproc import __version__, argument_types, benchmark_command, code_commands
+from diqkd_postproc import __version__, argument_types, benchmark_command, code_commands, plan_command
 from diqkd_postproc.errors import DiqkdError
 
 EXIT_INTERRUPTED = 130
@@ -93,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = command("demo", "Run the whole protocol with two simulated nodes on this machine.")
     _add_design_arguments(demo)
+    plan_command.add_proof_arguments(demo)
     demo.add_argument(
         "--link",
         choices=["measured", "ideal", "local"],
@@ -120,9 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_progress(demo)
 
-    plan = command("plan", "Choose protocol parameters for a link and say how long the key will be.")
-    _add_design_arguments(plan)
-    plan.add_argument("-o", "--output", type=Path, help="write the parameters to this TOML file")
+    plan_command.add_parser(commands, _Formatter)
 
     node = command("node", "Run an experiment file on a device_db, as artiq_run would.")
     node.add_argument(

@@ -82,42 +82,6 @@ def demo(arguments: Namespace) -> None:
         demonstrate(arguments)
 
 
-def plan(arguments: Namespace) -> None:
-    """`diqkd plan`: parameters for a link, and the key to expect."""
-    from diqkd_postproc.privacy_amplification import trevisan_parameters
-    from diqkd_postproc.security.design import design_parameters, minimum_rounds
-
-    link = (arguments.gamma, arguments.chsh_score, arguments.qber, arguments.soundness)
-    parameters = design_parameters(arguments.rounds, *link, syndrome_bits=arguments.syndrome_bits)
-    answer: dict[str, Any] = {
-        "proof": parameters.proof,
-        "key_bits": parameters.key_bits,
-        "omega_threshold": parameters.omega_threshold,
-        "max_losses": parameters.max_losses,
-        "syndrome_bits": parameters.syndrome_bits,
-        "seed_bits": 0,
-    }
-    if parameters.key_bits:
-        seed = trevisan_parameters(parameters.num_rounds, parameters.key_bits, parameters.one_bit_error)
-        answer["seed_bits"] = seed.seed_bits
-    else:
-        answer["minimum_rounds"] = minimum_rounds(*link)
-    if arguments.output is not None:
-        parameters.save(arguments.output)
-        answer["written"] = str(arguments.output)
-    if arguments.json:
-        print_json(answer)
-        return
-    table = Table(show_header=False)
-    for name, value in answer.items():
-        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
-    Console().print(table)
-    if not parameters.key_bits:
-        needed = answer["minimum_rounds"]
-        remedy = f"about {needed:,} rounds would do" if needed else "no number of rounds would do"
-        Console().print(f"No key is possible with {parameters.num_rounds:,} rounds on this link: {remedy}.")
-
-
 def node(arguments: Namespace) -> None:
     """`diqkd node`: run an experiment as artiq_run would, with graceful termination on a signal."""
     from sim_devices.runner import TerminationRequested, run_experiment

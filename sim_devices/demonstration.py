@@ -63,6 +63,9 @@ def requested_scenario(arguments: Namespace) -> Scenario:
         arguments.qber,
         arguments.soundness,
         syndrome_bits=arguments.syndrome_bits,
+        proof=arguments.proof,
+        bound=arguments.bound,
+        extractor=arguments.extractor,
     )
     return Scenario(
         name=f"the {arguments.link} link",
@@ -347,6 +350,9 @@ def demonstrate(arguments: Namespace) -> None:
             parameters.design_chsh_score,
             parameters.design_qber,
             parameters.soundness_error,
+            proof=parameters.proof,
+            bound=parameters.bound,
+            extractor=parameters.extractor,
         )
         remedy = f"about {needed:,} would do" if needed else "no number of rounds would do"
         raise ProtocolAbort(
@@ -392,6 +398,9 @@ def demonstrate(arguments: Namespace) -> None:
         "k1_bits": sheet.k1_bits,
         "net_gain": sheet.net_gain,
         "proof": parameters.proof,
+        "bound": parameters.bound,
+        "extractor": parameters.extractor,
+        "proof_status": parameters.proof_status,
         "num_rounds": parameters.num_rounds,
         "num_tests": bob_result["num_tests"],
         "num_losses": bob_result["num_losses"],

@@ -56,5 +56,10 @@ def characterise(first: Path, second: Path) -> Characterisation:
     alice, bob = records["alice"], records["bob"]
     if (alice.run_id, alice.parameters.digest) != (bob.run_id, bob.parameters.digest):
         raise ParameterError(f"{first} and {second} are of different runs; give both records of one run")
+    if alice.parameters.key_bits > 0:
+        raise ParameterError(
+            f"this run is to make a key of {alice.parameters.key_bits:,} bits: its outcomes may not be "
+            "compared; characterise the link in a run of its own, with parameters that have key_bits = 0"
+        )
     arrays = (alice.setting, bob.setting, alice.outcome, bob.outcome)
     return Characterisation(chsh_score(*arrays), qber(*arrays))

@@ -7,6 +7,7 @@ round wrong with probability Q. Under that model the probabilities of an abort a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from diqkd_postproc.security.design import (
     estimated_key_length,
     minimum_rounds,
     shannon_limit,
+    smallest_sufficient,
+    syndrome_length,
 )
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.proofs import key_length_of
@@ -43,18 +46,40 @@ MAX_REFINEMENTS = 4
 class Link:
     """What is known of the link, and how the run is to be secured.
 
-    soundness_error: eps_snd. syndrome_bits: m, None for eq. 23. completeness_error: chance that the Bell test
-    of an honest run fails; None for three standard deviations (eqs. 24 and 25).
+    soundness_error: eps_snd. syndrome_bits: m; or syndrome_efficiency: m in units of the Shannon limit; both
+    None for eq. 23. completeness_error: chance that the Bell test of an honest run fails; None for three
+    standard deviations (eqs. 24 and 25).
     """
 
     chsh_score: float = 2.64
     qber: float = 0.018
     soundness_error: float = 1e-10
     syndrome_bits: int | None = None
+    syndrome_efficiency: float | None = None
     proof: ProofName = "paper"
     bound: BoundName | None = None
     extractor: ExtractorName = "trevisan"
     completeness_error: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.syndrome_efficiency is None:
+            return
+        if self.syndrome_bits is not None:
+            raise ParameterError("give syndrome_bits or syndrome_efficiency, not both")
+        if not 1.0 < self.syndrome_efficiency < 10.0:
+            raise ParameterError(
+                f"syndrome_efficiency={self.syndrome_efficiency} is outside (1, 10): below the Shannon limit "
+                "nothing can be corrected; 1.05 is a good code, eq. 23 comes to 1.26 in the published run"
+            )
+
+    def syndrome_length(self, num_rounds: int, gamma: Fraction) -> int:
+        """m for a run of this size."""
+        if self.syndrome_bits is not None:
+            return self.syndrome_bits
+        if self.syndrome_efficiency is None:
+            return syndrome_length(num_rounds, gamma, self.chsh_score, self.qber)
+        limit = num_rounds * shannon_limit(gamma, self.chsh_score, self.qber)
+        return min(max(1, math.ceil(self.syndrome_efficiency * limit)), num_rounds - 1)
 
     @property
     def _security(self) -> dict[str, Any]:
@@ -73,7 +98,7 @@ class Link:
             self.chsh_score,
             self.qber,
             self.soundness_error,
-            self.syndrome_bits,
+            self.syndrome_length(num_rounds, gamma),
             **self._security,
         )
 
@@ -85,14 +110,20 @@ class Link:
             self.chsh_score,
             self.qber,
             self.soundness_error,
-            self.syndrome_bits,
+            self.syndrome_length(num_rounds, gamma),
             **self._security,
         )
 
     def minimum_rounds(self, gamma: Fraction, key_bits: int = 1) -> int | None:
-        """Rounds that give `key_bits`, with the syndrome of eq. 23; None if no number does."""
-        return minimum_rounds(
-            gamma, self.chsh_score, self.qber, self.soundness_error, key_bits, **self._security
+        """Fewest rounds that give `key_bits`; None if no number does. Of a fixed syndrome_bits, eq. 23's."""
+        if self.syndrome_efficiency is None:
+            return minimum_rounds(
+                gamma, self.chsh_score, self.qber, self.soundness_error, key_bits, **self._security
+            )
+        return smallest_sufficient(
+            lambda num_rounds: self.estimate(num_rounds, gamma),
+            lambda num_rounds: self.parameters(num_rounds, gamma).key_bits >= key_bits,
+            key_bits,
         )
 
     def best_gamma(self, num_rounds: int, start: Fraction | None = None) -> Fraction:
@@ -284,7 +315,7 @@ def make_plan(
         parameters = parameters.model_copy(update={"key_bits": min(length.bits, parameters.key_bits)})
     minimum = None
     if not parameters.key_bits:
-        minimum = link.smallest_run()
+        minimum = dataclasses.replace(link, syndrome_bits=None).smallest_run()
     return Plan(
         parameters=parameters,
         key_length=length,

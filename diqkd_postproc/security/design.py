@@ -247,7 +247,7 @@ def minimum_rounds(
         )
         return design.bits >= key_bits
 
-    return _smallest(estimate, suffices, key_bits, lowest=1000, highest=MAX_NUM_ROUNDS)
+    return smallest_sufficient(estimate, suffices, key_bits)
 
 
 def estimated_key_length(
@@ -288,12 +288,12 @@ def estimated_key_length(
     )
 
 
-def _smallest(
+def smallest_sufficient(
     estimate: Callable[[int], float],
     suffices: Callable[[int], bool],
     wanted: int,
-    lowest: int,
-    highest: int,
+    lowest: int = 1000,
+    highest: int = MAX_NUM_ROUNDS,
 ) -> int | None:
     """Smallest number of rounds that suffices, rounded up to four digits; found by false position.
 

@@ -1,0 +1,158 @@
+"""Plans: published figures, optimal choices by brute force, probabilities by simulation, bad input."""
+
+import dataclasses
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.planning.plan import Link, make_plan
+from diqkd_postproc.security.certification import require_certified
+
+GAMMA = Fraction(13, 256)
+N = 1_500_000
+
+
+def test_published_run():
+    plan = make_plan(Link(), num_rounds=N, gamma=GAMMA)
+    answer = plan.to_dict()
+    expected = {
+        "key_bits": 95_885,
+        "max_losses": 13_289,
+        "syndrome_bits": 296_517,
+        "seed_bits": 1_201_886,
+        "initial_key_bits": 1_202_398,
+        "net_gain_bits": 95_629,
+        "proof": "paper",
+        "gamma": "13/256",
+        "duration_s": 15_000,
+        "qrng_bits": {"alice": N, "bob": 9 * N},
+    }
+    assert {name: answer[name] for name in expected} == expected
+    assert answer["omega_threshold"] == pytest.approx(0.82553763, abs=5e-9)
+    assert answer["syndrome_efficiency"] == pytest.approx(1.260, abs=5e-4)
+    assert sum(answer["terms"].values()) == pytest.approx(plan.key_length.value)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        Link(),
+        Link(proof="counted"),
+        Link(proof="renyi"),
+        Link(proof="renyi", extractor="toeplitz", syndrome_efficiency=1.05),
+        Link(chsh_score=2.75, qber=0.005, syndrome_bits=250_000),
+    ],
+)
+def test_best_gamma_by_brute_force(link):
+    best = link.best_gamma(N)
+
+    def value(numerator):
+        gamma = Fraction(numerator, 256)
+        if link.syndrome_bits is not None:
+            error = (4 - link.chsh_score) / 8
+            h = [-p * math.log2(p) - (1 - p) * math.log2(1 - p) for p in (link.qber, error)]
+            if N * ((1 - gamma) * h[0] + gamma * h[1]) > link.syndrome_bits:
+                return -math.inf
+        return link.estimate(N, gamma)
+
+    assert value(best * 256) >= max(value(k) for k in range(1, 120)) - 2
+
+
+def test_abort_probabilities_by_simulation():
+    """5 standard errors of 20 000 simulated runs, seed fixed: false alarms below 1e-6."""
+    link = Link(proof="counted", completeness_error=0.1)
+    plan = make_plan(link, num_rounds=100_000, gamma=GAMMA)
+    p = plan.parameters
+    random = np.random.default_rng(2)
+    tests = random.binomial(p.num_rounds, float(GAMMA), 20_000)
+    lost = random.binomial(tests, (4 - 2.64) / 8)
+    for found, expected in (
+        ((lost > p.max_losses).mean(), plan.bell_abort(2.64)),
+        ((tests > p.max_tests).mean(), plan.test_count_abort),
+    ):
+        assert found == pytest.approx(expected, abs=5 * math.sqrt(expected / 20_000))
+    assert 0.08 < plan.bell_abort(2.64) <= 0.1 and 0.0005 < plan.test_count_abort <= 0.001
+
+
+@pytest.mark.parametrize("proof", ["paper", "counted", "renyi"])
+def test_key_length_to_aim_at(proof):
+    link = Link(proof=proof)
+    plan = make_plan(link, key_bits=50_000)
+    assert 50_000 <= plan.parameters.key_bits < 52_000
+    fewer = int(plan.parameters.num_rounds * 0.99)
+    assert make_plan(link, num_rounds=fewer).parameters.key_bits < 50_000
+    require_certified(plan.parameters)
+
+
+@pytest.mark.parametrize("proof", ["paper", "renyi"])
+def test_no_key_names_the_rounds_that_give_one(proof):
+    link = Link(proof=proof)
+    plan = make_plan(link, num_rounds=100_000)
+    assert plan.parameters.key_bits == 0
+    rounds, gamma = plan.minimum_rounds
+    assert make_plan(link, num_rounds=rounds, gamma=gamma).parameters.key_bits > 0
+    assert make_plan(link, num_rounds=int(0.97 * rounds)).parameters.key_bits == 0
+    assert plan.to_dict()["minimum_rounds"] == rounds
+
+
+def test_hopeless_links_say_so():
+    plan = make_plan(Link(chsh_score=2.1, qber=0.1), num_rounds=N)
+    assert plan.to_dict()["minimum_rounds"] is None
+    with pytest.raises(ParameterError, match="no key of 1000 bits is possible"):
+        make_plan(Link(chsh_score=2.1, qber=0.1), key_bits=1000)
+
+
+def test_shorter_syndromes_lengthen_the_key_bit_by_bit():
+    published = make_plan(Link(), num_rounds=N, gamma=GAMMA)
+    tight = make_plan(Link(syndrome_efficiency=1.047), num_rounds=N, gamma=GAMMA)
+    saved = published.parameters.syndrome_bits - tight.parameters.syndrome_bits
+    assert saved == pytest.approx(50_178, abs=2)
+    assert tight.parameters.key_bits - published.parameters.key_bits == pytest.approx(saved, abs=4)
+    assert tight.efficiency == pytest.approx(1.047, abs=1e-5)
+
+
+def test_syndromes_below_the_shannon_limit_cannot_work():
+    plan = make_plan(Link(syndrome_bits=200_000), num_rounds=N, gamma=GAMMA)
+    assert plan.to_dict()["abort_probabilities"]["error_correction"] == 1.0
+
+
+def test_ball_arithmetic_confirms_the_plan():
+    pytest.importorskip("flint")
+    plan = make_plan(Link(proof="renyi"), num_rounds=N, gamma=GAMMA, in_balls=True)
+    assert plan.parameters.key_bits == 353_697
+    assert "ball arithmetic" in plan.key_length.certificate
+
+
+@pytest.mark.parametrize(
+    ("change", "run", "message"),
+    [
+        ({"chsh_score": 1.9}, {}, "chsh_score=1.9"),
+        ({"chsh_score": 2.9}, {}, "chsh_score=2.9"),
+        ({"qber": 0.6}, {}, "qber=0.6"),
+        ({"soundness_error": 1e-19}, {}, "soundness_error=1e-19"),
+        ({"completeness_error": 0.0}, {}, "completeness_error=0.0"),
+        ({"syndrome_bits": N}, {}, "syndrome_bits=1500000"),
+        ({"proof": "paper", "bound": "full"}, {}, "bound='full'"),
+        ({}, {"gamma": Fraction(1)}, "gamma=1"),
+        ({}, {"gamma": Fraction(1, 3)}, "gamma=1/3"),
+        ({}, {"num_rounds": 1}, "num_rounds=1"),
+        ({}, {"num_rounds": 10**9}, "num_rounds=1000000000"),
+        ({}, {"herald_rate": 0.0}, "herald_rate=0.0"),
+        ({}, {"key_bits": 5}, "either"),
+        ({"syndrome_bits": 3}, {"key_bits": 5, "num_rounds": None}, "fixed syndrome_bits"),
+    ],
+)
+def test_illegal_values_are_named(change, run, message):
+    with pytest.raises(ParameterError, match=message):
+        make_plan(dataclasses.replace(Link(), **change), **({"num_rounds": N} | run))
+
+
+@pytest.mark.parametrize("efficiency", [1.0, 0.9, 20.0, math.nan])
+def test_illegal_efficiencies_are_named(efficiency):
+    with pytest.raises(ParameterError, match="syndrome_efficiency"):
+        Link(syndrome_efficiency=efficiency)
+    with pytest.raises(ParameterError, match="not both"):
+        Link(syndrome_efficiency=1.1, syndrome_bits=5)
