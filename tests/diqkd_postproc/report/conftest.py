@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +52,19 @@ PROVENANCE = {
 
 
 def records(
-    parameters: ProtocolParameters = PARAMETERS, noise: float = 0.01, seed: int = 3
+    parameters: ProtocolParameters = PARAMETERS, winning: float = 0.85, seed: int = 3
 ) -> tuple[RoundRecord, RoundRecord]:
-    """Alice's and Bob's records: perfect correlations of either kind, flipped with probability `noise`.
+    """Alice's and Bob's records: 1 % of the key rounds differ, `winning` of the tests are won.
 
-    In test rounds the game is won with probability 0.85, the outcomes are uniform otherwise.
+    seed: of settings and outcomes alone; the public columns are always the same.
     """
-    random = np.random.default_rng(seed)
+    public, random = np.random.default_rng(1), np.random.default_rng(seed)
     n = parameters.num_rounds
-    is_test = random.random(n) < float(parameters.gamma)
+    is_test = public.random(n) < float(parameters.gamma)
     x = np.where(is_test, random.integers(0, 2, n), 0).astype(np.uint8)
     y = np.where(is_test, random.integers(0, 2, n), 2).astype(np.uint8)
     a = random.integers(0, 2, n).astype(np.uint8)
-    wrong = np.where(is_test, random.random(n) > 0.85, random.random(n) < noise)
+    wrong = np.where(is_test, random.random(n) > winning, random.random(n) < 0.01)
     b = (a ^ (x & y & 1 & is_test) ^ wrong).astype(np.uint8)
     lost = np.zeros(n, dtype=np.uint8)
     lost[2000:2003] = 1
@@ -75,7 +75,7 @@ def records(
         "parameters": parameters,
         "run_id": RUN_ID,
         "round_type": is_test.astype(np.uint8),
-        "herald_pattern": random.choice(np.array([3, 5, 10, 12], dtype=np.uint8), n),
+        "herald_pattern": public.choice(np.array([3, 5, 10, 12], dtype=np.uint8), n),
         "timestamp_mu": stamps,
         "lost": lost,
         "attributes": {
@@ -93,7 +93,7 @@ def records(
 
 
 def write_pair(
-    directory: Path, pair: tuple[RoundRecord, RoundRecord], with_keys: bool = True
+    directory: Path, pair: tuple[RoundRecord, RoundRecord], with_keys: bool = True, seed: int = 4
 ) -> tuple[KeyStore, KeyStore] | None:
     """The files of a demonstration's two nodes in `directory`; the open stores of the initial key."""
     make_private_directory(directory)
@@ -102,14 +102,12 @@ def write_pair(
         record.write(directory / record.role / "record.h5")
     if not with_keys:
         return None
-    random = np.random.default_rng(4)
+    random = np.random.default_rng(seed)
     paths = (directory / role / "keys.sqlite" for role in ("alice", "bob"))
     return KeyStore.create_pair(*paths, pair[0].parameters, random.bytes)
 
 
-def hold_session(
-    directory: Path, pair: tuple[RoundRecord, RoundRecord]
-) -> dict[str, BaseException]:
+def hold_session(directory: Path, pair: tuple[RoundRecord, RoundRecord]) -> dict[str, BaseException]:
     """Post-process as `diqkd postprocess` does, both parties in this process; their errors."""
     address: list[int] = []
     listening = threading.Event()
@@ -156,9 +154,12 @@ class Run:
     bob: RoundRecord
 
 
-def _run(directory: Path, parameters: ProtocolParameters, session: bool) -> Run:
-    pair = records(parameters)
-    stores = write_pair(directory, pair)
+def make_run(
+    directory: Path, parameters: ProtocolParameters, session: bool, seed: int = 3, winning: float = 0.85
+) -> Run:
+    """A run of both nodes, all its secrets from `seed`; with `session`, post-processed."""
+    pair = records(parameters, winning, seed)
+    stores = write_pair(directory, pair, seed=seed + 1)
     assert stores is not None
     for store in stores:
         store.close()
@@ -170,20 +171,26 @@ def _run(directory: Path, parameters: ProtocolParameters, session: bool) -> Run:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run of both nodes that ended in a key."""
-    yield _run(tmp_path_factory.mktemp("report") / "finished", PARAMETERS, session=True)
+    yield make_run(tmp_path_factory.mktemp("report") / "finished", PARAMETERS, session=True)
+
+
+@pytest.fixture(scope="session")
+def other_secrets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """As `finished` in all that is public, with other settings, outcomes, pads, seeds and another key."""
+    yield make_run(tmp_path_factory.mktemp("report") / "other", PARAMETERS, session=True, seed=77)
 
 
 @pytest.fixture(scope="session")
 def aborted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run that lost too many test rounds."""
-    strict = PARAMETERS.model_copy(update={"omega_threshold": 0.852})
-    yield _run(tmp_path_factory.mktemp("report") / "aborted", strict, session=True)
+    directory = tmp_path_factory.mktemp("report") / "aborted"
+    yield make_run(directory, PARAMETERS, session=True, winning=0.75)
 
 
 @pytest.fixture(scope="session")
 def acquired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run whose rounds are sealed and not yet post-processed."""
-    yield _run(tmp_path_factory.mktemp("report") / "acquired", PARAMETERS, session=False)
+    yield make_run(tmp_path_factory.mktemp("report") / "acquired", PARAMETERS, session=False)
 
 
 @pytest.fixture(scope="session")
@@ -194,18 +201,3 @@ def characterised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     directory = tmp_path_factory.mktemp("report") / "characterised"
     write_pair(directory, pair, with_keys=False)
     yield Run(directory, *pair)
-
-
-def without_files(run: Run, target: Path, *names: str) -> Path:
-    """A copy of a run's directory without some files."""
-    import shutil
-
-    shutil.copytree(run.directory, target)
-    for name in names:
-        (target / name).unlink()
-    return target
-
-
-def relabelled(record: RoundRecord, run_id: str) -> RoundRecord:
-    """The same rounds under another run's id."""
-    return replace(record, run_id=run_id)
