@@ -19,13 +19,9 @@ class Cache:
         self._borrowed: set[str] = set()
         self._next = _START
 
-    def _key(self) -> str:
-        machine = self._machine
-        return machine.read(machine.argument(0), machine.argument(1)).decode()
-
     def get(self) -> None:
         """cache_get(key) -> list, empty if there is none."""
-        key = self._key()
+        key, _ = self._machine.string_argument(0)
         if key in self._rows:
             self._borrowed.add(key)
         else:
@@ -36,10 +32,10 @@ class Cache:
     def put(self) -> bool:
         """cache_put(key, list); False if a kernel uses the row."""
         machine = self._machine
-        key = self._key()
+        key, following = machine.string_argument(0)
         if key in self._borrowed:
             return False
-        data = machine.read_slice(machine.argument(2), 4)
+        data = machine.read_slice(machine.argument(following), 4)
         row = self._rows.get(key)
         if row is None or row[1] < len(data):
             row = self._rows[key] = self._allocate(len(data))

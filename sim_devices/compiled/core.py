@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from artiq import __version__ as artiq_version
 from artiq.coredevice.core import Core as HardwareCore
 
 from sim_devices.compiled.comm import EmulatedComm
@@ -63,4 +64,5 @@ class Core(HardwareCore):  # type: ignore[misc]
             exception_id,
             request,
             reply,
+            strings_in_registers=int(artiq_version.partition(".")[0]) >= 9,
         )

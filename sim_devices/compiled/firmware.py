@@ -33,6 +33,7 @@ class Firmware:
     :param exception_id: number of a built-in exception by name, as the compiler counts
     :param request: enumeration of messages from the host (`Request` of ARTIQ's comm_kernel)
     :param reply: enumeration of messages to the host
+    :param strings_in_registers: see `Machine`
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class Firmware:
         exception_id: Callable[[str], int],
         request: type[Enum],
         reply: type[Enum],
+        strings_in_registers: bool = True,
     ) -> None:
         self._model = model
         self._request: Any = request
         self._reply: Any = reply
-        self.machine = Machine()
+        self.machine = Machine(strings_in_registers)
         self.exceptions = KernelExceptions(self.machine, exception_id, self._uncaught)
         self.rtio = Rtio(self.machine, self.exceptions, model)
         self.rtio.channels = make_channels(self.rtio.report)

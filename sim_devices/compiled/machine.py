@@ -49,9 +49,14 @@ class Region:
 
 
 class Machine:
-    """One CPU. Support code, mailbox and heap stay from kernel to kernel; `load` replaces the kernel."""
+    """One CPU. Support code, mailbox and heap stay from kernel to kernel; `load` replaces the kernel.
 
-    def __init__(self) -> None:
+    :param strings_in_registers: how the compiler passes strings to services: pointer and length in two
+        registers (ARTIQ 9), or the address of the two in one
+    """
+
+    def __init__(self, strings_in_registers: bool = True) -> None:
+        self._strings_in_registers = strings_in_registers
         self._services: list[Callable[[], None]] = []
         self.symbols: dict[str, int] = {}
         self._shared = {start: Region(start, size) for start, size in _REGIONS.items()}
@@ -167,6 +172,12 @@ class Machine:
 
     def double_argument(self, index: int) -> float:
         return self.doubles[_FA0 + index]
+
+    def string_argument(self, index: int) -> tuple[str, int]:
+        """A string, and the index of the argument behind it."""
+        if self._strings_in_registers:
+            return self.read(self.argument(index), self.argument(index + 1)).decode(), index + 2
+        return self.read_slice(self.argument(index)).decode(), index + 1
 
     @property
     def stack_pointer(self) -> int:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Generator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from sim_devices.compiled.machine import Machine
+if TYPE_CHECKING:
+    from sim_devices.compiled.machine import Machine
 
 _SCALARS = {"n": (0, 1), "b": (1, 1), "i": (4, 4), "I": (8, 8), "f": (8, 8), "O": (4, 4)}
 _SLICES = "sBA"
@@ -50,7 +51,7 @@ def _parse(tag: bytes, position: int) -> tuple[Tag, int]:
         elements.append(element)
     first = elements[0] if elements else None
     if letter == "t":
-        size, alignment = 0, max(element.alignment for element in elements)
+        size, alignment = 0, max((element.alignment for element in elements), default=1)
         for element in elements:
             size = _round_up(size, element.alignment) + element.size
         return Tag(letter, tuple(elements), 0, _round_up(size, alignment), alignment), position

@@ -254,10 +254,6 @@ class Rtio:
 
     # DMA (ksupport/lib.rs, runtime/rtio_dma.rs)
 
-    def _text(self, first: int) -> str:
-        machine = self._machine
-        return machine.read(machine.argument(first), machine.argument(first + 1)).decode()
-
     def record_start(self) -> None:
         """dma_record_start(name): from here on outputs are late for the stub, and so come to `_late`."""
         self.drain()
@@ -265,7 +261,7 @@ class Rtio:
             self._exceptions.raise_("DMAError", "DMA is already recording")
             return
         self._recording = []
-        self._recording_name = self._text(0)
+        self._recording_name, _ = self._machine.string_argument(0)
         self._counter_before = self.counter
         self.counter = 1 << 62
 
@@ -287,12 +283,12 @@ class Rtio:
 
     def erase(self) -> None:
         """dma_erase(name); an unknown name is no error."""
-        self._traces.pop(self._text(0), None)
+        self._traces.pop(self._machine.string_argument(0)[0], None)
 
     def retrieve(self) -> None:
         """dma_retrieve(name) -> (duration, pointer, uses_ddma), returned through memory."""
         machine = self._machine
-        name = self._text(1)
+        name, _ = machine.string_argument(1)
         if name not in self._traces:
             self._exceptions.raise_("DMAError", "DMA trace not found")
             return
