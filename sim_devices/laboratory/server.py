@@ -2,8 +2,9 @@
 
 A round belongs to Bob first. His apparatus gets entries of the tape with his reduced state, draws his outcome
 from the pulses that he plays, and returns (T, effect, outcome). From these follow the conditional states with
-which Alice's apparatus plays the same rounds, at most `LOOKAHEAD` chunks later: she gets heralds that Bob has
-had, the round types with their times, and never y or his outcomes. In the nodes' own times both are in the
+which Alice's apparatus plays the same rounds, at most `LOOKAHEAD` chunks later: it gets heralds that Bob has
+had, the round types with their times, and those states. They are conditioned on y and his outcome, which
+could be told from them; her kernel and host code never see them. In the nodes' own times both are in the
 same round.
 
 A node that dies misses what was on its way to it: Alice the rounds that Bob has finished, Bob those that he
