@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -150,10 +151,11 @@ class Master:
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
 
-    def submit(self, *options: str | int, **arguments: Any) -> int:
-        """Submit the key generation from the repository as a user does; returns its RID."""
-        given = [f"{name}={value!r}" for name, value in arguments.items()]
-        answer = self.client("submit", *options, "-R", "key_generation.py", f"role={self.role!r}", *given)
+    def submit(self, file: str = "key_generation.py", **arguments: Any) -> int:
+        """Submit an experiment of the repository as a user does; returns its RID."""
+        # JSON is PYON in all its versions.
+        given = [f"{name}={json.dumps(value)}" for name, value in ({"role": self.role} | arguments).items()]
+        answer = self.client("submit", "-R", file, *given)
         return int(answer.split()[-1])
 
     def rpc(self, target: str, method: str, *arguments: Any) -> Any:
@@ -165,6 +167,28 @@ class Master:
             return getattr(client, method)(*arguments)
         finally:
             client.close_rpc()
+
+    def experiments(self) -> dict[str, dict[str, Any]]:
+        """The experiments that a dashboard lists, by name."""
+        from sipyco.sync_struct import Subscriber
+
+        received: list[dict[str, Any]] = []
+
+        def take(experiments: dict[str, Any]) -> dict[str, Any]:
+            received.append(experiments)
+            return experiments
+
+        async def subscribe() -> None:
+            subscriber = Subscriber("explist", take)
+            await subscriber.connect(LOOPBACK, self.ports["notify"])
+            try:
+                while not received:
+                    await asyncio.sleep(0.05)
+            finally:
+                await subscriber.close()
+
+        asyncio.run(asyncio.wait_for(subscribe(), START_S))
+        return received[0]
 
     def schedule(self) -> dict[int, dict[str, Any]]:
         """Experiments in the schedule, by RID."""
@@ -190,4 +214,4 @@ class Master:
 
     def results_file(self, rid: int) -> Path:
         """The HDF5 file of an experiment."""
-        return next(self.folder.glob(f"results/**/{rid:09}-KeyGeneration.h5"))
+        return next(self.folder.glob(f"results/**/{rid:09}-*.h5"))
