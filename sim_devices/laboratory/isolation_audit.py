@@ -16,7 +16,7 @@ SCRAMBLING_MU = 100_000
 _NEVER = 1 << 62
 
 
-class IsolationViolation(DiqkdError):  # noqa: N818 - the event has this name everywhere
+class IsolationViolation(DiqkdError):
     """A node did something private while its ion was, or could have been, coupled to the link."""
 
 

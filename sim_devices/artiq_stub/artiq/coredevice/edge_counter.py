@@ -1,5 +1,4 @@
 """Exception of the gateware edge counters."""
-# ruff: noqa: N818  (the names are ARTIQ's)
 
 
 class CounterOverflow(Exception):

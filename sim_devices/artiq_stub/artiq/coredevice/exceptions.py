@@ -1,5 +1,4 @@
 """Exceptions that the core device raises in kernels."""
-# ruff: noqa: N818  (the names are ARTIQ's)
 
 
 class CacheError(Exception):

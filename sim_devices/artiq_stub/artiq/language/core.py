@@ -4,7 +4,6 @@ The decorators leave the same record on a function as ARTIQ's (`artiq_embedded`)
 engine looks at. The primitives do nothing by themselves: they go to the time manager that a running core
 device has set.
 """
-# ruff: noqa: N818  (the names are ARTIQ's)
 
 from functools import wraps
 from types import SimpleNamespace

@@ -1,5 +1,4 @@
 """Arguments, devices and datasets of an experiment, and the experiment base classes."""
-# ruff: noqa: N818  (the names are ARTIQ's)
 
 import ast
 from inspect import isclass
