@@ -19,7 +19,7 @@ NEVER = -(1 << 62)
 Report = Callable[[int, str, str], None]
 
 
-class _Silent:
+class Silent:
     """A channel that sends no input events."""
 
     def __init__(self, key: str) -> None:
@@ -40,7 +40,7 @@ class _Silent:
         """Nothing to forget."""
 
 
-class TTL(_Silent):
+class TTL(Silent):
     """A TTL line (artiq/gateware/rtio/phy/ttl_serdes_generic.py): 0 level, 1 output enable, 2 sensitivity,
     3 sensitivity and sample.
 
@@ -134,7 +134,7 @@ class TTL(_Silent):
         self._overflow = False
 
 
-class EdgeCounter(_Silent):
+class EdgeCounter(Silent):
     """An edge counter (artiq/gateware/rtio/phy/edge_counter.py): bits 0 and 1 say what counts, bit 2 sends
     the count, bit 3 starts from zero."""
 
@@ -173,7 +173,7 @@ class EdgeCounter(_Silent):
         self._overflow = False
 
 
-class Fastino(_Silent):
+class Fastino(Silent):
     """The Fastino DAC (artiq/coredevice/fastino.py): 0 to 31 codes, 0x20 update, 0x21 hold, 0x22 control."""
 
     def __init__(self, key: str, apparatus: Any, log2_width: int) -> None:
@@ -206,7 +206,7 @@ class Fastino(_Silent):
         self._sink(time, channel, (code - 0x8000) * 10.0 / 0x8000)
 
 
-class Entangler(_Silent):
+class Entangler(Silent):
     """The entangler core (entangler/driver.py, registers): times are coarse cycles of eight units."""
 
     _CONFIG, _RUN, _CYCLE, _HERALDS = 0, 1, 2, 3

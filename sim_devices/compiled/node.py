@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sim_devices.compiled.ad53xx import make_ad53xx
 from sim_devices.compiled.channels import TTL, EdgeCounter, Entangler, Fastino
 from sim_devices.compiled.rtio import Channel
-from sim_devices.compiled.urukul import SPIBus, connect_urukul
+from sim_devices.compiled.spi import SPIBus
+from sim_devices.compiled.urukul import connect_urukul
 from sim_devices.engine.cpu_model import CpuModel
 
 Report = Callable[[int, str, str], None]
@@ -45,19 +47,29 @@ def channels(
         add(key, Fastino(key, apparatus, log2_width))
     for key in _of_class(drivers, "SPIMaster"):
         add(key, SPIBus(key, model.input_mu, coarse_mu, report))
-    updates: dict[str, list[Callable[[int, int], None]]] = {}
-    for key in _of_class(drivers, "CPLD"):
-        arguments = drivers[key]["arguments"]
-        bus = by_key[arguments["spi_device"]]
+    lines: dict[str, list[Callable[[int, int], None]]] = {}
+
+    def bus_of(key: str) -> SPIBus:
+        bus = by_key[drivers[key]["arguments"]["spi_device"]]
         assert isinstance(bus, SPIBus)
-        card = connect_urukul(entries, key, apparatus, bus, herald_mu)
-        updates.setdefault(arguments.get("io_update_device", ""), []).append(card.io_update)
+        return bus
+
+    def connect(key: str, line: str, listener: Callable[[int, int], None]) -> None:
+        """Let a card listen to the TTL line that its argument `line` names."""
+        name = drivers[key]["arguments"].get(line)
+        if name is not None:
+            lines.setdefault(name, []).append(listener)
+
+    for key in _of_class(drivers, "CPLD"):
+        connect(
+            key, "io_update_device", connect_urukul(entries, key, apparatus, bus_of(key), herald_mu).io_update
+        )
+    for key in (*_of_class(drivers, "Zotino"), *_of_class(drivers, "AD53xx")):
+        bus_of(key).card = converter = make_ad53xx(drivers[key]["arguments"], apparatus.dac_sink(key))
+        connect(key, "ldac_device", converter.load)
+        connect(key, "clr_device", converter.clear)
     for key in (*_of_class(drivers, "TTLOut"), *_of_class(drivers, "TTLInOut")):
-        add(key, TTL(key, apparatus, model.input_mu, report, updates.get(key, [])))
-    for key, entry in entries.items():
-        # an IO_UPDATE line that has no entry of its own cannot be switched
-        if isinstance(entry, str) and key in updates:
-            raise ValueError(f"io_update_device {key!r} is an alias; name the device itself")
+        add(key, TTL(key, apparatus, model.input_mu, report, lines.get(key, [])))
     return result
 
 

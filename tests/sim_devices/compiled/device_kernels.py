@@ -148,3 +148,29 @@ class Drivers(EnvExperiment):
         self.ttl_674.off()
         delay_mu(-1000)
         self.ttl_674.on()
+
+
+class Converter(EnvExperiment):
+    def build(self):
+        self.setattr_device("core")
+        self.setattr_device("zotino")
+        self.codes = []
+
+    def say(self, code):
+        self.codes.append(code)
+
+    @kernel
+    def play(self):
+        self.core.reset()
+        self.zotino.init()
+        at_mu(int64(START))
+        self.zotino.write_dac(3, 2.5)
+        self.zotino.write_dac(9, -7.25)
+        self.zotino.load()
+        at_mu(int64(START) + 100_000)
+        self.zotino.set_dac([1.0, -1.0, 0.0])
+
+    @kernel
+    def read(self):
+        self.core.break_realtime()
+        self.say(self.zotino.read_reg(9))
