@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.report.drawing import (
@@ -40,7 +41,9 @@ TERM_NAMES = {
     "extractor_error": "extractor error",
     "extractor_length": "extractor length",
     "extractor_constant": "extractor constant",
+    "losses": "accepted losses",
     "syndrome": "syndrome",
+    "hash_error": "error of the hashing",
     "messages": "tags and verdicts",
 }
 
@@ -93,13 +96,12 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
     """
     proofs = ["paper"] if parameters.proof == "paper" else [parameters.proof, "paper"]
     here = parameters.num_rounds
-    rounds = np.unique(np.geomspace(min(1e5, here / 4), max(1e9 / 10, here * 4), NUM_RATE_POINTS).astype(int))
     with styled():
         figure = new_figure(5.6, 3.9)
         axes = figure.subplots()
         highest = parameters.key_bits / here
         for proof, colour, style in zip(proofs, (BLUE, MUTED), ("-", "--"), strict=False):
-            rates = [_rate(parameters, int(n), proof) for n in rounds]
+            rounds, rates = _rate_curve(parameters, proof)
             axes.plot(rounds, np.clip(rates, 0, None), style, color=colour, label=f"proof: {proof}")
             limit = asymptotic_rate(
                 parameters.gamma,
@@ -122,6 +124,7 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
             textcoords="offset points",
             fontsize=9.5,
             fontweight="bold",
+            bbox={"facecolor": SURFACE, "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
         )
         axes.set_xscale("log")
         axes.set_ylim(-0.02 * max(highest, 0.02), 1.12 * max(highest, 0.02))
@@ -132,6 +135,15 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
         light_grid(axes)
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.86))
         return inline_svg(figure, "rate", "Key rate against the number of rounds, with this run")
+
+
+@cache
+def _rate_curve(parameters: ProtocolParameters, proof: str) -> tuple[list[int], list[float]]:
+    """Numbers of rounds and key rates; a second variant of a report need not compute them again."""
+    here = parameters.num_rounds
+    grid = np.geomspace(min(1e5, here / 4), max(1e8, here * 4), NUM_RATE_POINTS)
+    rounds = [int(n) for n in grid]
+    return rounds, [_rate(parameters, n, proof) for n in rounds]
 
 
 def _rate(parameters: ProtocolParameters, num_rounds: int, proof: str) -> float:
@@ -199,6 +211,7 @@ def key_length_figure(length: KeyLength) -> str:
         axes.invert_yaxis()
         axes.set_xlim(min(0.0, reached), widest * 1.2)
         axes.set_xlabel("thousand bits")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value / 1000:,.0f}"))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

@@ -10,7 +10,7 @@ _CSS = {"key": "key", "aborted": "aborted", "unfinished": "open", "acquired": "o
 
 def headline(facts: RunFacts) -> Markup:
     """One large number, one sentence, six small ones."""
-    proven = facts.key_length.proof == "paper"
+    proven = facts.parameters.proof == "paper"
     badge = element(
         "span",
         "peer-reviewed proof" if proven else "proof not peer-reviewed",
