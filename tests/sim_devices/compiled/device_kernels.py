@@ -149,6 +149,20 @@ class Drivers(EnvExperiment):
         delay_mu(-1000)
         self.ttl_674.on()
 
+    @kernel
+    def one_pulse(self):
+        self.core.reset()
+        self.ttl_674.pulse_mu(1000)
+
+    @kernel
+    def overflow_the_stack(self):
+        self.say(self.recurse(1))
+
+    @kernel
+    def recurse(self, depth) -> TInt32:
+        values = [depth + i for i in range(1000)]
+        return self.recurse(depth + 1) + values[depth % 1000]
+
 
 class Converter(EnvExperiment):
     def build(self):

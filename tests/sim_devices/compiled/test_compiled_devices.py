@@ -8,6 +8,7 @@ import logging
 
 import pytest
 
+from diqkd_postproc.errors import DiqkdError
 from sim_devices import artiq_stub
 
 artiq_stub.install()
@@ -142,6 +143,26 @@ def test_an_input_that_cannot_come_ends_the_kernel(drivers):
     with pytest.raises(RuntimeError, match="would block for ever"):
         drivers.blocked()
     drivers.switches()
+
+
+@only_compiled
+@pytest.mark.parametrize("failure", [DiqkdError("leak"), KeyboardInterrupt()])
+def test_what_the_apparatus_raises_ends_the_run(drivers, apparatus, monkeypatch, failure):
+    """An isolation violation, say; or the user, while a call of the apparatus is under way."""
+
+    def fail(time: int, level: int) -> None:
+        raise failure
+
+    monkeypatch.setattr(apparatus, "level_sink", lambda key: fail)
+    with pytest.raises(type(failure)):
+        drivers.one_pulse()
+
+
+@only_compiled
+def test_a_stack_overflow_is_an_error(drivers):
+    with pytest.raises(Exception, match="stack overflow") as caught:
+        drivers.overflow_the_stack()
+    assert type(caught.value).__name__ == "MachineError"
 
 
 @only_compiled
