@@ -70,14 +70,23 @@ def _box_plus_table(grid: Grid) -> NDArray[np.int32]:
     return np.minimum(table, grid.half_size)
 
 
+NEGLIGIBLE = 1e-16
+"""Mass that is left out of products; all of it together changes no entropy that matters."""
+
+
 @nb.njit("void(float64[:, ::1], float64[:, ::1], int32[:, ::1], float64[:, ::1])", cache=True, nogil=True)
 def _combine(a, b, table, out):  # type: ignore[no-untyped-def]
     """Box-plus of two densities in sums-and-differences form, (2, K + 1) each."""
     out[:] = 0.0
+    first, last = 0, b.shape[1]
+    while first < last and b[0, first] < NEGLIGIBLE:
+        first += 1
+    while last > first and b[0, last - 1] < NEGLIGIBLE:
+        last -= 1
     for i in range(a.shape[1]):
-        if a[0, i] == 0.0:
+        if a[0, i] < NEGLIGIBLE:
             continue
-        for j in range(b.shape[1]):
+        for j in range(first, last):
             k = table[i, j]
             out[0, k] += a[0, i] * b[0, j]
             out[1, k] += a[1, i] * b[1, j]
@@ -211,7 +220,10 @@ def decodes(
     """Whether the ensemble decodes with a syndrome of `efficiency` times the Shannon limit."""
     grid = grid or Grid()
     key, test, edges = edge_fractions(ensemble, gamma)
-    mean = edges / (efficiency * conditional_entropy(gamma, qber, test_error))
+    overhead = efficiency * conditional_entropy(gamma, qber, test_error)
+    if overhead >= 1.0:
+        return True  # A syndrome as long as the block: every outcome can be a bit of it.
+    mean = edges / overhead
     channels = [(grid.two_point(qber), key), (grid.two_point(test_error), test)]
     return converges(channels, concentrated_check_degrees(mean), grid, max_iterations)
 

@@ -185,6 +185,24 @@ SC_LDPC = DegreeEnsemble(
 )
 """The kind of code of the published run; chosen by name only. The SI gives chain length and coupling
 width, no degree: four is ours. threshold: what the SI's own simulations show, 6 % above the limit."""
+NEAR_LIMIT_MIDDLE_KEY = DegreeEnsemble(
+    "near-limit-middle-key",
+    key_degrees=_from_edges({2: 0.0727, 3: 0.5696, 9: 0.2043, 20: 0.0099}),
+    test_degrees=_from_edges({3: 0.0046, 7: 0.0585, 8: 0.0135, 20: 0.0042, 40: 0.0627}),
+    threshold=1.027,
+)
+NEAR_LIMIT_QUIET_KEY = DegreeEnsemble(
+    "near-limit-quiet-key",
+    key_degrees=_from_edges({2: 0.0416, 3: 0.7516, 7: 0.0758, 20: 0.0242}),
+    test_degrees=_from_edges({3: 0.0288, 8: 0.0273, 9: 0.0103, 40: 0.0404}),
+    threshold=1.033,
+)
+NEAR_LIMIT_HALF_TESTS = DegreeEnsemble(
+    "near-limit-half-tests",
+    key_degrees=_from_edges({2: 0.3468}),
+    test_degrees=_from_edges({3: 0.4698, 9: 0.0545, 12: 0.1289}),
+    threshold=1.09,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +224,11 @@ MIN_QBER = 1e-4
 DESIGNS = (
     ChannelDesigns(13 / 256, 0.018, 0.17, (ROBUST, NEAR_LIMIT)),
     ChannelDesigns(13 / 256, 0.05, 0.1875, (ROBUST_NOISY_KEY, NEAR_LIMIT_NOISY_KEY)),
-    ChannelDesigns(13 / 256, 0.001, 0.15, (ROBUST_QUIET_KEY,)),
-    ChannelDesigns(13 / 256, 0.006, 0.17, (ROBUST_MIDDLE_KEY,)),
+    ChannelDesigns(13 / 256, 0.001, 0.15, (ROBUST_QUIET_KEY, NEAR_LIMIT_QUIET_KEY)),
+    ChannelDesigns(13 / 256, 0.006, 0.17, (ROBUST_MIDDLE_KEY, NEAR_LIMIT_MIDDLE_KEY)),
     ChannelDesigns(1 / 10, 0.012, 0.17, (ROBUST_TENTH_TESTS, NEAR_LIMIT_TENTH_TESTS)),
     ChannelDesigns(1 / 4, 0.018, 0.17, (ROBUST_MANY_TESTS, NEAR_LIMIT_MANY_TESTS)),
-    ChannelDesigns(1 / 2, 0.0144, 0.165375, (ROBUST_HALF_TESTS,)),
+    ChannelDesigns(1 / 2, 0.0144, 0.165375, (ROBUST_HALF_TESTS, NEAR_LIMIT_HALF_TESTS)),
     ChannelDesigns(1 / 128, 0.01, 0.1625, (ROBUST_FEW_TESTS,)),
 )
 ENSEMBLES = {e.name: e for designs in DESIGNS for e in designs.ensembles} | {SC_LDPC.name: SC_LDPC}

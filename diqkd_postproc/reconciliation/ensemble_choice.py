@@ -1,27 +1,46 @@
-"""Which of the shipped ensembles serves a channel and a syndrome length.
+"""Which of the shipped ensembles serves a channel and a syndrome length, and how short a syndrome can be.
 
 Designs are tried in order, robust ones before near-limit ones and each by distance of its channel, until
-density evolution on the actual channel decodes with a margin for the finite block. That test is in floating
-point; should two machines ever round a borderline case differently, their codes differ in digest, and
-reconciliation fails in its validation: an abort, not a wrong key.
+density evolution on the actual channel decodes with a margin for the finite block. A length that none serves
+is refused: the run would end in an abort after hours of measurement.
+
+Both parties must choose the same ensemble on whatever machines they have. Lengths are therefore compared as
+integers, efficiencies in whole thousandths; what remains in floating point is whether density evolution
+decodes at one of these, a question that rounding could only answer in two ways if the threshold fell on it to
+ten digits. Then the codes' digests, which the parties compare, differ: an error, not a wrong key.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
+from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.reconciliation.density_evolution import COARSE_GRID, decodes
-from diqkd_postproc.reconciliation.ensemble import DESIGNS, DegreeEnsemble, conditional_entropy
+from diqkd_postproc.reconciliation.ensemble import (
+    DESIGNS,
+    ENSEMBLES,
+    DegreeEnsemble,
+    conditional_entropy,
+)
 
-FINITE_LENGTH_MARGIN = 15.0
+FINITE_LENGTH_MARGIN = 15
 """Efficiency that density evolution must leave, in units of 1 / sqrt(n): 1.2 % at 1.5e6 rounds."""
 MIN_QBER = 1e-5
-MAX_ITERATIONS = 200
+MAX_ITERATIONS = 400
+NEAR_DESIGNS = 4
+"""How many channels' ensembles are tried, the nearest."""
+LONGEST = 4000
+"""Efficiency, in thousandths, beyond which it makes no difference."""
+MIN_ROUNDS = 1000
+"""Shorter blocks say nothing of a link and follow no density evolution: they are not refused."""
+
+_PARTS = 10_000
 
 
 def ensembles_by_preference(gamma: float, qber: float) -> list[DegreeEnsemble]:
-    """All shipped ensembles: robust before near-limit, nearer channels first."""
-    designs = sorted(DESIGNS, key=lambda candidate: candidate.distance(gamma, qber))
+    """Shipped ensembles of the nearest channels: robust before near-limit, nearer channels first."""
+    designs = sorted(DESIGNS, key=lambda candidate: candidate.distance(gamma, qber))[:NEAR_DESIGNS]
     ranks = range(max(len(d.ensembles) for d in designs))
     return [d.ensembles[rank] for rank in ranks for d in designs if rank < len(d.ensembles)]
 
@@ -29,13 +48,91 @@ def ensembles_by_preference(gamma: float, qber: float) -> list[DegreeEnsemble]:
 def choose_ensemble(
     num_rounds: int, syndrome_bits: int, gamma: float, qber: float, test_error: float
 ) -> DegreeEnsemble:
-    """The first ensemble that decodes with margin; the nearest near-limit one if none does."""
-    limit = num_rounds * conditional_entropy(gamma, max(qber, MIN_QBER), test_error)
-    efficiency = syndrome_bits / limit / (1 + FINITE_LENGTH_MARGIN / math.sqrt(num_rounds))
+    """The first ensemble that decodes with margin.
+
+    Raises ParameterError if there is none, naming the shortest syndrome that is served.
+    """
+    limit, margin = _limit_and_margin(num_rounds, gamma, qber, test_error)
+    efficiency = min(1000 * _PARTS * syndrome_bits // (limit * margin), LONGEST)
     candidates = ensembles_by_preference(gamma, qber)
-    if efficiency > 1.0:
-        channel = (gamma, max(qber, MIN_QBER), test_error)
+    if efficiency > 1000:
         for ensemble in candidates:
-            if decodes(ensemble, efficiency, *channel, COARSE_GRID, MAX_ITERATIONS):
+            if _decodes(ensemble.name, efficiency, gamma, qber, test_error):
                 return ensemble
-    return next(e for e in candidates if e.name.startswith("near-limit"))
+    if num_rounds < MIN_ROUNDS:
+        return candidates[0]
+    shortest = _shortest(num_rounds, gamma, qber, test_error)
+    remedy = (
+        f"the shortest that is served has {shortest} ({shortest / limit:.3f} n H); raise syndrome_bits, "
+        "or expect a better link"
+        if shortest < num_rounds
+        else "none below num_rounds is served; measure more rounds, or expect a better link"
+    )
+    raise ParameterError(
+        f"syndrome_bits={syndrome_bits} is {syndrome_bits / limit:.3f} times the Shannon limit of "
+        f"{num_rounds} rounds with gamma={gamma:.4g}, S={4 - 8 * test_error:.4g}, Q={qber:.4g}, at which no "
+        f"shipped code decodes reliably; {remedy} (to measure a code nevertheless, name its design)"
+    )
+
+
+def minimum_syndrome_bits(num_rounds: int, gamma: float, chsh_score: float, qber: float) -> int:
+    """Shortest syndrome for which `code_for` has a code at this design point; a few seconds at first.
+
+    Raises ParameterError if it would not be shorter than the block.
+    """
+    test_error = (4.0 - chsh_score) / 8.0
+    if not (num_rounds > 1 and 0.0 < gamma < 1.0 and 0.0 <= qber <= 0.5 and 0.0 < test_error <= 0.5):
+        raise ParameterError(
+            f"num_rounds={num_rounds}, gamma={gamma}, S={chsh_score}, Q={qber}: not a link; "
+            "gamma in (0, 1), 0 <= S < 4, 0 <= Q <= 0.5"
+        )
+    shortest = _shortest(num_rounds, float(gamma), qber, test_error)
+    if shortest >= num_rounds:
+        raise ParameterError(
+            f"at gamma={float(gamma):.4g}, S={chsh_score}, Q={qber}, no shipped code serves a block of "
+            f"{num_rounds} rounds with a shorter syndrome: measure more rounds, or expect a better link"
+        )
+    return shortest
+
+
+def _shortest(num_rounds: int, gamma: float, qber: float, test_error: float) -> int:
+    limit, margin = _limit_and_margin(num_rounds, gamma, qber, test_error)
+    return -(-lowest_efficiency(gamma, qber, test_error) * limit * margin // (1000 * _PARTS))
+
+
+def _limit_and_margin(num_rounds: int, gamma: float, qber: float, test_error: float) -> tuple[int, int]:
+    """n H, bits, and the factor that a finite block needs on top of a threshold, in ten-thousandths."""
+    limit = max(1, round(num_rounds * conditional_entropy(gamma, max(qber, MIN_QBER), test_error)))
+    return limit, _PARTS + FINITE_LENGTH_MARGIN * _PARTS // max(1, math.isqrt(num_rounds))
+
+
+@lru_cache(maxsize=1024)
+def _decodes(name: str, efficiency: int, gamma: float, qber: float, test_error: float) -> bool:
+    """Density evolution of a shipped ensemble at an efficiency in thousandths."""
+    channel = (gamma, max(qber, MIN_QBER), test_error)
+    return decodes(ENSEMBLES[name], efficiency / 1000, *channel, COARSE_GRID, MAX_ITERATIONS)
+
+
+@lru_cache(maxsize=64)
+def lowest_efficiency(gamma: float, qber: float, test_error: float) -> int:
+    """Lowest threshold on the channel, in thousandths, from above; at most LONGEST."""
+    lowest = LONGEST
+    for ensemble in sorted(ensembles_by_preference(gamma, qber), key=lambda e: e.threshold):
+
+        def works(efficiency: int, name: str = ensemble.name) -> bool:
+            return _decodes(name, efficiency, gamma, qber, test_error)
+
+        if works(lowest - 1):
+            # Thresholds vary little between channels: look near the one that is known, ever farther.
+            above, step = min(lowest - 1, round(1000 * ensemble.threshold) + 4), 4
+            while above < lowest - 1 and not works(above):
+                above, step = min(lowest - 1, above + step), 2 * step
+            below, step = above - 8, 8
+            while below > 1000 and works(below):
+                above, below, step = below, below - step, 2 * step
+            below = max(below, 1000)
+            while above - below > 1:
+                middle = (below + above) // 2
+                below, above = (below, middle) if works(middle) else (middle, above)
+            lowest = above
+    return lowest
