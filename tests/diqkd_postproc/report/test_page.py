@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from conftest import PARAMETERS, RUN_ID, Run
+from small_runs import PARAMETERS, RUN_ID, Run
 
 from diqkd_postproc.report import collect_facts, for_publication, render_page
 from diqkd_postproc.report.facts import RunFacts

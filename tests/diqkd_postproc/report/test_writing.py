@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import GAP, PARAMETERS, Run, records
+from small_runs import GAP, PARAMETERS, Run, records
 
 from diqkd_postproc.cli import main
 from diqkd_postproc.errors import DiqkdError, ParameterError, StorageError
