@@ -75,6 +75,13 @@ def test_both_nodes_agree_on_a_key_of_the_certified_length(run):
     assert report["num_losses"] <= report["max_losses"]
 
 
+def test_the_run_ends_with_its_report(run):
+    folder, report = run
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert report["report"] == str(folder / "report.html")
+    assert f"{report['key_bits']:,}" in page and f"{report['num_losses']:,} of them were lost" in page
+
+
 def test_each_node_keeps_its_own_record_private(run):
     folder, _ = run
     for role, own, foreign in (("alice", "x", "y"), ("bob", "y", "x")):
