@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from sim_devices.compiled import missing
+
+if (_MISSING := missing()) is not None:
+    raise ImportError(_MISSING)
+
 from artiq import __version__ as artiq_version
 from artiq.coredevice.core import Core as HardwareCore
 

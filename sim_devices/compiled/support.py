@@ -37,7 +37,6 @@ STATUS = 0x204
 NOW_HI = 0x210
 NOW_LO = 0x218
 """The cursor as the compiler addresses it: high word first, eight bytes apart (`CSR` layout of rv32g)."""
-NOW_LO_RV32IMA = 0x214
 COUNTER = 0x220
 OUTPUT_COST = 0x228
 RING_NEXT = 0x22C

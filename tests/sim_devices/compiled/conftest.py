@@ -1,4 +1,4 @@
-"""Both engines on the device databases of the repository, with an apparatus that records."""
+"""Both engines on the device databases of the repository; makes this directory's modules importable."""
 
 import sys
 from collections.abc import Iterator
@@ -8,21 +8,9 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-from fake_apparatus import FakeApparatus  # noqa: E402
+from both_engines import COMPILED, devices_of  # noqa: E402
 
-from sim_devices.compiled import missing  # noqa: E402
-from sim_devices.runner import DeviceDatabase, DeviceManager  # noqa: E402
-
-ROOT = Path(__file__).parents[3]
-FILES = {"host": "alice_sim.py", "compiled": "alice_compiled.py"}
-COMPILED = pytest.param(
-    "compiled", marks=[pytest.mark.artiq, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
-)
-
-
-def devices_of(engine: str) -> DeviceManager:
-    database = DeviceDatabase(ROOT / "device_db" / FILES[engine])
-    return DeviceManager(database, {"apparatus": FakeApparatus()})
+from sim_devices.runner import DeviceManager  # noqa: E402
 
 
 @pytest.fixture(params=["host", COMPILED])

@@ -188,3 +188,17 @@ class Converter(EnvExperiment):
     def read(self):
         self.core.break_realtime()
         self.say(self.zotino.read_reg(9))
+
+
+class Groups(EnvExperiment):
+    def build(self):
+        self.setattr_device("core")
+        self.setattr_device("wide")
+
+    @kernel
+    def play(self):
+        self.core.reset()
+        at_mu(int64(START))
+        self.wide.set_group(4, [1.0, -1.0, 2.0, -2.0])
+        delay_mu(1000)
+        self.wide.set_group_mu(8, [0x8000_9000, 0x7000_8000])

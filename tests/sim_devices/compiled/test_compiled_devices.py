@@ -13,8 +13,8 @@ from sim_devices import artiq_stub
 
 artiq_stub.install()
 
-from conftest import COMPILED  # noqa: E402
-from device_kernels import START, Converter, Drivers  # noqa: E402
+from both_engines import COMPILED  # noqa: E402
+from device_kernels import START, Converter, Drivers, Groups  # noqa: E402
 from test_compiled_kernels import plain  # noqa: E402
 
 # transfers of AD9910.set before the update pulse (mu): CFR1 in tracking mode, then the profile
@@ -100,21 +100,21 @@ def test_electrodes(drivers, apparatus):
     assert [event[2] for event in played] == pytest.approx([1.0, 0.0, -9.0, -2.5], abs=10 / 0x8000)
 
 
-def test_zotino(devices, apparatus, engine):
-    """Not in the nodes' databases; put next to what is there."""
-    drivers = {
-        "spi_zotino": ("spi2", "SPIMaster", {"channel": 60}),
-        "ttl_zotino_ldac": ("ttl", "TTLOut", {"channel": 61}),
-        "zotino": ("zotino", "Zotino", {"spi_device": "spi_zotino", "ldac_device": "ttl_zotino_ldac"}),
+def add(devices, engine: str, key: str, module: str, driver: str, **arguments) -> None:
+    """Put a device that the nodes do not have next to what is there."""
+    host = engine == "host"
+    devices.database.entries[key] = {
+        "type": "local",
+        "module": f"{'sim_devices.drivers' if host else 'artiq.coredevice'}.{module}",
+        "class": driver,
+        "arguments": arguments | ({"key": key} if host else {}),
     }
-    for key, (module, driver, arguments) in drivers.items():
-        host = engine == "host"
-        devices.database.entries[key] = {
-            "type": "local",
-            "module": f"{'sim_devices.drivers' if host else 'artiq.coredevice'}.{module}",
-            "class": driver,
-            "arguments": arguments | ({"key": key} if host else {}),
-        }
+
+
+def test_zotino(devices, apparatus, engine):
+    add(devices, engine, "spi_zotino", "spi2", "SPIMaster", channel=60)
+    add(devices, engine, "ttl_ldac", "ttl", "TTLOut", channel=61)
+    add(devices, engine, "zotino", "zotino", "Zotino", spi_device="spi_zotino", ldac_device="ttl_ldac")
     converter = Converter((devices, None, None, {}))
     converter.play()
     played = events(apparatus, "zotino")
@@ -127,6 +127,17 @@ def test_zotino(devices, apparatus, engine):
     if engine == "compiled":  # the simulated driver of the host engine does not read
         converter.read()
         assert converter.codes == [round(-7.25 / 20 * 0x10000) + 0x8000]
+
+
+def test_wide_outputs(devices, apparatus, engine):
+    add(devices, engine, "wide", "fastino", "Fastino", channel=62, log2_width=2)
+    Groups((devices, None, None, {})).play()
+    played = events(apparatus, "wide")
+    assert [event[:2] for event in played] == [(0, 4 + i) for i in range(4)] + [
+        (1000, 8 + i) for i in range(4)
+    ]
+    volts = [1.0, -1.0, 2.0, -2.0, 0x1000 / 0x8000 * 10, 0.0, 0.0, -0x1000 / 0x8000 * 10]
+    assert [event[2] for event in played] == pytest.approx(volts, abs=10 / 0x8000)
 
 
 def test_attempts(drivers, apparatus):

@@ -15,7 +15,7 @@ from sim_devices import artiq_stub
 artiq_stub.install()
 
 from artiq import __version__ as artiq_version  # noqa: E402
-from conftest import COMPILED  # noqa: E402
+from both_engines import COMPILED  # noqa: E402
 from language_kernels import Language, OwnError  # noqa: E402
 
 
@@ -132,6 +132,12 @@ def test_attributes_are_written_back(language):
     assert plain([language.counter, language.factor, language.numbers]) == [42, 5.0, [4, 2, 3]]
 
 
+def test_precompiled_kernels_run_again(language):
+    kernel = language.core.precompile(language.return_through_finally)
+    assert [kernel(), kernel()] == [2, 2]
+    assert reports(language) == [0, 1, 2] * 2
+
+
 def test_exceptions_of_host_and_kernel_are_caught(language):
     language.catch_own()
     assert reports(language) == ["host", "kernel"]
@@ -174,9 +180,11 @@ def test_parallel_and_sequential(language):
     assert reports(language) == [(1_000_000_500, 1_000_001_501)]
 
 
-def test_recovery_from_underflow(language):
+def test_recovery_from_underflow(language, devices):
+    """Pulses of 0.2 us take 1 us of CPU time: 125 us of slack last for 156 of them, three times."""
     language.underflow()
     assert reports(language) == [(3, True)]
+    assert len(devices.get("apparatus").events) == 3 * 2 * 156 + 1
 
 
 def test_waiting_for_the_counter(language):
