@@ -6,6 +6,7 @@ Only argument parsing is imported with this module; the commands import the nume
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from argparse import Namespace
 from fractions import Fraction
@@ -40,6 +41,11 @@ def add_parsers(
         help="search a new ensemble for this channel (minutes) and call it NAME (default: a shipped one)",
     )
     design.add_argument("-o", "--output", type=Path, help="write the design to this JSON file")
+    design.add_argument(
+        "--parameters",
+        type=Path,
+        help="take channel, length and seed from this parameter file, and write the design into it",
+    )
     design.set_defaults(handler=design_code)
 
     evaluate = actions.add_parser(
@@ -189,13 +195,23 @@ def design_code(arguments: Namespace) -> None:
 
     from diqkd_postproc.campaign.design import CodeDesign, channel_of, optimised, save_design, threshold_on
     from diqkd_postproc.console import print_json
+    from diqkd_postproc.parameters import ProtocolParameters
 
+    parameters = None
+    if arguments.parameters is not None:
+        parameters = ProtocolParameters.load(arguments.parameters)
+        arguments.rounds, arguments.gamma = parameters.num_rounds, parameters.gamma
+        arguments.chsh_score, arguments.qber = parameters.design_chsh_score, parameters.design_qber
+        arguments.syndrome_bits, arguments.code_seed = parameters.syndrome_bits, parameters.code_seed
     (task,) = _tasks(arguments)
     if arguments.optimise is not None:
         task = replace(task, ensemble=optimised(channel_of(task), arguments.optimise))
     report = CodeDesign(task, threshold_on(task.ensemble, channel_of(task))).report()
     if arguments.output is not None:
         save_design(arguments.output, report)
+    if parameters is not None:
+        text = json.dumps(task.ensemble.to_dict())
+        parameters.model_copy(update={"code_design": text}).save(arguments.parameters)
     if arguments.json:
         print_json(report)
         return

@@ -7,6 +7,7 @@ first round and again before post-processing, so that a disagreement is an error
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import tomllib
 from fractions import Fraction
@@ -55,6 +56,11 @@ class ProtocolParameters(BaseModel):
         default=None, ge=0, description="`counted` only: N*, the most test rounds that are accepted"
     )
     code_seed: int = Field(default=SYNDROME_CODE_SEED, ge=0, description="seed of the code construction")
+    code_design: str | None = Field(
+        default=None,
+        max_length=10_000,
+        description="ensemble of the code: name of a shipped one, or its JSON; None: chosen by the channel",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ProtocolParameters:
@@ -128,7 +134,7 @@ class ProtocolParameters(BaseModel):
         """TOML text, one `key = value` a line, read back by `from_toml`."""
 
         def literal(value: Any) -> str:
-            return f'"{value}"' if isinstance(value, str) else repr(value)
+            return json.dumps(value) if isinstance(value, str) else repr(value)
 
         lines = ["# diqkd protocol parameters; must be the same file at both nodes"]
         lines += [f"{key} = {literal(value)}" for key, value in self._values().items()]

@@ -14,6 +14,7 @@ the error rate of every position anyhow.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -227,10 +228,30 @@ def _two_class_code(
 
 @lru_cache(maxsize=4)
 def _cached_code(
-    num_rounds: int, syndrome_bits: int, gamma: float, qber: float, test_error: float, seed: int
+    num_rounds: int,
+    syndrome_bits: int,
+    gamma: float,
+    qber: float,
+    test_error: float,
+    seed: int,
+    design: str | None,
 ) -> SyndromeCode:
-    ensemble = choose_ensemble(num_rounds, syndrome_bits, gamma, qber, test_error)
+    ensemble: DegreeEnsemble
+    if design is None:
+        ensemble = choose_ensemble(num_rounds, syndrome_bits, gamma, qber, test_error)
+    elif design.lstrip().startswith("{"):
+        ensemble = ensemble_of(design)
+    else:
+        ensemble = ensemble_named(design)
     return build_code(num_rounds, syndrome_bits, gamma, ensemble, seed)
+
+
+def ensemble_of(text: str) -> DegreeEnsemble:
+    """An ensemble from its JSON, as `DegreeEnsemble.to_dict` gives it; raises ParameterError."""
+    try:
+        return DegreeEnsemble.from_dict(json.loads(text))
+    except ValueError as error:
+        raise ParameterError(f"the code design is no JSON: {error}") from None
 
 
 def code_for(parameters: ProtocolParameters) -> SyndromeCode:
@@ -242,4 +263,5 @@ def code_for(parameters: ProtocolParameters) -> SyndromeCode:
         parameters.design_qber,
         parameters.design_test_error,
         parameters.code_seed,
+        parameters.code_design,
     )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from diqkd_postproc.cli import main
+from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.reconciliation import code_for
 from diqkd_postproc.reconciliation.ensemble import ENSEMBLES
+from diqkd_postproc.security.design import design_parameters
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -54,6 +59,24 @@ def test_a_design_file_gives_the_same_code_elsewhere(
     assert evaluated["code_digest"] == report["code_digest"] and evaluated["ensemble"] == "robust"
     assert main(["codes", "design", *common]) == 0
     assert "ensemble" in capsys.readouterr().out
+
+
+def test_a_run_uses_the_design_that_its_parameters_carry(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "parameters.toml"
+    before = design_parameters(20_000, Fraction(13, 256), 2.64, 0.018, syndrome_bits=6000)
+    before.save(path)
+    report = answer(capsys, "design", "--parameters", str(path), "--design", "near-limit-tenth-tests")
+    after = ProtocolParameters.load(path)
+    assert code_for(after).digest == report["code_digest"] != code_for(before).digest
+    assert after.digest != before.digest
+    assert after.model_copy(update={"code_design": None}) == before
+    by_name = after.model_copy(update={"code_design": "near-limit-tenth-tests"})
+    assert code_for(by_name).digest == report["code_digest"]
+    for wrong in ("no such design", "{", '{"name": "x"}'):
+        with pytest.raises(ParameterError, match=r"design|ensemble"):
+            code_for(after.model_copy(update={"code_design": wrong}))
 
 
 @pytest.mark.parametrize(
