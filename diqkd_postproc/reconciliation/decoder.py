@@ -19,6 +19,9 @@ from diqkd_postproc.reconciliation import belief_propagation, flooding
 from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, check_bits
 
 MAX_ITERATIONS = 400
+PATIENCE = 80
+"""Iterations without a new minimum of violated checks after which a frame is given up. Frames that decode
+have been seen to wait 41; those that do not have their minimum early and then wander about it for ever."""
 MIN_ERROR_RATE = 1e-5
 """Priors are kept off certainty: a design of zero errors must still correct one."""
 
@@ -30,6 +33,7 @@ class DecodeResult:
     """Outcome of decoding. `bits` is private and kept out of `repr`.
 
     converged: `bits` has the received syndrome. unsatisfied: syndrome bits that it violates, 0 if converged.
+    iterations: fewer than allowed without convergence where decoding made no progress any more.
     """
 
     bits: NDArray[np.uint8]
@@ -85,6 +89,22 @@ def decode(
     )
 
 
+class _Stall:
+    """Decides after each iteration whether another one is of any use."""
+
+    def __init__(self) -> None:
+        self._fewest: float = math.inf
+        self._waited = 0
+
+    def ends(self, unsatisfied: int) -> bool:
+        """True once nothing is violated, or nothing was gained for `PATIENCE` iterations."""
+        if unsatisfied < self._fewest:
+            self._fewest, self._waited = unsatisfied, 0
+        else:
+            self._waited += 1
+        return unsatisfied == 0 or self._waited >= PATIENCE
+
+
 def _layered(
     code: SyndromeCode,
     target: NDArray[np.uint8],
@@ -104,8 +124,9 @@ def _layered(
     matrix = (lifting, code.row_start, code.edge_column, code.edge_shift)
 
     unsatisfied = int(np.count_nonzero(target))
+    stall = _Stall()
     iterations = 0
-    while unsatisfied and iterations < max_iterations:
+    while iterations < max_iterations and not stall.ends(unsatisfied):
         belief_propagation.iterate(posterior, message, sign, *matrix, code.syndrome_bits, work, product)
         iterations += 1
         belief_propagation.hard_decision(posterior, word)
@@ -129,8 +150,9 @@ def _flooding(
     posterior, following = prior.copy(), np.empty_like(prior)
     graph = (sign, prior, code.row_start, code.edge_column)
     unsatisfied = int(flooding.flood(posterior, message, *graph, following))
+    stall = _Stall()
     iterations = 0
-    while unsatisfied and iterations < max_iterations:
+    while iterations < max_iterations and not stall.ends(unsatisfied):
         posterior, following = following, posterior
         iterations += 1
         unsatisfied = int(flooding.flood(posterior, message, *graph, following))

@@ -38,6 +38,9 @@ SEARCH_BUDGET = 15_000
 """Edges that a search may follow before an edge is placed: bounds the time of the construction."""
 WEAK_SEARCH_BUDGET = 100_000
 """The same for columns of degree two, whose short cycles are codewords of low weight."""
+SHORTEST_WEAK_CYCLE = 12
+"""Columns wanted on every cycle of columns of degree two: the weight of the codeword that it is."""
+WEAK_ATTEMPTS = 16
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -189,28 +192,23 @@ def _two_class_code(
     row_degree_bound = -(-int(degrees.sum()) // full_rows) + 2
     partial_degree = min(num_columns, row_degree_bound - 2) if partial_row_size else 0
 
-    column_rows = np.zeros((num_columns, int(degrees.max()) + 1), dtype=np.int32)
-    column_shifts = np.zeros_like(column_rows)
-    column_degree = np.zeros(num_columns, dtype=np.int32)
-    row_columns = np.zeros((num_rows, row_degree_bound), dtype=np.int32)
-    row_shifts = np.zeros_like(row_columns)
-    row_degree = np.zeros(num_rows, dtype=np.int32)
     row_size = np.full(num_rows, lifting, dtype=np.int64)
     if partial_row_size:
         row_size[-1] = partial_row_size
-    graph = (column_rows, column_shifts, column_degree, row_columns, row_shifts, row_degree, row_size)
 
     state = splitmix.new_state(seed)
     order = np.argsort(degrees, kind="stable").astype(np.int32)
-    weak = degrees[order] <= 2
-    lifted_graph.grow(order[weak], degrees, 0, full_rows, WEAK_SEARCH_BUDGET, state, *graph)
-    lifted_graph.grow(order[~weak], degrees, 0, full_rows, SEARCH_BUDGET, state, *graph)
+    weak, strong = order[degrees[order] <= 2], order[degrees[order] > 2]
+    graph = _weak_graph(weak, degrees, full_rows, row_size, row_degree_bound, state)
+    column_degree, row_columns, row_shifts, row_degree = graph[2:6]
+    lifted_graph.grow(strong, degrees, 0, full_rows, SEARCH_BUDGET, state, *graph)
     if partial_row_size:
         # The extra checks go to columns of the lowest degree, which need them most.
         helped = order[:partial_degree]
         degrees[helped] += 1
         lifted_graph.grow(helped, degrees, full_rows, 1, SEARCH_BUDGET, state, *graph)
 
+    assert np.array_equal(column_degree, degrees)
     row_start = np.concatenate(([0], np.cumsum(row_degree))).astype(np.int32)
     present = np.arange(row_degree_bound) < row_degree[:, None]
     return SyndromeCode(
@@ -224,6 +222,53 @@ def _two_class_code(
         edge_shift=row_shifts[present],
         num_columns=num_columns,
     )
+
+
+_Graph = tuple[
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int64],
+]
+
+
+def _weak_graph(
+    weak: NDArray[np.int32],
+    degrees: NDArray[np.int32],
+    num_rows: int,
+    row_size: NDArray[np.int64],
+    row_degree_bound: int,
+    state: NDArray[np.uint64],
+) -> _Graph:
+    """The adjacency arrays of `lifted_graph.grow`, with the columns of lowest degree in place.
+
+    A cycle of columns of degree two is a codeword of as many bits, so the graph is grown anew until all are
+    long; the best of `WEAK_ATTEMPTS` is taken where chance does not give as much, as in short blocks.
+    """
+    best, longest = None, -1
+    for _ in range(WEAK_ATTEMPTS if weak.size else 1):
+        column_rows = np.zeros((degrees.size, int(degrees.max()) + 1), dtype=np.int32)
+        row_columns = np.zeros((row_size.size, row_degree_bound), dtype=np.int32)
+        graph = (
+            column_rows,
+            np.zeros_like(column_rows),
+            np.zeros(degrees.size, dtype=np.int32),
+            row_columns,
+            np.zeros_like(row_columns),
+            np.zeros(row_size.size, dtype=np.int32),
+            row_size,
+        )
+        lifted_graph.grow(weak, degrees, 0, num_rows, WEAK_SEARCH_BUDGET, state, *graph)
+        cycle = int(lifted_graph.shortest_cycle(int(row_size[0]), 2, SHORTEST_WEAK_CYCLE, *graph))
+        if cycle > longest:
+            best, longest = graph, cycle
+        if cycle >= SHORTEST_WEAK_CYCLE:
+            break
+    assert best is not None
+    return best
 
 
 @lru_cache(maxsize=4)
