@@ -89,6 +89,12 @@ def add_parser(
         metavar="F",
         help="length of the syndrome in units of the Shannon limit, as `diqkd codes evaluate` measures it",
     )
+    syndrome.add_argument(
+        "--shortest-syndrome",
+        action="store_true",
+        help="the shortest that the shipped codes serve, found in a few seconds: a longer key, and error "
+        "correction that fails more often",
+    )
     parser.add_argument("--soundness", type=float, default=1e-10, help="soundness error of the key")
     parser.add_argument(
         "--completeness",
@@ -127,6 +133,7 @@ def run(arguments: Namespace) -> None:
         gamma=gamma,
         herald_rate=arguments.herald_rate,
         in_balls=ball_arithmetic.is_available(),
+        shortest_syndrome=arguments.shortest_syndrome,
     )
     answer |= plan.to_dict()
     if measured is not None:
@@ -246,6 +253,8 @@ def _print(plan: Plan, answer: Mapping[str, Any]) -> None:
             else "no number of rounds would do; improve the link"
         )
         console.print(f"No key is possible here with {p.num_rounds:,} rounds: {remedy}.")
+    for note in plan.notes:
+        console.print(f"Note: {note}.")
     for name in ("written", "plot"):
         if name in answer:
             console.print(f"{name}: {answer[name]}", soft_wrap=True)

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from example_parameters import small_parameters
 
 from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.planning.characterisation import characterise
 from diqkd_postproc.planning.plan import Link, make_plan
 from diqkd_postproc.records.sealed_record import RoundRecord
@@ -15,18 +15,7 @@ NUM_ROUNDS = 40_000
 
 
 def parameters(key_bits=0):
-    return ProtocolParameters(
-        num_rounds=NUM_ROUNDS,
-        test_numerator=1,
-        test_bits=1,
-        omega_threshold=0.8,
-        syndrome_bits=100,
-        key_bits=key_bits,
-        soundness_error=1e-10,
-        one_bit_error=1e-12,
-        design_chsh_score=2.64,
-        design_qber=0.018,
-    )
+    return small_parameters(NUM_ROUNDS, test_numerator=1, test_bits=1, key_bits=key_bits)
 
 
 def records(folder, chsh_score=2.677, qber=0.0144, key_bits=0, run_id="ab" * 16, seed=4):

@@ -9,6 +9,7 @@ import pytest
 
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.planning.plan import Link, make_plan
+from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
 from diqkd_postproc.security.certification import require_certified
 
 GAMMA = Fraction(13, 256)
@@ -114,9 +115,20 @@ def test_shorter_syndromes_lengthen_the_key_bit_by_bit():
     assert tight.efficiency == pytest.approx(1.047, abs=1e-5)
 
 
-def test_syndromes_below_the_shannon_limit_cannot_work():
-    plan = make_plan(Link(syndrome_bits=200_000), num_rounds=N, gamma=GAMMA)
-    assert plan.to_dict()["abort_probabilities"]["error_correction"] == 1.0
+def test_syndromes_that_no_code_serves_are_refused():
+    with pytest.raises(ParameterError, match="syndrome_bits=200000"):
+        make_plan(Link(syndrome_bits=200_000), num_rounds=N, gamma=GAMMA)
+    with pytest.raises(ParameterError, match="no shipped code"):
+        make_plan(Link(syndrome_efficiency=1.001), num_rounds=N, gamma=GAMMA)
+
+
+def test_shortest_syndrome_of_the_shipped_codes():
+    plan = make_plan(Link(), num_rounds=N, gamma=GAMMA, shortest_syndrome=True)
+    assert 1.01 < plan.efficiency < 1.05
+    choose_ensemble(N, plan.parameters.syndrome_bits, float(GAMMA), 0.018, 0.17)
+    assert plan.parameters.key_bits > 95_885 + 40_000
+    with pytest.raises(ParameterError, match="not both"):
+        make_plan(Link(syndrome_bits=250_000), num_rounds=N, gamma=GAMMA, shortest_syndrome=True)
 
 
 def test_ball_arithmetic_confirms_the_plan():
