@@ -237,7 +237,12 @@ def threshold_efficiency(
     max_iterations: int = 1000,
     precision: float = 1e-3,
 ) -> float:
-    """Smallest efficiency in [1, 4] at which the ensemble decodes, to `precision`, from above."""
+    """Smallest efficiency in [1, 4] at which the ensemble decodes, to `precision`, from above.
+
+    Of a spatially coupled chain, whose places would all have densities of their own, the stated threshold.
+    """
+    if ensemble.chain_length:
+        return ensemble.threshold
     low, high = 1.0, 4.0
     while high - low > precision:
         middle = (low + high) / 2

@@ -6,6 +6,7 @@ import pytest
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.reconciliation import belief_propagation, decode, flooding
 from diqkd_postproc.reconciliation.coupled_chain import Protograph, grow_chain, protograph_for
+from diqkd_postproc.reconciliation.density_evolution import threshold_efficiency
 from diqkd_postproc.reconciliation.ensemble import SC_LDPC, DegreeEnsemble
 from diqkd_postproc.reconciliation.syndrome_code import build_code
 
@@ -114,6 +115,11 @@ def test_unknown_and_unfit_designs_are_refused() -> None:
     with pytest.raises(ParameterError, match="coupled chain has one degree"):
         DegreeEnsemble.from_dict(SC_LDPC.to_dict() | {"key_degrees": {"3": 1.0, "4": 1.0}})
     assert DegreeEnsemble.from_dict(SC_LDPC.to_dict()) == SC_LDPC
+
+
+def test_density_evolution_passes_a_chain_by() -> None:
+    """Its threshold is not that of the regular code which it couples."""
+    assert threshold_efficiency(SC_LDPC, GAMMA, QBER, TEST_ERROR) == SC_LDPC.threshold
 
 
 def test_hard_decision_counts_no_violation_of_the_right_word() -> None:
