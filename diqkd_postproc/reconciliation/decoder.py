@@ -21,8 +21,8 @@ from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, check_bits
 MAX_ITERATIONS = 400
 PATIENCE = 80
 """Iterations without a new minimum of violated checks after which a frame is given up. Frames that decode
-have been seen to wait 41; those that do not have their minimum early and then wander about it for ever. A second
-attempt with other rates, the frame's actual ones or up to double, rescued none of nine, so there is none."""
+have been seen to wait 41; those that do not have their minimum early and then wander about it for ever.
+A second attempt with other rates, actual ones or up to double, rescued none of nine, so there is none."""
 MIN_ERROR_RATE = 1e-5
 """Priors are kept off certainty: a design of zero errors must still correct one."""
 
