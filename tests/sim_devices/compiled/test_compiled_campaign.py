@@ -118,4 +118,5 @@ def test_compiled_nodes_go_on_after_faults(tmp_path: Path) -> None:
     alice, bob = records["alice"], records["bob"]
     assert alice.outcome.size == bob.outcome.size == 400
     np.testing.assert_array_equal(alice.herald_pattern, bob.herald_pattern)
-    assert {"ion lost", "674 nm laser not locked"} <= {gap["reason"] for gap in bob.attributes["gaps"]}
+    # a laser that locks again before a slow node has looked leaves no gap
+    assert "ion lost" in {gap["reason"] for gap in bob.attributes["gaps"]}
