@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_parameters import small_parameters
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -25,18 +26,7 @@ SEED_BITS = 1001
 
 
 def make_parameters(num_rounds: int = 1000) -> ProtocolParameters:
-    return ProtocolParameters(
-        num_rounds=num_rounds,
-        test_numerator=13,
-        test_bits=8,
-        omega_threshold=0.8,
-        syndrome_bits=1,
-        key_bits=100,
-        soundness_error=1e-10,
-        one_bit_error=1e-12,
-        design_chsh_score=2.64,
-        design_qber=0.018,
-    )
+    return small_parameters(num_rounds, key_bits=100)
 
 
 @pytest.fixture

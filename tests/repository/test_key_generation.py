@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_parameters import small_parameters
 
-from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
@@ -19,18 +19,7 @@ from sim_devices.runner import DeviceError, run_experiment
 
 ROOT = Path(__file__).parents[2]
 NUM_ROUNDS = 400
-PARAMETERS = ProtocolParameters(
-    num_rounds=NUM_ROUNDS,
-    test_numerator=128,
-    test_bits=8,
-    omega_threshold=0.8,
-    syndrome_bits=300,
-    key_bits=0,
-    soundness_error=1e-10,
-    one_bit_error=1e-15,
-    design_chsh_score=2.64,
-    design_qber=0.018,
-)
+PARAMETERS = small_parameters(NUM_ROUNDS)
 # Arguments: role, directory, port, number of scheduler queries after which to ask for the end (0 = never).
 NODE = """
 import sys
