@@ -18,7 +18,7 @@ from artiq.experiment import *
 
 from diqkd_node.classical_link import POLL_INTERVAL_S, PeerAbsentError
 from diqkd_node.conditions import CONDITION_NAMES, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS
-from diqkd_postproc.errors import DiqkdError, ParameterError
+from diqkd_postproc.errors import DiqkdError, ParameterError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -392,11 +392,14 @@ class Coordinator:
         if message["first"] != first or not types.size == patterns.size == count or not known:
             raise self.link.fail(f"{count} missing rounds from {first} on were due, others came")
         pending = self.spool.pending_batch
-        if pending is not None and pending.num_rounds < count:
-            self.spool.end_batch()
-            pending = None
-        if pending is None:
-            self.spool.begin_batch(count)
+        drawn = 0 if pending is None else pending.num_rounds
+        if drawn < count:
+            raise self.link.fail(
+                f"{self.role} is {count} rounds behind at round {first} and has drawn settings for {drawn} "
+                "of them; a round that is over gets no new settings. Use the run directory itself, not an "
+                "older copy, or begin a new run",
+                StorageError,
+            )
         logger.warning("%d rounds recorded as lost: %s", count, reason)
         self.spool.record_lost(count, types, patterns, reason)
         self._round_types.append(types)

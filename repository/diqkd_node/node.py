@@ -110,6 +110,26 @@ class Node(HasEnvironment):
         self.isolation.reconnect()
 
     @kernel
+    def start_over(self, underflows) -> TInt32:
+        """After an underflow: set up everything, then `begin_rounds`, again where that meets another one.
+
+        Returns the number of underflows so far; beyond `max_underflows` it leaves the node at rest. Breaks
+        real time.
+        """
+        ended = False
+        while not ended:
+            try:
+                self.setup()
+                self.begin_rounds()
+                ended = True
+            except RTIOUnderflow:
+                underflows += 1
+                if underflows > self.max_underflows:
+                    self.setup()
+                    ended = True
+        return underflows
+
+    @kernel
     def cool_and_synchronise(self) -> TBool:
         """Cool, then meet the partner, again and again; False if it stayed silent for a while."""
         num_left = self.num_tries
@@ -121,18 +141,39 @@ class Node(HasEnvironment):
         return synchronised
 
     @kernel
+    def look(self) -> TTuple([TBool, TBool]):
+        """From rest to rest: whether the laser is locked, and whether an ion is there. Breaks real time."""
+        self.core.break_realtime()
+        self.lock_monitor.request()
+        locked = self.lock_monitor.fetch()
+        self.core.break_realtime()
+        self.cooling.off()
+        ion_present = self.ion_watch.present()
+        self.rest()
+        return locked, ion_present
+
+    @kernel
     def recover(self) -> TBool:
-        """Wait at rest until the laser is locked and an ion is there; False if the host wants to stop."""
+        """Wait at rest until the laser is locked and an ion is there; False if the host wants to stop.
+
+        Underflows are overcome by another look, at most `max_underflows` times.
+        """
         waiting = True
         going_on = True
+        underflows = 0
         while waiting and going_on:
-            self.core.break_realtime()
-            self.lock_monitor.request()
-            locked = self.lock_monitor.fetch()
-            self.core.break_realtime()
-            self.cooling.off()
-            ion_present = self.ion_watch.present()
-            self.rest()
+            locked = False
+            ion_present = False
+            looked = False
+            while not looked:
+                try:
+                    locked, ion_present = self.look()
+                    looked = True
+                except RTIOUnderflow:
+                    underflows += 1
+                    self.setup()
+                    if underflows > self.max_underflows:
+                        raise
             if locked and ion_present:
                 waiting = False
             else:
@@ -171,7 +212,13 @@ class Node(HasEnvironment):
         underflows = 0
         condition = RUNNING
         look_for_ion = False
-        self.begin_rounds()
+        try:
+            self.begin_rounds()
+        except RTIOUnderflow:
+            underflows = self.start_over(1)
+            if underflows > self.max_underflows:
+                condition = TOO_MANY_UNDERFLOWS
+                limit = 0
         t_check = now_mu() + self.check_mu
         while done < limit:
             t_herald = int64(0)
@@ -202,9 +249,7 @@ class Node(HasEnvironment):
                     else:
                         condition = TYPE_MISSING
             except RTIOUnderflow:
-                underflows += 1
-                self.setup()
-                self.begin_rounds()
+                underflows = self.start_over(underflows + 1)
                 outcome = LOST
                 if pattern_index >= 0 and round_type < 0:
                     round_type = self.round_type_link.known_type(settings[done])

@@ -21,13 +21,14 @@ WINDOW_ENDED = 0x3FFF
 class ScriptedApparatus:
     """Every window heralds, every handshake is answered, the ion is bright, unless a test changes that.
 
-    Hooks `on_dds`, `on_run`, `counts`, `lock`, `strobe`, `handshake`, `clicks` may be replaced; `clicks`
-    gives the pattern of the detectors in an attempt of a node without entangler core.
+    Hooks `on_level`, `on_dds`, `on_run`, `counts`, `lock`, `strobe`, `handshake`, `clicks` may be replaced;
+    `clicks` gives the pattern of the detectors in an attempt of a node without entangler core.
     """
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
         self.round_type = 1
+        self.on_level: Callable[[str, int], None] = lambda key, level: None
         self.on_dds: Callable[[int], None] = lambda call: None
         self.on_run: Callable[[int], int] = lambda call: 1 << call % 4
         self.counts: Callable[[int, int], int] = lambda start, stop: 60
@@ -39,9 +40,14 @@ class ScriptedApparatus:
         self._num_dds = self._num_runs = -1
 
     def level_sink(self, key: str) -> Callable[..., None]:
-        return lambda *event: self.events.append((key, *event))
+        def set_level(time: int, level: int) -> None:
+            self.on_level(key, level)
+            self.events.append((key, time, level))
 
-    dac_sink = level_sink
+        return set_level
+
+    def dac_sink(self, key: str) -> Callable[..., None]:
+        return lambda *event: self.events.append((key, *event))
 
     def dds_sink(self, key: str) -> Callable[..., None]:
         def set_dds(*event: Any) -> None:

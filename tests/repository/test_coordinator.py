@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_parameters import small_parameters
 
 from diqkd_postproc.errors import ParameterError, RemoteProtocolError, StorageError
 from diqkd_postproc.parameters import ProtocolParameters
@@ -25,20 +26,8 @@ NUM_ROUNDS = 60
 BATCH = 20
 
 
-def parameters(**changes) -> ProtocolParameters:
-    values = {
-        "num_rounds": NUM_ROUNDS,
-        "test_numerator": 128,
-        "test_bits": 8,
-        "omega_threshold": 0.8,
-        "syndrome_bits": 10,
-        "key_bits": 0,
-        "soundness_error": 1e-10,
-        "one_bit_error": 1e-15,
-        "design_chsh_score": 2.64,
-        "design_qber": 0.018,
-    }
-    return ProtocolParameters(**(values | changes))
+def parameters(**changes: object) -> ProtocolParameters:
+    return small_parameters(NUM_ROUNDS, **changes)
 
 
 class Nodes:
@@ -167,6 +156,28 @@ def test_interrupted_run_goes_on(nodes: Nodes) -> None:
     assert [spool.rounds_done for spool in nodes.spools.values()] == [9, 9]
     x, _ = nodes.begin()
     assert len(x) == BATCH
+
+
+@pytest.mark.parametrize("drawn", [0, 3])
+def test_rounds_that_are_over_get_no_new_settings(nodes: Nodes, drawn: int) -> None:
+    """Bob's run directory is an older copy: it lacks rounds, and the settings that these had."""
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("alice", y, 9)
+    bob = nodes.coordinators["bob"]
+    bob.spool.end_batch()
+    if drawn:
+        bob.spool.begin_batch(drawn)
+    available = bob.spool.bits_available
+    nodes.links["alice"].send("batch_done", rounds=9, reason="")
+    nodes.coordinators["alice"]._send_missing(0)
+    with pytest.raises(StorageError, match=f"9 rounds behind at round 0 .* for {drawn} of them"):
+        bob.end_batch(0, RUNNING)
+    assert (bob.spool.rounds_done, bob.spool.bits_available) == (0, available)
+    with pytest.raises(RemoteProtocolError, match="older copy"):
+        while nodes.links["alice"].receive(5.0):
+            pass
 
 
 def test_stop_is_negotiated(nodes: Nodes) -> None:

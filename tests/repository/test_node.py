@@ -205,6 +205,60 @@ def test_underflow_before_the_herald_is_retried() -> None:
     assert [outcome for outcome, *_ in coordinator.rounds] == [1, 1]
 
 
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("num_underflows", [1, 3])
+@pytest.mark.parametrize("step", ["begin_rounds", "present"])
+def test_underflow_between_rounds_is_retried(role: str, num_underflows: int, step: str) -> None:
+    """On the way to the first round of a batch, and while the node looks after laser and ion."""
+    coordinator = NotingCoordinator([0, 0], [0])
+    node, apparatus = make_node(role, coordinator, max_underflows=3)
+    _underflow_first(apparatus, "begin" if step == "begin_rounds" else "look", num_underflows)
+    node.run_batches()
+    assert coordinator.ends == [(2, RUNNING), (1, RUNNING)]
+    assert len(coordinator.rounds) == 3
+    assert_at_rest(apparatus)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_endless_underflows_before_the_first_round_end_the_batch(role: str) -> None:
+    coordinator = NotingCoordinator([0, 0])
+    node, apparatus = make_node(role, coordinator, max_underflows=3)
+    _underflow_first(apparatus, "begin", 4)
+    node.run_batches()
+    assert coordinator.ends == [(0, TOO_MANY_UNDERFLOWS)]
+    assert_at_rest(apparatus)
+
+
+def test_endless_underflows_while_looking_after_the_ion_are_raised() -> None:
+    coordinator = NotingCoordinator([0, 0])
+    node, apparatus = make_node("bob", coordinator, max_underflows=3)
+    _underflow_first(apparatus, "look", 4)
+    with pytest.raises(RTIOUnderflow):
+        node.run_batches()
+    assert coordinator.ends == []
+    assert_at_rest(apparatus)
+
+
+def _underflow_first(apparatus, where: str, number: int) -> None:
+    """The first `number` scramblings (to begin rounds), or looks at the ion, come too late."""
+    left = [number]
+
+    def fail() -> None:
+        if left[0]:
+            left[0] -= 1
+            raise RTIOUnderflow("RTIO underflow at {0} mu", (0, 0, 0))
+
+    if where == "look":
+
+        def counts(start: int, stop: int) -> int:
+            fail()
+            return 60
+
+        apparatus.counts = counts
+        return
+    apparatus.on_level = lambda key, level: fail() if key == "ttl_1033" and level else None
+
+
 def test_endless_underflows_are_given_up() -> None:
     coordinator = NotingCoordinator([0, 0])
     node, apparatus = make_node("bob", coordinator, max_underflows=3)
