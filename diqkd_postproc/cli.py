@@ -1,13 +1,15 @@
 """The command `diqkd`: everything a physicist does outside `artiq_dashboard`.
 
 Results go to stdout (`--json` for programs), progress and messages to stderr. Exit codes: 0 done,
-2 usage or parameters, 3 protocol abort, 4 tampering detected, 5 not enough initial key, 6 storage,
-1 any other failure, 130 interrupted. Heavy modules are imported by the command that needs them.
+2 usage or parameters, 3 protocol abort, 4 tampering detected, 5 not enough initial key, 6 storage or
+random number generator, 1 any other failure (an absent peer, a device), 130 interrupted. Heavy modules
+are imported by the command that needs them.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -211,6 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiqkdError as error:
         print(f"diqkd: {error}", file=sys.stderr)
         return error.exit_code
+    if argv is None:  # all is done; a signal while the interpreter ends must not tell otherwise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return 0
 
 

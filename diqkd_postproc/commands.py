@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -24,6 +24,9 @@ from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.records.health_tests import HealthTested
 from diqkd_postproc.records.qrng import QuantisByteSource
 from diqkd_postproc.records.sealed_record import RoundRecord, setting_name
+
+if TYPE_CHECKING:
+    from diqkd_postproc.session import SessionResult
 
 
 @contextmanager
@@ -46,7 +49,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 @contextmanager
 def interrupt_on_termination() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that files are closed in order."""
+    """SIGTERM ends the block as Ctrl-C does, so that files are closed in order; see `let_finish`."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -56,6 +59,11 @@ def interrupt_on_termination() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def let_finish() -> None:
+    """From here to the end of `interrupt_on_termination` SIGTERM is ignored: the work is done and stored."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def balance_table(sheet: BalanceSheet) -> Table:
@@ -128,27 +136,33 @@ def postprocess(arguments: Namespace) -> None:
     parameters = load_certified(arguments.parameters)
     record = RoundRecord.read(arguments.record)
     host, port = arguments.listen or arguments.connect
-    with (
-        interrupt_on_termination(),
-        KeyStore.open(arguments.keys, parameters) as keys,
-        ProgressDisplay(arguments.progress) as progress,
-    ):
-        result = run_session(
-            role=arguments.role,
-            record=record,
-            key_store=keys,
-            parameters=parameters,
-            host=host,
-            port=port,
-            listen=arguments.listen is not None,
-            progress=progress,
-            timeout=arguments.timeout,
-            listening=progress.listening,
-        )
-        save_result(keys.path, result)
-    if arguments.json:
-        print_json(result.to_dict() | {"peak_memory_mib": peak_memory_mib()})
-        return
+    with interrupt_on_termination():
+        with (
+            KeyStore.open(arguments.keys, parameters) as keys,
+            ProgressDisplay(arguments.progress) as progress,
+        ):
+            result = run_session(
+                role=arguments.role,
+                record=record,
+                key_store=keys,
+                parameters=parameters,
+                host=host,
+                port=port,
+                listen=arguments.listen is not None,
+                progress=progress,
+                timeout=arguments.timeout,
+                listening=progress.listening,
+            )
+            save_result(keys.path, result)
+            let_finish()
+        if arguments.json:
+            print_json(result.to_dict() | {"peak_memory_mib": peak_memory_mib()})
+        else:
+            print_result(result)
+
+
+def print_result(result: SessionResult) -> None:
+    """What a session gave, for people."""
     console = Console()
     console.print(balance_table(result.balance_sheet))
     if result.num_losses is not None:

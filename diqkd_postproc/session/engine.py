@@ -30,7 +30,13 @@ import hashlib
 from collections import deque
 from collections.abc import Sequence
 
-from diqkd_postproc.errors import LocalProtocolError, ParameterError, ProtocolAbort, RemoteProtocolError
+from diqkd_postproc.errors import (
+    DiqkdError,
+    LocalProtocolError,
+    ParameterError,
+    ProtocolAbort,
+    RemoteProtocolError,
+)
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.session.events import (
     Aborted,
@@ -68,8 +74,8 @@ from diqkd_postproc.session.states import (
 )
 
 
-class PeerUnavailable(ProtocolAbort):
-    """The peer cannot be reached, or went away before the end."""
+class PeerUnavailable(DiqkdError):
+    """The peer cannot be reached, or went away before the end: no outcome of the protocol, try again."""
 
 
 def derive_session_id(parameters: ProtocolParameters, key_id: str, run_id: str) -> bytes:

@@ -76,9 +76,9 @@ def run_session(
     worker threads. listening: told the bound address. Call it again after any interruption, on both sides:
     the session goes on where it stopped, with the same messages under the same pads.
 
-    Raises ProtocolAbort (a test failed; PeerUnavailable: no peer), AuthenticationError or
-    RemoteProtocolError (tampering, or different initial keys), ParameterError (the two sides do not fit
-    together), InsufficientKeyError, StorageError.
+    Raises ProtocolAbort (a test failed), PeerUnavailable, AuthenticationError or RemoteProtocolError
+    (tampering, or different initial keys), ParameterError (the two sides do not fit together),
+    InsufficientKeyError, StorageError.
     """
     _check_inputs(role, record, key_store, parameters)
     session_id = derive_session_id(parameters, key_store.key_id, record.run_id)

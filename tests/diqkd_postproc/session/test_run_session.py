@@ -159,6 +159,7 @@ def test_an_absent_peer_is_named(folder: Path, listens: bool) -> None:
             "alice", record, store, parameters, "127.0.0.1", 0 if listens else 9, listens, timeout=0.3
         )
     assert "start the other side" in str(caught.value)
+    assert caught.value.exit_code == 1 and not isinstance(caught.value, ProtocolAbort)  # as at a node
     assert "127.0.0.1:0 " not in str(caught.value)  # the port that is listened on, not the one asked for
     assert store.balance_sheet().consumed == 0
 
