@@ -48,7 +48,12 @@ def storage_errors(path: Path) -> Iterator[None]:
             remedy = "the disk is full; free space and go on, nothing that was acknowledged is lost"
         elif "locked" in text:
             remedy = "it is in use by another process; end that one first"
-        elif "readonly" in text or "disk I/O" in text or "unable to open" in text:
+        elif "disk I/O" in text:  # what SQLite says of EFBIG, EDQUOT and EIO alike
+            remedy = (
+                f"{text}; the disk is failing, or the file meets a limit of its size: free space, check the "
+                "quota, raise `ulimit -f`, and go on, nothing that was acknowledged is lost"
+            )
+        elif "readonly" in text or "unable to open" in text:
             remedy = f"{text}; check the disk and the rights of the folder"
         else:
             remedy = f"{text}; the file is damaged or not one of ours"

@@ -10,6 +10,7 @@ the directory: a power cut leaves the old file, the new file, or a stray tempora
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -20,6 +21,7 @@ from typing import BinaryIO
 from diqkd_postproc.errors import StorageError
 
 POSIX = os.name == "posix"
+_NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EFBIG", "EDQUOT") if hasattr(errno, name))
 _READ_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
@@ -35,7 +37,10 @@ _CREATE_FLAGS = (
 
 def storage_error(action: str, path: Path, error: OSError) -> StorageError:
     """The StorageError that names what failed, where, and the operating system's reason."""
-    return StorageError(f"cannot {action} {path}: {error.strerror or type(error).__name__}")
+    reason = error.strerror or type(error).__name__
+    if error.errno in _NO_ROOM:
+        reason += "; free space, check the quota and `ulimit -f`, and go on"
+    return StorageError(f"cannot {action} {path}: {reason}")
 
 
 def _check_status(path: Path, status: os.stat_result, directory: bool) -> None:

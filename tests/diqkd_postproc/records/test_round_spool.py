@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 import subprocess
@@ -495,3 +496,29 @@ def test_no_secret_is_shown(private_directory: Path, make_parameters: MakeParame
     for text in shown:
         assert "array" not in text and "\\x" not in text and "deadbeef" not in text
         assert "0, 0" not in text and "1, 1" not in text and "2, 2" not in text
+
+
+FILL_UNDER_A_SIZE_LIMIT = """
+import resource, sys
+from diqkd_postproc.errors import DiqkdError
+from diqkd_postproc.records.round_spool import RoundSpool
+spool = RoundSpool.open(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10,) * 2)
+try:
+    spool.fill_pool(bytes, 1 << 20)
+except DiqkdError as error:
+    sys.exit(f"{error.exit_code}: {error}")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
+def test_a_limit_of_the_file_size_is_named(private_directory: Path, make_parameters: MakeParameters) -> None:
+    path = private_directory / "spool"
+    make_spool(path, "alice", make_parameters(1000), bytes(2000)).close()
+    command = [sys.executable, "-c", FILL_UNDER_A_SIZE_LIMIT, str(path)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith(f"6: {path}: ")
+    assert "limit" in finished.stderr and "free space" in finished.stderr and "ulimit -f" in finished.stderr
+    with RoundSpool.open(path) as spool:
+        assert spool.bits_available == 16_000
