@@ -43,6 +43,8 @@ CLI = (sys.executable, "-m", "diqkd_postproc.cli")
 LABORATORY = (sys.executable, "-m", "sim_devices.laboratory")
 # A child gets this long to store what it has after the first request to stop.
 GRACE_S = 20.0
+# Alice is started once Bob listens; longer than this she only takes if nobody is left to start her.
+MEETING_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +173,12 @@ class Programs:
         command: Sequence[str],
         environment: dict[str, str],
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+        stdin: int = subprocess.DEVNULL,
     ) -> Child:
         """Start a program; its own session keeps Ctrl-C for this process, which then stops it in order."""
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -221,8 +224,10 @@ class Programs:
 
 @contextmanager
 def laboratory(programs: Programs, options: Sequence[str], environment: dict[str, str]) -> Iterator[str]:
-    """The laboratory's process; gives its address."""
-    child = programs.start("laboratory", [*LABORATORY, "--port", "0", *options], environment)
+    """The laboratory's process; gives its address. It ends with this process, however that ends, and the
+    nodes end for want of it."""
+    command = [*LABORATORY, "--stdin", "--port", "0", *options]
+    child = programs.start("laboratory", command, environment, stdin=subprocess.PIPE)
     assert child.process.stdout is not None
     first_line = child.process.stdout.readline()
     if not first_line.startswith("laboratory at "):
@@ -292,7 +297,7 @@ def postprocess(
         folder = directory / role
         return [
             *(*CLI, "postprocess", role, "--json", "--progress", "lines"),
-            *("--parameters", str(directory / "parameters.toml")),
+            *("--parameters", str(directory / "parameters.toml"), "--timeout", str(MEETING_S)),
             *("--record", str(folder / "record.h5"), "--keys", str(folder / "keys.sqlite")),
             *(where, target),
         ]
@@ -322,7 +327,14 @@ def prepare_run(directory: Path, parameters: ProtocolParameters, seed: int | Non
     stores = [directory / role / "keys.sqlite" for role in ROLES]
     if not file.exists():
         parameters.save(file)
-    if not any(store.exists() for store in stores):
+    present = [store for store in stores if store.exists()]
+    if len(present) == 1:
+        (missing,) = set(stores) - set(present)
+        raise StorageError(
+            f"{present[0]} is half of a pair, {missing} is missing: put it back, or, if an interruption has "
+            f"kept it from being made, remove {present[0]}; both are then made anew"
+        )
+    if not present:
         source = SimulatedQuantis(seed=seed, stream="initial key")
         for store in KeyStore.create_pair(*stores, parameters, source.read):
             store.close()

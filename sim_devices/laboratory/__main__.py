@@ -3,6 +3,8 @@
 import argparse
 import secrets
 import sys
+import threading
+from typing import TextIO
 
 from sim_devices.laboratory.configuration import FAULT_KINDS, LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
@@ -40,7 +42,21 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="ROUND:KIND",
         help=f"one fault at a given round; kinds: {', '.join(FAULT_KINDS)}; may be repeated",
     )
+    parser.add_argument(
+        "--stdin", action="store_true", help="end when standard input does, as it does with a parent's death"
+    )
     return parser
+
+
+def stop_at_end_of(stream: TextIO, server: LaboratoryServer) -> None:
+    """Stop the server once the stream has ended, from a thread of its own."""
+
+    def wait() -> None:
+        while stream.read(1 << 12):
+            pass
+        server.stop()
+
+    threading.Thread(target=wait, name="end of standard input", daemon=True).start()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"laboratory at {server.address[0]}:{server.address[1]}", flush=True)
+    if options.stdin:
+        stop_at_end_of(sys.stdin, server)
     try:
         server.serve()
     except KeyboardInterrupt:
