@@ -166,6 +166,19 @@ def build_parser() -> argparse.ArgumentParser:
     init.add_argument("--bob", type=Path, required=True, help="Bob's new key store; carry it there by hand")
     init.add_argument("--source", type=Path, help="random byte device (default: the operating system's)")
     _add_json(init)
+    take = actions.add_parser(
+        "import", help="make one key store from an initial key that both nodes have already"
+    )
+    take.add_argument("initial_key", type=Path, help="private file of random bytes, used from its first bit")
+    take.add_argument("store", type=Path, help="new key store of this node")
+    take.add_argument("--parameters", type=Path, required=True, help="parameter file of the run (TOML)")
+    take.add_argument(
+        "--name",
+        required=True,
+        help="public name of this initial key, the same at both nodes, never used before and not derived "
+        "from the key, for example the date of its delivery",
+    )
+    _add_json(take)
     show = actions.add_parser(
         "show", help="balance sheet of a key store; never the key", formatter_class=_Formatter
     )

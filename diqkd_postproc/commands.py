@@ -22,6 +22,7 @@ from diqkd_postproc.console import ProgressDisplay, peak_memory_mib, print_json
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.records.health_tests import HealthTested
+from diqkd_postproc.records.private_files import open_private_file
 from diqkd_postproc.records.qrng import QuantisByteSource
 from diqkd_postproc.records.sealed_record import RoundRecord, setting_name
 
@@ -191,6 +192,25 @@ def keys_init(arguments: Namespace) -> None:
     else:
         print(f"two key stores of {report['k0_bits']:,} bits: {report['alice']}, {report['bob']}")
         print("carry Bob's to him over a trusted path and delete it here")
+
+
+def keys_import(arguments: Namespace) -> None:
+    """`diqkd keys import`: a key store from a K0 that came another way."""
+    from diqkd_postproc.security.certification import load_certified
+    from diqkd_postproc.session.messages import MAX_NAME_BYTES
+
+    name = arguments.name
+    if not (name and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES):
+        raise ParameterError(f"--name {name!r} has to be 1 to {MAX_NAME_BYTES} printable bytes")
+    parameters = load_certified(arguments.parameters)
+    with open_private_file(arguments.initial_key) as file:
+        initial_key = file.read()
+    with KeyStore.import_initial_key(arguments.store, parameters, initial_key, name) as store:
+        report = {"store": str(store.path), "key_id": store.key_id, "k0_bits": store.k0_bits}
+    if arguments.json:
+        print_json(report)
+    else:
+        print(f"key store of {report['k0_bits']:,} bits: {report['store']}; delete {arguments.initial_key}")
 
 
 def keys_show(arguments: Namespace) -> None:

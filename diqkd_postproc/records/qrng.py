@@ -83,7 +83,10 @@ class QuantisByteSource:
         except OSError as error:
             raise QrngFailure(f"cannot read {self.path}: {error.strerror}; reconnect the generator") from None
         if not chunk:
-            raise QrngFailure(f"{self.path} ended; a random number generator never does")
+            raise QrngFailure(
+                f"{self.path} ended, a random number generator never does; check that the device has this "
+                "path and reconnect it"
+            )
         return chunk
 
     def ping(self) -> bool:
