@@ -1,6 +1,7 @@
 """Time of the key-length computations, and the lengths they find: python benchmarks/key_length.py
 
-Prints one line a computation: seconds (best of three, in this process) and bits.
+Prints one line a computation: seconds (best of a few, in this process) and bits. `in balls` confirms the
+length in ball arithmetic, where python-flint is installed.
 """
 
 import argparse
@@ -8,12 +9,23 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 
-from diqkd_postproc.security import design, paper, renyi
+from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.planning.plan import Link
+from diqkd_postproc.security import ball_arithmetic
+from diqkd_postproc.security.proofs import key_length_of
 
 GAMMA = Fraction(13, 256)
+CHOICES: tuple[dict[str, str], ...] = (
+    {"proof": "paper"},
+    {"proof": "counted"},
+    {"proof": "renyi", "bound": "simple"},
+    {"proof": "renyi", "bound": "simple", "extractor": "toeplitz"},
+    {"proof": "renyi", "bound": "full"},
+    {"proof": "renyi", "bound": "full", "extractor": "toeplitz"},
+)
 
 
-def best_time(function: Callable[[], int | None], repeats: int) -> tuple[float, int | None]:
+def best_time(function: Callable[[], object], repeats: int) -> tuple[float, object]:
     """Shortest time of `repeats` calls in seconds, and the answer."""
     times, answer = [], None
     for _ in range(repeats):
@@ -21,6 +33,11 @@ def best_time(function: Callable[[], int | None], repeats: int) -> tuple[float, 
         answer = function()
         times.append(time.perf_counter() - start)
     return min(times), answer
+
+
+def confirmed(parameters: ProtocolParameters) -> int:
+    """Bits that ball arithmetic confirms."""
+    return ball_arithmetic.confirm(parameters, key_length_of(parameters)).bits
 
 
 def main() -> None:
@@ -31,21 +48,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="calls a computation (default 3)")
     options = parser.parse_args()
 
-    point = design.design_parameters(int(options.rounds), GAMMA, options.s, options.q)
-    common = (point.num_rounds, GAMMA)
-    rest = (point.syndrome_bits, point.soundness_error)
-    computations: dict[str, Callable[[], int | None]] = {
-        "paper": lambda: paper.key_length(*common, point.omega_threshold, *rest).bits,
-        "minimum rounds (paper)": lambda: design.minimum_rounds(GAMMA, options.s, options.q),
-        "renyi simple trevisan": lambda: renyi.key_length(*common, point.max_losses, *rest).bits,
-        "renyi full trevisan": lambda: renyi.key_length(*common, point.max_losses, *rest, bound="full").bits,
-        "renyi full toeplitz": lambda: (
-            renyi.key_length(*common, point.max_losses, *rest, bound="full", extractor="toeplitz").bits
-        ),
-    }
-    for name, function in computations.items():
-        seconds, answer = best_time(function, options.repeats)
-        print(f"{name:24} {seconds:8.3f} s  {answer}")
+    num_rounds = int(options.rounds)
+    for choice in CHOICES:
+        link = Link(chsh_score=options.s, qber=options.q, **choice)  # type: ignore[arg-type]
+        parameters = link.parameters(num_rounds, GAMMA)
+        computations: dict[str, Callable[[], object]] = {
+            "key length": lambda p=parameters: key_length_of(p).bits,  # type: ignore[misc]
+            "fewest rounds": lambda link=link: link.minimum_rounds(GAMMA),  # type: ignore[misc]
+            "best gamma": lambda link=link: link.best_gamma(num_rounds),  # type: ignore[misc]
+        }
+        for name, function in computations.items():
+            seconds, answer = best_time(function, options.repeats)
+            print(f"{parameters.proof_label:22} {name:14} {seconds:8.3f} s  {answer}")
+        if ball_arithmetic.is_available() and parameters.key_bits:
+            seconds, answer = best_time(lambda p=parameters: confirmed(p), 1)  # type: ignore[misc]
+            print(f"{parameters.proof_label:22} {'in balls':14} {seconds:8.3f} s  {answer}")
 
 
 if __name__ == "__main__":

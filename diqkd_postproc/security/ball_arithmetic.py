@@ -35,7 +35,7 @@ PRECISION_BITS = 96
 Ball = Any
 """flint.arb; python-flint is optional."""
 
-MAX_CELLS = 1_000_000
+MAX_CELLS = 2_000_000
 """Cells to be bounded one by one, each in some 20 us; beyond, coarser ones cost a few bits of key."""
 
 Cells = npt.NDArray[np.float64]

@@ -345,7 +345,9 @@ def check_design(
     """Gamma as an exact fraction. Raises ParameterError naming the first illegal value and the remedy."""
     check_rounds(num_rounds)
     if not 2 <= num_rounds <= MAX_NUM_ROUNDS:
-        raise ParameterError(f"num_rounds={num_rounds} is outside [2, {MAX_NUM_ROUNDS}]; split longer runs")
+        raise ParameterError(
+            f"num_rounds={num_rounds} is outside [2, {MAX_NUM_ROUNDS}]: ask for more, or split it"
+        )
     gamma = exact_gamma(gamma)
     if not 2.0 <= chsh_score <= MAX_CHSH_SCORE:
         raise ParameterError(
