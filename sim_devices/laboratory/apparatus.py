@@ -2,9 +2,10 @@
 
 The drivers bind one callable a device key at construction and call it with the times that the kernel
 programmed. From these calls the apparatus follows its ion: where it is, which pulses it saw since the herald,
-what light is on. The outcome of a readout is drawn when the readout light goes on, with the effect that
-the pulses made on the ion's state; nobody ever passes a basis. The hot path is plain Python on integers: a
-round has about fifty calls.
+what light is on. When the readout light goes on, the effect that the pulses made decides the outcome: Bob's
+apparatus draws it from his reduced state; Alice's, which is never told the state of her ion, has the result
+from the laboratory (see `alice_results`). Nobody ever passes a basis. The hot path is plain Python on
+integers: a round has about fifty calls.
 """
 
 import time
@@ -15,6 +16,7 @@ import numpy as np
 
 from diqkd_postproc.errors import ParameterError
 from sim_devices.laboratory import wire
+from sim_devices.laboratory.alice_results import Effect, rounded
 from sim_devices.laboratory.client import LaboratoryClient
 from sim_devices.laboratory.isolation_audit import Beam, IsolationAudit
 from sim_devices.physics import constants
@@ -50,6 +52,7 @@ class NodeApparatus:
         if role not in wire.ROLES:
             raise ParameterError(f"apparatus of role {role!r}; roles are alice and bob")
         self.role = role
+        self._draws_outcomes = role == "bob"
         self._client = LaboratoryClient(role, laboratory)
         # Rounds draw from a stream of their own: how often a node looks at its ion while it waits depends on
         # the speed of both processes, and must not change outcomes.
@@ -58,7 +61,8 @@ class NodeApparatus:
         self._uniform = self._readout.uniform
         self._readout_mu = -1  # start of the last light that measured
         self._ion = Ion(constants.COHERENCE_TIME[role])
-        self._effects: dict[Any, tuple[float, float, float, float]] = {}
+        self._effects: dict[Any, Effect] = {}
+        self._registered: dict[Effect, int] = {}  # Alice's effects by their number in `results`
         self._basis_dependent: dict[float, bool] = {}
         self._cooling, self._repump, self._deshelve = Beam(), Beam(), Beam()
         self.audit = IsolationAudit((self._cooling, self._repump, self._deshelve))
@@ -187,8 +191,8 @@ class NodeApparatus:
         self._measured = False
         self._herald_mu = herald_mu = t_start + left * t_cycle
         self._pulses.clear()
-        self._round_type = entry[9]
-        self._strobe_mu = entry[10]
+        self._round_type = entry[6]
+        self._strobe_mu = entry[7]
         if entry[2] not in patterns:
             self._close_round()  # the station clicked, but this node does not take the pattern for a herald
             return t_start + duration, ENTANGLER_TIMEOUT
@@ -230,7 +234,7 @@ class NodeApparatus:
                 return False
         entry = queue.pop()
         while self._out_of_step and not entry[3] & wire.NOTICE:
-            if entry[11]:
+            if entry[8]:
                 self._out_of_step = False
             elif queue:
                 entry = queue.pop()
@@ -255,14 +259,14 @@ class NodeApparatus:
         """The round is over for this node, read out or not."""
         if not self._open:
             return
-        if not self._measured and self.role == "bob":
+        if not self._measured and self._draws_outcomes:
             # Nobody looked: any effect of trace one half leaves Alice her reduced state.
             entry: Any = self._entry
             self._add_result(entry[0], True, (0.5, 0.5, 0.0, 0.0))
         self._open = False
         self._entry = None
 
-    def _add_result(self, index: int, bright: bool, effect: tuple[float, float, float, float]) -> None:
+    def _add_result(self, index: int, bright: bool, effect: Effect) -> None:
         isolation = self.audit.num_isolations
         rested = isolation > self._last_isolation + 1
         self._last_isolation = isolation
@@ -350,22 +354,30 @@ class NodeApparatus:
         effect = self._effects.get(key)
         if effect is None:
             effect = self._effect(key)
-        e00, e11, real, imaginary = effect
         if entry[5]:
             bright = entry[5] == 1
-        else:
-            population = entry[6]
+        elif self._draws_outcomes:
+            e00, e11, real, imaginary = effect
+            population = entry[9]
             chance = (
-                population * e00 + (1.0 - population) * e11 + 2.0 * (entry[7] * real - entry[8] * imaginary)
+                population * e00 + (1.0 - population) * e11 + 2.0 * (entry[10] * real - entry[11] * imaginary)
             )
             bright = self._uniform() < chance
+        else:
+            number = self._registered.get(effect, wire.MAX_REGISTERED)
+            if number < entry[10]:
+                bright = bool(entry[9] >> number & 1)
+            else:
+                bright, number = self._client.measure(entry[0], effect)
+                if number < wire.MAX_REGISTERED:
+                    self._registered[effect] = number
         self._bright = bright
         self._readout_mu = time_mu
         self._measured = True
-        if self.role == "bob":
+        if self._draws_outcomes:
             self._add_result(entry[0], bright, effect)
 
-    def _effect(self, key: tuple[Any, ...]) -> tuple[float, float, float, float]:
+    def _effect(self, key: tuple[Any, ...]) -> Effect:
         pulses = tuple(
             Pulse(1e-9 * start, 1e-9 * duration, frequency, phase, amplitude, 1e-9 * reference)
             for start, duration, frequency, phase, amplitude, reference in key[1:]
@@ -379,5 +391,7 @@ class NodeApparatus:
             float(matrix[1, 0].real),
             float(matrix[1, 0].imag),
         )
+        if not self._draws_outcomes:
+            effect = rounded(effect)
         self._effects[key] = effect
         return effect

@@ -37,6 +37,7 @@ class LaboratoryClient:
             raise ParameterError(f"role {role!r} is neither alice nor bob")
         self.address = address or os.environ.get(ADDRESS_VARIABLE, "127.0.0.1:3270")
         host, port = parse_address(self.address)
+        self._entry = wire.ENTRY_OF_ROLE[wire.ROLES.index(role)]
         self._pending: list[tuple[Any, ...]] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -64,14 +65,24 @@ class LaboratoryClient:
         try:
             with self._lock:
                 self._send(wire.FETCH, wire.FETCH_PAYLOAD.pack(patience) + self._take())
-            kind, payload = wire.receive_frame(self._socket)
-            if kind != wire.ENTRIES:
-                raise wire.WireError(f"frame kind {kind} instead of entries")
+            records = wire.records(self._receive(wire.ENTRIES), self._entry)
         except OSError as error:
-            raise LaboratoryError(f"the simulated laboratory at {self.address} went away ({error})") from None
-        entries: list[tuple[Any, ...]] = wire.records(payload, wire.ENTRY).tolist()
+            raise self._gone(error) from None
+        entries: list[tuple[Any, ...]] = records.tolist()
         entries.reverse()
         return entries
+
+    def measure(self, index: int, effect: tuple[float, float, float, float]) -> tuple[bool, int]:
+        """Alice's result of round `index` under an effect, and its number in coming entries, or
+        `wire.MAX_REGISTERED`. Once a round.
+        """
+        try:
+            with self._lock:
+                self._send(wire.MEASURE, wire.MEASURE_PAYLOAD.pack(index, *effect))
+            bright, number = wire.MEASURED_PAYLOAD.unpack(self._receive(wire.MEASURED))
+        except (OSError, struct.error) as error:
+            raise self._gone(error) from None
+        return bool(bright), number
 
     def report_reload(self, index: int) -> None:
         """The ion lost before round `index` is back."""
@@ -101,6 +112,15 @@ class LaboratoryClient:
         packed = np.array(self._pending[:count], dtype=wire.RESULT).tobytes()
         del self._pending[:count]
         return packed
+
+    def _receive(self, expected: int) -> bytes:
+        kind, payload = wire.receive_frame(self._socket)
+        if kind != expected:
+            raise wire.WireError(f"frame kind {kind} instead of {expected}")
+        return payload
+
+    def _gone(self, error: Exception) -> LaboratoryError:
+        return LaboratoryError(f"the simulated laboratory at {self.address} went away ({error})")
 
     def _send(self, kind: int, payload: bytes = b"") -> None:
         self._socket.sendall(wire.frame(kind, payload))

@@ -1,11 +1,10 @@
 """The laboratory process: owns the tape and both ions' joint state, and serves the two nodes.
 
 A round belongs to Bob first. His apparatus gets entries of the tape with his reduced state, draws his outcome
-from the pulses that he plays, and returns (T, effect, outcome). From these follow the conditional states with
-which Alice's apparatus plays the same rounds, at most `LOOKAHEAD` chunks later: it gets heralds that Bob has
-had, the round types with their times, and those states. They are conditioned on y and his outcome, which
-could be told from them; her kernel and host code never see them. In the nodes' own times both are in the
-same round.
+from the pulses that he plays, and returns (T, effect, outcome). From these follow the conditional states of
+Alice's ion, which stay here (`alice_results`): her apparatus, which plays the same rounds at most `LOOKAHEAD`
+chunks later, gets heralds that Bob has had, the round types with their times, and what her own measurements
+find. In the nodes' own times both are in the same round.
 
 A node that dies misses what was on its way to it: Alice the rounds that Bob has finished, Bob those that he
 had not.
@@ -21,11 +20,13 @@ from typing import Any
 import numpy as np
 
 from sim_devices.laboratory import wire
+from sim_devices.laboratory.alice_results import STATE, AliceResults, conditional_states
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
-from sim_devices.laboratory.tape import Tape, conditional_states
+from sim_devices.laboratory.tape import Tape
 
 LOOKAHEAD = 2
 PRESENCE = 2.0  # s since Alice last asked, within which Bob is given new rounds
+IDLE = 0.5  # s after which `stop` is noticed at the latest
 ALICE, BOB = 0, 1
 
 
@@ -56,7 +57,8 @@ class LaboratoryServer:
         self._granted = 0  # rounds given to Bob
         self._finished = 0  # rounds that Bob has finished
         self._delivered = 0  # rounds given to Alice, or missed by her
-        self._ready: list[Any] = []  # arrays of finished rounds for Alice
+        self._ready: list[Any] = []  # entries of finished rounds for Alice, and the states of her ion
+        self._alice_results = AliceResults()
         self._reloaded_until = 0  # Alice's ion losses before this round are over
         self._noticed_lock = -1  # round of the last lock loss that Alice was told in advance
         self._alice_asked = 0.0
@@ -82,7 +84,7 @@ class LaboratoryServer:
 
     def _patience(self) -> float:
         deadlines = [node.deadline for node in self._nodes.values() if node.deadline is not None]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else 0.5
+        return max(0.0, min([time.monotonic() + IDLE, *deadlines]) - time.monotonic())
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
@@ -133,6 +135,10 @@ class LaboratoryServer:
             self._finish(payload)
         elif kind == wire.RELOADED and node.role == ALICE:
             self._reloaded_until = wire.RELOADED_PAYLOAD.unpack(payload)[0] + 1
+        elif kind == wire.MEASURE and node.role == ALICE:
+            index, *effect = wire.MEASURE_PAYLOAD.unpack(payload)
+            result = self._alice_results.measure(index, tuple(effect))
+            node.socket.sendall(wire.frame(wire.MEASURED, wire.MEASURED_PAYLOAD.pack(*result)))
         else:
             raise wire.WireError(f"frame kind {kind} is not for this role")
 
@@ -149,6 +155,7 @@ class LaboratoryServer:
             self._granted = self._finished
         else:
             self._ready.clear()
+            self._alice_results.start()
             self._delivered = self._finished
         sequence = np.random.SeedSequence([self._configuration.seed, 1 + role, self._num_connections[role]])
         self._num_connections[role] += 1
@@ -166,15 +173,15 @@ class LaboratoryServer:
             raise wire.WireError("results of rounds that were not granted")
         entries = self._tape.alice_entries(self._finished, len(results))
         population, coherence = conditional_states(self._tape.states(entries["pattern"]), results)
-        entries["population"] = population
-        entries["real"] = coherence.real
-        entries["imaginary"] = coherence.imag
+        states = np.empty(len(entries), dtype=STATE)
+        states["population"], states["real"], states["imaginary"] = population, coherence.real, coherence.imag
+        states["uniform"] = self._tape.uniforms(self._finished, len(results))
         entries["round_type"] = results["round_type"]
         entries["strobe_mu"] = results["strobe_mu"]
         entries["fresh"] = results["fresh"]
         entries["fault"] &= ~(wire.ION_LOST * (entries["index"] < self._reloaded_until))
         entries["fault"] &= ~(wire.LOCK_LOST * (entries["index"] == self._noticed_lock))
-        self._ready.append(entries)
+        self._ready.append((entries, states))
         self._finished += len(results)
 
     def _answer_waiting(self) -> None:
@@ -194,8 +201,9 @@ class LaboratoryServer:
 
     def _alice_chunk(self) -> Any:
         if self._ready:
-            entries = np.concatenate(self._ready)
+            entries, states = (np.concatenate(arrays) for arrays in zip(*self._ready, strict=True))
             self._ready.clear()
+            self._alice_results.hand_out(entries, states)
             self._delivered += len(entries)
             self._tape.forget(self._delivered)
             return entries

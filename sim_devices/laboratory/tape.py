@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
-from sim_devices.laboratory.wire import ENTRY, ION_LOST, LOCK_LOST, NO_ROUND_TYPE
+from sim_devices.laboratory.wire import ALICE_ENTRY, BOB_ENTRY, ENTRY, ION_LOST, LOCK_LOST, NO_ROUND_TYPE
 from sim_devices.physics.constants import HERALD_PATTERNS
 from sim_devices.physics.link import attempts_until_herald
 
@@ -21,12 +21,14 @@ class Tape:
     def __init__(self, configuration: LaboratoryConfiguration) -> None:
         self._configuration = configuration
         self._rng = np.random.default_rng(np.random.SeedSequence([configuration.seed, 0]))
+        self._results_rng = np.random.default_rng(np.random.SeedSequence([configuration.seed, 3]))
         self._first = 0
         self._entries = np.empty(0, dtype=ENTRY)
         self._alice_loss = np.empty(0, dtype=bool)
         self._bob_loss = np.empty(0, dtype=bool)
         self._lock_loss = np.empty(0, dtype=bool)
         self._answers = np.empty(0, dtype=np.int64)
+        self._uniforms = np.empty(0, dtype=np.float64)
         states = {pattern: configuration.link.state(pattern) for pattern in HERALD_PATTERNS}
         self._states = np.array([states[pattern] for pattern in HERALD_PATTERNS])
         self._position = np.zeros(16, dtype=np.int64)
@@ -36,7 +38,7 @@ class Tape:
     def bob_entries(self, index: int, count: int) -> NDArray[np.void]:
         """Entries for Bob, with his faults and his reduced state."""
         window = self._window(index, count)
-        entries = self._entries[window].copy()
+        entries = _entries_as(self._entries[window], BOB_ENTRY)
         reduced = np.einsum("nabad->nbd", self.states(entries["pattern"]))
         entries["population"] = reduced[:, 0, 0].real
         entries["real"] = reduced[:, 0, 1].real
@@ -50,12 +52,16 @@ class Tape:
     def alice_entries(self, index: int, count: int) -> NDArray[np.void]:
         """Entries for Alice before Bob's results are known: attempts, pattern, her faults."""
         window = self._window(index, count)
-        entries = self._entries[window].copy()
+        entries = _entries_as(self._entries[window], ALICE_ENTRY)
         entries["fault"] = ION_LOST * self._alice_loss[window] + LOCK_LOST * self._lock_loss[window]
         if self._configuration.link.kind == "local":
             # Alice's bit 0 is bright.
             entries["preset"] = 1 + self._answers[window]
         return entries
+
+    def uniforms(self, index: int, count: int) -> NDArray[np.float64]:
+        """(count,) numbers in [0, 1), one a round, that decide what Alice's ion is found in."""
+        return self._uniforms[self._window(index, count)]
 
     def alice_loss_before(self, index: int, count: int) -> int:
         """Number of rounds from `index` before the next loss of Alice's ion, at most `count`."""
@@ -75,6 +81,7 @@ class Tape:
         self._entries = self._entries[cut:]
         self._alice_loss, self._bob_loss = self._alice_loss[cut:], self._bob_loss[cut:]
         self._lock_loss, self._answers = self._lock_loss[cut:], self._answers[cut:]
+        self._uniforms = self._uniforms[cut:]
         self._first = index
 
     def _window(self, index: int, count: int) -> slice:
@@ -106,19 +113,12 @@ class Tape:
         self._bob_loss = np.concatenate([self._bob_loss, bob_loss])
         self._lock_loss = np.concatenate([self._lock_loss, lock_loss])
         self._answers = np.concatenate([self._answers, rng.integers(0, 2, _BLOCK)])
+        self._uniforms = np.concatenate([self._uniforms, self._results_rng.random(_BLOCK)])
 
 
-def conditional_states(
-    joint: NDArray[np.complex128], results: NDArray[np.void]
-) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
-    """Alice's rho00 and rho01 after Bob's results: the partial trace with the effect of what he found."""
-    effect = np.empty((len(results), 2, 2), dtype=np.complex128)
-    effect[:, 0, 0] = results["e00"]
-    effect[:, 1, 1] = results["e11"]
-    effect[:, 1, 0] = results["e10_real"] + 1j * results["e10_imaginary"]
-    effect[:, 0, 1] = effect[:, 1, 0].conj()
-    dark = results["bright"] == 0
-    effect[dark] = np.eye(2) - effect[dark]
-    state = np.einsum("nabcd,ndb->nac", joint, effect)
-    norm = np.einsum("naa->n", state).real
-    return state[:, 0, 0].real / norm, state[:, 0, 1] / norm
+def _entries_as(entries: NDArray[np.void], dtype: np.dtype[np.void]) -> NDArray[np.void]:
+    """The entries in a role's own format, its further fields 0."""
+    wider = np.zeros(len(entries), dtype=dtype)
+    for name in ENTRY.names or ():
+        wider[name] = entries[name]
+    return wider

@@ -1,8 +1,9 @@
 """Frames between the laboratory and a node's apparatus: fixed binary records over a loopback TCP connection.
 
 A frame is a kind (u8), three reserved bytes, a payload length (u32, little-endian) and the payload. Payloads
-are arrays of the records below or packed structs; nothing is unpickled. A node gets `ENTRY`s (what its
-station and ion will do in coming rounds); Bob returns `RESULT`s.
+are arrays of the records below or packed structs; nothing is unpickled. A node gets entries of coming rounds:
+what its station and ion will do. Bob's hold his reduced state, the same whatever Alice does, and he returns
+`RESULT`s. Alice's hold no state, but results; those that her entry does not have she asks for by MEASURE.
 """
 
 import socket
@@ -11,45 +12,58 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 MAX_PAYLOAD = 1 << 20
 
-HELLO, WELCOME, REFUSED, FETCH, ENTRIES, RESULTS, RELOADED = range(1, 8)
+HELLO, WELCOME, REFUSED, FETCH, ENTRIES, RESULTS, RELOADED, MEASURE, MEASURED = range(1, 10)
 
 HEADER = struct.Struct("<BxxxI")
 HELLO_PAYLOAD = struct.Struct("<4sHBx")  # magic, version, role (0 Alice, 1 Bob)
 WELCOME_PAYLOAD = struct.Struct("<QQ")  # seed of the node's own draws, rounds on the tape so far
 FETCH_PAYLOAD = struct.Struct("<d")  # longest wait, s; Bob's results follow
 RELOADED_PAYLOAD = struct.Struct("<q")
+MEASURE_PAYLOAD = struct.Struct("<qdddd")  # round, effect of "bright": e00, e11, real and imaginary e10
+MEASURED_PAYLOAD = struct.Struct("<BB")  # bright; the effect's number in `results` or MAX_REGISTERED
 MAGIC = b"DLAB"
 
 ROLES = ("alice", "bob")
 NO_ROUND_TYPE = 255
+MAX_REGISTERED = 64  # effects of Alice's, the bits of `results`
 
 # Bits of `fault`.
 ION_LOST = 1  # this node's ion, before the round
 LOCK_LOST = 2  # the 674 nm lock, for `lock_mu`
 NOTICE = 4  # only the fault: the round itself comes later
 
-ENTRY = np.dtype(
+_COMMON = [
+    ("index", "<i8"),
+    ("attempts", "<i8"),  # number of the attempt that heralds
+    ("pattern", "<i8"),
+    ("fault", "<i8"),
+    ("lock_mu", "<i8"),
+    ("preset", "<i8"),  # 0: quantum; 1, 2: a device that answers bright, dark whatever the pulses
+    # For Alice: T and its rising edge, mu after the herald; NO_ROUND_TYPE, -1 if none.
+    ("round_type", "<i8"),
+    ("strobe_mu", "<i8"),
+    ("fresh", "<i8"),  # Bob had rested before this round
+]
+ENTRY = np.dtype(_COMMON)
+ALICE_ENTRY = np.dtype(
     [
-        ("index", "<i8"),
-        ("attempts", "<i8"),  # number of the attempt that heralds
-        ("pattern", "<i8"),
-        ("fault", "<i8"),
-        ("lock_mu", "<i8"),
-        ("preset", "<i8"),  # 0: quantum; 1, 2: a device that answers bright, dark whatever the pulses
-        ("population", "<f8"),  # own reduced state: rho00
-        ("real", "<f8"),  # rho01
-        ("imaginary", "<f8"),
-        (
-            "round_type",
-            "<i8",
-        ),  # Alice only: T and its rising edge, mu after the herald; NO_ROUND_TYPE, -1 if none
-        ("strobe_mu", "<i8"),
-        ("fresh", "<i8"),  # Bob had rested before this round
+        *_COMMON,
+        ("results", "<u8"),  # bit k: bright if the pulses make the effect with number k
+        ("num_results", "<i8"),  # of them
     ]
 )
+BOB_ENTRY = np.dtype(
+    [
+        *_COMMON,
+        ("population", "<f8"),  # reduced state: rho00
+        ("real", "<f8"),  # rho01
+        ("imaginary", "<f8"),
+    ]
+)
+ENTRY_OF_ROLE = (ALICE_ENTRY, BOB_ENTRY)
 RESULT = np.dtype(
     [
         ("index", "<i8"),

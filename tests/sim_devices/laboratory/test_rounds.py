@@ -216,14 +216,6 @@ def test_killed_bob_gets_the_rounds_that_he_had_not_finished(laboratory: StartLa
     replacement.close()
 
 
-def test_alice_never_receives_y_or_outcomes(laboratory: StartLaboratory) -> None:
-    """Bob's results name his effect and outcome; her entries hold only states, times and T."""
-    from sim_devices.laboratory import wire
-
-    assert wire.ENTRY.names is not None
-    assert not {"bright", "outcome", "setting", "e00"} & set(wire.ENTRY.names)
-
-
 def test_missing_laboratory_is_named_with_the_remedy() -> None:
     with pytest.raises(DiqkdError, match=r"sim_devices\.laboratory"):
         NodeApparatus(None, "alice", "127.0.0.1:1")
