@@ -63,13 +63,14 @@ def failure_rate_figure(statistics: Sequence[Statistics], against: Axis = "effic
     present = [entry for entry in statistics if entry.frames]
     if not present:
         raise ParameterError("the results have no frames; collect some with `diqkd codes evaluate`")
-    figure = Figure(figsize=(7.5, 5.0), layout="constrained")
+    num_curves = len({repr(_curve(entry.task, against)) for entry in present})
+    figure = Figure(figsize=(7.5, 5.0 + 0.1 * num_curves), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     floor = 0.1 / max(entry.frames for entry in present)
 
-    def name(entry: Statistics) -> str:
-        return repr(_curve(entry.task, against))
+    def name(entry: Statistics) -> tuple[int, str]:
+        return entry.task.num_rounds, repr(_curve(entry.task, against))
 
     for number, (_, group) in enumerate(groupby(sorted(present, key=name), key=name)):
         points = sorted(group, key=lambda entry: _abscissa(entry.task, against))
@@ -80,7 +81,8 @@ def failure_rate_figure(statistics: Sequence[Statistics], against: Axis = "effic
         axes.vlines(x, np.maximum(bounds[:, 0], floor), bounds[:, 1], color=colour, lw=3, alpha=0.35)
         failed = rates > 0
         label = _label(points[0].task, against)
-        axes.plot(x[failed], rates[failed], "o-", color=colour, label=label, ms=4)
+        if failed.any():
+            axes.plot(x[failed], rates[failed], "o-", color=colour, label=label, ms=4)
         axes.plot(x[~failed], bounds[~failed, 1], "v", color=colour, label=None if failed.any() else label)
         _plot_limit(axes, points, against, colour, floor)
     axes.set_yscale("log")
@@ -88,7 +90,7 @@ def failure_rate_figure(statistics: Sequence[Statistics], against: Axis = "effic
     axes.set_xlabel(LABELS[against])
     axes.set_ylabel("frame failure rate")
     axes.grid(which="both", alpha=0.25)
-    axes.legend(fontsize="small")
+    figure.legend(fontsize="small", loc="outside lower center", ncols=2)
     total = sum(entry.frames for entry in present)
     versions = ", ".join(sorted({entry.version for entry in present}))
     processors = ", ".join(sorted({name for entry in present for name in entry.processors}))
