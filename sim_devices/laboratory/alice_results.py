@@ -11,6 +11,7 @@ answers one request, as an ion gives one result.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,9 @@ def check_effects(e00: Any, e11: Any, real: Any, imaginary: Any) -> None:
         within = (middle - radius >= -2 * EFFECT_STEP) & (middle + radius <= 1 + 2 * EFFECT_STEP)
     if not np.all(within):  # NaN fails, too
         raise wire.WireError("an effect with eigenvalues outside [0, 1]")
+
+
+_check_effect = lru_cache(maxsize=1024)(check_effects)  # of scalars; most rounds repeat one
 
 
 def bright_chance(state: Iterable[Any], effect: Iterable[Any]) -> Any:
@@ -90,7 +94,7 @@ class AliceResults:
 
         :raises WireError: not her round, asked before, or no effect
         """
-        check_effects(*effect)
+        _check_effect(*effect)
         offset = index - self._first
         if not 0 <= offset < len(self._states) or index in self._asked:
             raise wire.WireError("a measurement of a round that this node does not have")
