@@ -57,17 +57,18 @@ class StopRule:
 
 
 @contextmanager
-def workers(num_workers: int, scheduler: str | None = None) -> Iterator[Executor]:
-    """An executor of `num_workers`; `scheduler`: address of a running Dask scheduler, or "local".
+def workers(num_workers: int, scheduler: str | None = None) -> Iterator[tuple[Executor, int]]:
+    """An executor, and how many batches it takes at a time: `num_workers`, or as many as the cluster does.
 
-    Raises ParameterError where Dask is asked for and not installed.
+    scheduler: address of a running Dask scheduler, or "local". Raises ParameterError where Dask is asked
+    for and not installed.
     """
     has_dask = importlib.util.find_spec("distributed") is not None
     if scheduler is not None and not has_dask:
         raise ParameterError("Dask is not installed; pip install 'diqkd[campaign]', or leave out --dask")
     if scheduler is None and num_workers == 1:
         with ThreadPoolExecutor(1) as executor:
-            yield executor
+            yield executor, 1
     elif has_dask:
         from distributed import Client, LocalCluster
 
@@ -76,13 +77,13 @@ def workers(num_workers: int, scheduler: str | None = None) -> Iterator[Executor
                 LocalCluster(n_workers=num_workers, threads_per_worker=1, dashboard_address=None) as cluster,
                 Client(cluster) as client,
             ):
-                yield client.get_executor(pure=False)
+                yield client.get_executor(pure=False), num_workers
         else:
             with Client(scheduler) as client:
-                yield client.get_executor(pure=False)
+                yield client.get_executor(pure=False), max(1, sum(client.nthreads().values()))
     else:
         with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as executor:
-            yield executor
+            yield executor, num_workers
 
 
 def _batch_frames(statistics: Statistics, rule: StopRule, pending: int, parallel: int) -> int:
@@ -114,14 +115,14 @@ def collect(
     """
     known = read_results(results) if results is not None and Path(results).exists() else {}
     collected: dict[str, Statistics] = {}
-    with workers(num_workers, scheduler) as executor:
+    with workers(num_workers, scheduler) as (executor, parallel):
         for index, task in enumerate(tasks):
             name = task.strong_id
             statistics = known.get(name) or Statistics(
                 strong_id=name, task=task, code_digest=task.code().digest
             )
             collected[name] = statistics
-            for row in _batches(statistics, rule, executor, num_workers, seed):
+            for row in _batches(statistics, rule, executor, parallel, seed):
                 statistics.add(row)
                 if results is not None:
                     append_row(results, row)
