@@ -110,7 +110,7 @@ class Node(HasEnvironment):
         self.isolation.reconnect()
 
     @kernel
-    def start_over(self, underflows) -> TInt32:
+    def start_over(self, underflows: TInt32) -> TInt32:
         """After an underflow: set up everything, then `begin_rounds`, again where that meets another one.
 
         Returns the number of underflows so far; beyond `max_underflows` it leaves the node at rest. Breaks

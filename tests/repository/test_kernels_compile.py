@@ -1,23 +1,38 @@
-"""Every kernel of both nodes, through the real ARTIQ compiler for the core device's processor."""
+"""Every kernel of every experiment, through the real ARTIQ compiler, for Kasli and Kasli-SoC.
 
+Nothing is listed by hand: experiments are found in `repository/`, classes with kernels in `diqkd_node`, and
+all their kernels are compiled as entry points, with arguments made up from their annotations. A failure shows
+the compiler's own diagnostic.
+"""
+
+import importlib
+import inspect
+import pkgutil
 import runpy
 from pathlib import Path
 
 import pytest
 
-from diqkd_node.configuration import NodeConfiguration
 from sim_devices import artiq_stub
 
 artiq_stub.install()
 
-from artiq.experiment import EnvExperiment  # noqa: E402
+from artiq.experiment import EnvExperiment, TBool, TFloat, TInt32, TInt64  # noqa: E402
+from numpy import int32, int64  # noqa: E402
 
+import diqkd_node  # noqa: E402
+from diqkd_node.configuration import NodeConfiguration  # noqa: E402
 from diqkd_node.coordinator import Coordinator  # noqa: E402
 from diqkd_node.node import Node  # noqa: E402
 
-DIRECTORY = Path(__file__).parents[2] / "device_db"
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted((ROOT / "repository").glob("*.py"))
+ROLES = ("alice", "bob")
+HERALD_SOURCES = ("entangler", "ttl")
+TARGETS = ("rv32g", "cortexa9")
 
 try:
+    from artiq.language.environment import ProcessArgumentManager
     from artiq.master.worker_db import DeviceManager
 except ImportError:
     DeviceManager = None
@@ -29,10 +44,11 @@ pytestmark = [
 
 
 class Database:
-    def __init__(self, role: str) -> None:
-        self.data = runpy.run_path(str(DIRECTORY / f"{role}.py"))["device_db"]
-        # Without an address the core device driver compiles and does not connect.
-        self.data["core"]["arguments"]["host"] = None
+    """The hardware database of a role, with a core device that compiles and never connects."""
+
+    def __init__(self, role: str, target: str) -> None:
+        self.data = runpy.run_path(str(ROOT / "device_db" / f"{role}.py"))["device_db"]
+        self.data["core"]["arguments"] |= {"host": None, "target": target}
 
     def get_device_db(self) -> dict:
         return self.data
@@ -49,38 +65,92 @@ class Parent(EnvExperiment):
         pass
 
 
-def node(role: str, **settings: str) -> tuple:
-    pytest.importorskip("entangler.driver")
-    parent = Parent((DeviceManager(Database(role)), None, None, {}))
-    coordinator = Coordinator.__new__(Coordinator)
-    result = Node(parent, NodeConfiguration(role=role, **settings), coordinator)
-    result.prepare()
-    return parent.core, result
+def device_manager(role: str, target: str) -> object:
+    pytest.importorskip("entangler.driver", reason="needs the entangler-core package")
+    return DeviceManager(Database(role, target))
 
 
-@pytest.mark.parametrize("herald_source", ["entangler", "ttl"])
-@pytest.mark.parametrize("role", ["alice", "bob"])
-def test_the_run_compiles(role: str, herald_source: str) -> None:
-    core, alone = node(role, herald_source=herald_source)
-    _, binary, *_ = core.compile(alone.run_batches, (), {})
-    assert binary[:4] == b"\x7fELF"
+def whole_node(role: str, herald_source: str, target: str) -> Node:
+    parent = Parent((device_manager(role, target), None, None, {}))
+    configuration = NodeConfiguration(role=role, herald_source=herald_source)
+    node = Node(parent, configuration, Coordinator.__new__(Coordinator))
+    node.prepare()
+    return node
 
 
-@pytest.mark.parametrize("role", ["alice", "bob"])
-def test_every_step_compiles_on_its_own(role: str) -> None:
-    """A calibration may use any step alone; those that take no argument are entry points."""
-    core, whole = node(role)
-    steps = [value for value in vars(whole).values() if type(value).__module__.startswith("diqkd_node.")]
-    compiled = []
-    for step in [whole, *steps]:
-        for name in dir(type(step)):
-            function = getattr(step, name)
-            record = getattr(function, "artiq_embedded", None)
-            if record is None or record.core_name is None:
-                continue
-            if record.function.__code__.co_argcount == 1:
-                core.compile(function, (), {})
-                compiled.append(name)
-    assert {"search", "synchronise", "disconnect", "reconnect", "detect", "scramble", "present"} <= set(
-        compiled
-    )
+def kernels_of(cls: type) -> list[str]:
+    """Names of the methods that run on the core device."""
+    found = []
+    for name in dir(cls):
+        record = getattr(inspect.getattr_static(cls, name), "artiq_embedded", None)
+        if record is not None and record.core_name is not None:
+            found.append(name)
+    return found
+
+
+def made_up_arguments(kernel) -> tuple:
+    """One value for each annotated parameter."""
+    values = {str(TInt32): int32(0), str(TInt64): int64(0), str(TFloat): 0.0, str(TBool): False}
+    parameters = list(inspect.signature(kernel.artiq_embedded.function).parameters.values())[1:]
+    return tuple(values[str(parameter.annotation)] for parameter in parameters)
+
+
+def compile_all(root: object) -> set[type]:
+    """Compile every kernel of `root` and of the `diqkd_node` objects below it; their classes."""
+    pending, classes = [root], set()
+    while pending:
+        owner = pending.pop()
+        if type(owner) in classes:
+            continue
+        classes.add(type(owner))
+        for name in kernels_of(type(owner)):
+            kernel = getattr(owner, name)
+            _, binary, *_ = owner.core.compile(kernel, made_up_arguments(kernel), {})
+            assert binary[:4] == b"\x7fELF", name
+        parts = vars(owner).values()
+        pending += [part for part in parts if type(part).__module__.startswith("diqkd_node.")]
+    return classes
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("herald_source", HERALD_SOURCES)
+@pytest.mark.parametrize("role", ROLES)
+def test_every_kernel_of_a_node_compiles(role: str, herald_source: str, target: str) -> None:
+    assert Node in compile_all(whole_node(role, herald_source, target))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_kernel_of_an_experiment_compiles(path: Path, role: str, target: str) -> None:
+    """Kernels of the experiment class itself; those of its node are compiled above."""
+    classes = [
+        value
+        for value in runpy.run_path(str(path)).values()
+        if isinstance(value, type) and issubclass(value, EnvExperiment) and value is not EnvExperiment
+    ]
+    assert classes, f"{path} holds no experiment"
+    for cls in classes:
+        if not kernels_of(cls):
+            continue
+        arguments = ProcessArgumentManager({"role": role})
+        experiment = cls((device_manager(role, target), None, arguments, {}))
+        experiment.prepare()
+        for name in kernels_of(cls):
+            kernel = getattr(experiment, name)
+            _, binary, *_ = experiment.core.compile(kernel, made_up_arguments(kernel), {})
+            assert binary[:4] == b"\x7fELF", name
+
+
+def test_no_class_with_kernels_is_left_out() -> None:
+    """A class that neither role's node reaches would escape the tests above."""
+    reached: set[type] = set()
+    for role in ROLES:
+        for herald_source in HERALD_SOURCES:
+            node = whole_node(role, herald_source, "rv32g")
+            reached |= {type(node), *(type(value) for value in vars(node).values())}
+    covered = {base for cls in reached for base in cls.__mro__}
+    for module in pkgutil.walk_packages(diqkd_node.__path__, "diqkd_node."):
+        for cls in vars(importlib.import_module(module.name)).values():
+            if isinstance(cls, type) and cls.__module__ == module.name and kernels_of(cls):
+                assert cls in covered, f"{module.name}.{cls.__name__}"
