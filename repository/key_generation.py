@@ -3,8 +3,10 @@
 import logging
 import os
 import time
+from collections import deque
 from pathlib import Path
 
+import numpy as np
 from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
@@ -13,6 +15,7 @@ from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.coordinator import Coordinator
 from diqkd_node.deletion import DeletionGuard
 from diqkd_node.node import Node
+from diqkd_node.public_facts import PublicFacts
 from diqkd_postproc import __version__
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.parameters import ProtocolParameters
@@ -24,6 +27,7 @@ logger = logging.getLogger(__name__)
 SPOOL_NAME = "spool.sqlite"
 RECORD_NAME = "record.h5"
 MIN_SURPLUS_BATCHES = 3  # a batch that ends early discards what is left of its settings
+RATE_S = 30.0  # the herald rate shown is that of so many seconds
 
 
 class KeyGeneration(EnvExperiment):
@@ -104,16 +108,18 @@ class KeyGeneration(EnvExperiment):
 
     def prepare(self):
         self.parameters = ProtocolParameters.load(self.located("parameters_file"))
-        self.configuration = NodeConfiguration.load(
-            self.located("configuration_file") if self.configuration_file else "",
-            self.role,
-            check_interval=self.check_interval,
-        )
+        self.configuration = self.load_configuration()
         self.directory = self.located("run_directory")
         self.deletion = DeletionGuard()
         self.interrupted_unix = None
-        self.start_time = 0.0
-        self.start_rounds = 0
+        self.facts = PublicFacts(self.set_dataset)
+        self.progress = deque()  # (time, rounds) of the last RATE_S
+        self.now = self.get_device("clock").now if "clock" in self.get_device_db() else time.time
+
+    def load_configuration(self) -> NodeConfiguration:
+        """The node configuration as its file is now."""
+        path = self.located("configuration_file") if self.configuration_file else ""
+        return NodeConfiguration.load(path, self.role, check_interval=self.check_interval)
 
     def located(self, argument: str) -> Path:
         """Path in an argument. Under artiq_master, which gives every run a folder of its own, a relative
@@ -153,15 +159,20 @@ class KeyGeneration(EnvExperiment):
             "artiq": artiq_version,
             "rid": int(self.scheduler.rid),
             "revision": str(self.scheduler.expid.get("repo_rev", "unknown")),
-            "start_unix": time.time(),
+            "start_unix": self.now(),
             "node_configuration": self.configuration.to_json(),
         }
         return RoundSpool.create(path, self.role, self.parameters, provenance)
 
     def keep_configuration(self, directory: Path) -> None:
-        """Write what this start runs with next to the record, one file a start."""
-        path = directory / time.strftime("node_configuration_%Y%m%dT%H%M%S.json", time.gmtime())
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        """Write what the next rounds run with next to the record, one file a start and a recalibration."""
+        stem = time.strftime("node_configuration_%Y%m%dT%H%M%S", time.gmtime(self.now()))
+        path = directory / f"{stem}.json"
+        number = 1
+        while path.exists():
+            number += 1
+            path = directory / f"{stem}_{number}.json"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(self.configuration.to_json())
 
@@ -202,7 +213,7 @@ class KeyGeneration(EnvExperiment):
 
     def acquire(self, node: Node, spool: RoundSpool, link: ClassicalLink) -> None:
         """Run batches, with pauses for the scheduler, until the run is complete."""
-        coordinator = Coordinator(
+        self.coordinator = coordinator = Coordinator(
             spool=spool,
             link=link,
             herald_patterns=self.configuration.herald_patterns,
@@ -213,16 +224,17 @@ class KeyGeneration(EnvExperiment):
             load_ion=self.ion_loader(),
             fill_pool=lambda: self.fill_pool(spool),
             interrupted_unix=self.interrupted_unix,
+            now=self.now,
         )
         node.coordinator = coordinator
         try:
             coordinator.greet()
-            self.start_time, self.start_rounds = time.monotonic(), spool.rounds_done
             while spool.rounds_done < self.parameters.num_rounds:
                 node.run_batches()
                 if spool.rounds_done < self.parameters.num_rounds:
                     self.core.close()
                     self.make_way()
+                    node = self.recalibrated(node)
             coordinator.finish()
         except TerminationRequested:
             coordinator.leave("termination requested")
@@ -231,21 +243,44 @@ class KeyGeneration(EnvExperiment):
             coordinator.leave(type(error).__name__)
             raise
 
+    def recalibrated(self, node: Node) -> Node:
+        """The node with what a calibration has changed while this experiment made way."""
+        configuration = self.load_configuration()
+        if configuration == self.configuration:
+            return node
+        if configuration.herald_patterns != self.configuration.herald_patterns:
+            raise ParameterError(
+                "herald_patterns changed during the run; put them back, or begin a new run with them"
+            )
+        logger.info("the node configuration has changed; the next rounds run with the new one")
+        self.configuration = configuration
+        self.keep_configuration(self.directory)
+        coordinator = node.coordinator
+        node = Node(self, configuration, coordinator)
+        node.prepare()
+        return node
+
     def ion_loader(self):
         """`load` of the device `ion_loader`, for labs that have one."""
         return self.get_device("ion_loader").load if "ion_loader" in self.get_device_db() else None
 
     def publish(self, rounds_done: int, state: str) -> None:
         """Public facts for the dashboard."""
-        elapsed = time.monotonic() - self.start_time
-        rate = (rounds_done - self.start_rounds) / elapsed if self.start_time and elapsed > 0 else 0.0
-        facts = {
-            "num_rounds": self.parameters.num_rounds,
-            "rounds_done": rounds_done,
-            "herald_rate": rate,
-            "node_state": state,
-            "ion_state": "absent" if state == "ion lost" else "present",
-            "last_update_unix": time.time(),
-        }
-        for name, value in facts.items():
-            self.deletion.ask(self.set_dataset, f"diqkd.{name}", value, broadcast=True)
+        now = self.now()
+        progress = self.progress
+        progress.append((now, rounds_done))
+        while now - progress[0][0] > RATE_S and len(progress) > 2:
+            progress.popleft()
+        elapsed = now - progress[0][0]
+        self.deletion.ask(
+            self.facts.publish,
+            num_rounds=self.parameters.num_rounds,
+            rounds_done=int(rounds_done),
+            herald_rate=float((rounds_done - progress[0][1]) / elapsed) if elapsed > 0 else 0.0,
+            herald_patterns=np.array(self.coordinator.herald_counts, dtype=np.int64),
+            node_state=state,
+            ion_state="present" if self.coordinator.ion_present else "absent",
+            ion_losses=self.coordinator.ion_losses,
+            laser_lock="locked" if self.coordinator.locked else "lost",
+            last_update_unix=float(now),
+        )

@@ -17,7 +17,7 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.classical_link import POLL_INTERVAL_S, PeerAbsentError
-from diqkd_node.conditions import CONDITION_NAMES, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS
+from diqkd_node.conditions import CONDITION_NAMES, ION_LOST, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS
 from diqkd_postproc.errors import DiqkdError, ParameterError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,10 @@ class Coordinator:
     :param load_ion: starts the loading of an ion; None where it is loaded by hand
     :param fill_pool: called between two batches if the random bits are short
     :param interrupted_unix: when an earlier start of this run ended, if there was one
+    :param now: the clock of the record's gaps, unix seconds
+
+    Public for live views: `herald_counts` (heralds of each pattern since the start, lost rounds left out),
+    `ion_present` and `locked` as last seen at this node, `ion_losses`.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Coordinator:
         load_ion=None,
         fill_pool=lambda: None,
         interrupted_unix=None,
+        now=time.time,
     ):
         self.spool = spool
         self.link = link
@@ -77,6 +82,11 @@ class Coordinator:
         self.load_ion = load_ion
         self.fill_pool = fill_pool
         self._pattern_of_index = np.array(herald_patterns, dtype=np.uint8)
+        self._now = now
+        self.herald_counts = np.zeros(len(herald_patterns), dtype=np.int64)
+        self.ion_present = True
+        self.locked = True
+        self.ion_losses = 0
         self._ready_sent = False
         self._failure = None
         self._gap = None if interrupted_unix is None else ("restarted", interrupted_unix)
@@ -159,6 +169,7 @@ class Coordinator:
         """Settings of the next batch once both nodes are ready; empty when the kernel is to end."""
         self._raise_failure()
         self._loading = False
+        self.ion_present = self.locked = True
         remaining = self.num_rounds - self.spool.rounds_done
         if remaining == 0 or self.should_stop():
             return []
@@ -179,7 +190,7 @@ class Coordinator:
         count = min(count, ready["num_rounds"])
         if self._gap is not None:
             reason, start = self._gap
-            self.spool.add_gap(reason, start, time.time())
+            self.spool.add_gap(reason, start, self._now())
             self._gap = None
         settings = self.spool.begin_batch(count)
         self._clear_batch(count)
@@ -193,7 +204,9 @@ class Coordinator:
         try:
             outcome = np.array(outcomes[:count], dtype=np.int8)
             types = np.array(round_types[:count], dtype=np.uint8)
-            patterns = self._pattern_of_index[pattern_indices[:count]]
+            indices = np.array(pattern_indices[:count], dtype=np.int64)
+            patterns = self._pattern_of_index[indices]
+            self.herald_counts += np.bincount(indices, minlength=self.herald_counts.size)
             timestamps = np.array(timestamps_mu[:count], dtype=np.int64)
             lost = outcome < 0
             edges = [0, *(np.flatnonzero(np.diff(lost)) + 1).tolist(), count]
@@ -216,6 +229,8 @@ class Coordinator:
         self._raise_failure()
         self._drain()
         self._publish("running")
+        if condition == LOCK_LOST:
+            self.locked = False
         if self._own_stop is None:
             if condition == LOCK_LOST or self.should_stop():
                 reason = CONDITION_NAMES[condition] if condition != RUNNING else "pause requested"
@@ -232,6 +247,7 @@ class Coordinator:
     def end_batch(self, done, condition):
         """Leave the batch: compare with the other node, settle differences, commit."""
         self._raise_failure()
+        self.ion_present = condition != ION_LOST
         reason = self._stop_reason if condition == RUNNING else CONDITION_NAMES[condition]
         self.link.send("batch_done", rounds=self.spool.rounds_done, reason=reason)
         if self._peer_done is None:
@@ -242,7 +258,7 @@ class Coordinator:
         self.spool.end_batch()
         early = self.spool.rounds_done < self._first + self._batch_size
         if early:
-            self._gap = (reason, time.time())
+            self._gap = (reason, self._now())
             logger.info("batch left at round %d: %s", self.spool.rounds_done, reason)
         self._publish("running" if not early else reason)
         if condition == TOO_MANY_UNDERFLOWS:
@@ -252,11 +268,13 @@ class Coordinator:
 
     def wait_for_recovery(self, locked, ion_present) -> TBool:
         """Called about ten times a second while laser or ion are away; False if the kernel is to end."""
+        self.locked, self.ion_present = bool(locked), bool(ion_present)
         missing = "ion lost" if not ion_present else "674 nm laser not locked"
         if self._gap is None:
-            self._gap = (missing, time.time())
+            self._gap = (missing, self._now())
         if not ion_present and not self._loading:
             self._loading = True
+            self.ion_losses += 1
             logger.warning(
                 "no ion: %s", "loading" if self.load_ion else "load one; the run goes on by itself"
             )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from artiq_programs import free_ports, wait_until
 
+from diqkd_node.public_facts import KEY_RUN_FACTS
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
@@ -27,7 +28,6 @@ class Probe(EnvExperiment):
     def run(self):
         self.set_dataset("probe.ran", True, broadcast=True)
 """
-PUBLIC_DATASETS = {"rounds_done", "num_rounds", "herald_rate", "node_state", "ion_state", "last_update_unix"}
 # Voltages of the shuttle's electrodes with the ion out of the focus, and beams of a node at rest.
 AT_REST = {"ttl_422_cool": 1, "ttl_1092": 1, "ttl_1033": 0, "ttl_674": 0} | {
     f"fastino {channel}": 1.0 for channel in (15, 16, 23, 24)
@@ -128,7 +128,7 @@ def test_joint_campaign(campaign, masters):
         with h5py.File(master.results_file(campaign.rids[role])) as results:
             assert {"expid", "rid", "artiq_version", "run_time", "datasets"} <= set(results)
             names = {name.removeprefix("diqkd.") for name in results["datasets"]}
-            assert names == PUBLIC_DATASETS
+            assert names == set(KEY_RUN_FACTS)
             assert results["datasets/diqkd.rounds_done"][()] == 400
         if os.name == "posix":
             for path in (campaign.folder / role).iterdir():

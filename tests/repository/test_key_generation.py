@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from example_parameters import small_parameters
 
+from diqkd_node.public_facts import KEY_RUN_FACTS, PREFIX
 from diqkd_postproc.records.sealed_record import RoundRecord
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
@@ -124,14 +125,7 @@ def test_a_missing_device_shows_before_the_peer_is_there(
 def check_privacy(directory: Path, output: str, records: dict[str, RoundRecord]) -> None:
     """Nothing of the record in files that others can read, nor in datasets."""
     names = {line.split()[1] for line in output.splitlines() if line.startswith("dataset")}
-    assert names <= {
-        "diqkd.num_rounds",
-        "diqkd.rounds_done",
-        "diqkd.herald_rate",
-        "diqkd.node_state",
-        "diqkd.ion_state",
-        "diqkd.last_update_unix",
-    }
+    assert names == {PREFIX + name for name in KEY_RUN_FACTS}
     if os.name == "posix":
         for role in records:
             assert stat.S_IMODE((directory / role).stat().st_mode) == 0o700
