@@ -1,0 +1,68 @@
+"""Who got which key, when: one JSON object a line in a private file, and never a bit of a key.
+
+Ids of keys, names of SAEs, sizes and outcomes are public within the node. What a client chose freely is
+written as JSON and cut to a bounded length, so that it can neither forge a line nor fill the disk. A line is
+handed to the operating system before the answer leaves: it survives the end of this process; only a power
+cut can take the last lines, and the key store, which is synchronous, still knows what was issued.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from diqkd_postproc.records.private_files import check_private_file, create_private_file, storage_error
+
+MAX_FIELD_CHARACTERS = 128
+_APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class AuditLog:
+    """An append-only file of what was asked and what became of it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create; StorageError where the file or its folder is not private."""
+        self._path = path
+        if not os.path.lexists(path):
+            os.close(create_private_file(path))
+        check_private_file(path)
+        try:
+            self._descriptor = os.open(path, _APPEND_FLAGS)
+        except OSError as error:
+            raise storage_error("open", path, error) from None
+
+    def write(
+        self,
+        action: str,
+        outcome: str | int,
+        *,
+        sae: str = "",
+        peer_sae: str = "",
+        address: str = "",
+        key_ids: Sequence[str] = (),
+        size: int | None = None,
+        reason: str = "",
+    ) -> None:
+        """Append one line; StorageError where that fails. size: bits of each key."""
+        entry: dict[str, object] = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "action": action,
+            "outcome": outcome,
+        }
+        texts = {"sae": sae, "peer_sae": peer_sae, "address": address, "reason": reason}
+        entry |= {name: text[:MAX_FIELD_CHARACTERS] for name, text in texts.items() if text}
+        if key_ids:
+            entry["key_ids"] = list(key_ids)
+        if size is not None:
+            entry["size"] = size
+        try:
+            os.write(self._descriptor, json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+        except OSError as error:
+            raise storage_error("write", self._path, error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)

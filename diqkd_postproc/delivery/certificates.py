@@ -1,0 +1,139 @@
+"""X.509 certificates: whose a presented one is, and a small authority for a trial on one machine.
+
+Which name counts is configured, one of `common_name` (of the subject), `uri` or `dns` (of the subject
+alternative names). A certificate names its owner only if that field has exactly one value: of two, one could
+be meant for us and the other for whoever signed. The chain, the dates and the key usage are OpenSSL's affair,
+before anything here is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from diqkd_postproc.records.private_files import make_private_directory, write_atomically
+
+NameField = Literal["common_name", "uri", "dns"]
+CLOCK_SKEW = timedelta(minutes=5)
+
+
+def owner_of(certificate: bytes, field: NameField) -> str | None:
+    """The name in a certificate (DER) that a verified chain vouches for; None unless there is exactly one."""
+    try:
+        parsed = x509.load_der_x509_certificate(certificate)
+        if field == "common_name":
+            names = [str(item.value) for item in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        else:
+            kind = x509.UniformResourceIdentifier if field == "uri" else x509.DNSName
+            extension = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            names = list(extension.value.get_values_for_type(kind))
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return None
+    return names[0] if len(names) == 1 else None
+
+
+def fingerprint(certificate: bytes) -> str:
+    """SHA-256 of a certificate (DER), hexadecimal: what `certificate_sha256` pins."""
+    return hashlib.sha256(certificate).hexdigest()
+
+
+class TrialAuthority:
+    """A certificate authority for trials: its private key exists in this process only, never in a file."""
+
+    def __init__(self, name: str, valid_days: int = 30) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._from = datetime.now(UTC) - CLOCK_SKEW
+        self._until = self._from + timedelta(days=valid_days)
+        public = self._key.public_key()
+        usage = _key_usage(sign_certificates=True)
+        self.certificate = (
+            self._builder(self._name, public)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the authority's certificate (PEM)."""
+        write_atomically(path, self.certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(
+        self,
+        directory: Path,
+        name: str,
+        *,
+        is_service: bool,
+        hosts: Sequence[str] = (),
+        common_names: Sequence[str] | None = None,
+    ) -> None:
+        """Write NAME.crt and NAME.key (PEM, private) into `directory`.
+
+        hosts: names and addresses by which clients reach a service. common_names: of the subject, by
+        default `name`. The certificate of a client cannot be used as that of a service.
+        """
+        make_private_directory(directory)
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = (name,) if common_names is None else common_names
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text) for text in names])
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + [ExtendedKeyUsageOID.SERVER_AUTH] * is_service
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        alternatives = [x509.UniformResourceIdentifier(f"urn:diqkd:{name}"), *map(_general_name, hosts)]
+        certificate = (
+            self._builder(subject, key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(sign_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(authority, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        write_atomically(directory / f"{name}.crt", certificate.public_bytes(serialization.Encoding.PEM))
+        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        write_atomically(
+            directory / f"{name}.key", key.private_bytes(encoding, form, serialization.NoEncryption())
+        )
+
+    def _builder(self, subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(public)
+            .serial_number(int.from_bytes(os.urandom(16), "big") >> 1)
+            .not_valid_before(self._from)
+            .not_valid_after(self._until)
+        )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )

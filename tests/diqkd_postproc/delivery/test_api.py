@@ -1,0 +1,427 @@
+"""The HTTP service over real TLS sockets, with a pool of known keys behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from delivery_trial import (
+    ALICE_KME,
+    ALICE_SAE,
+    ALICE_SAE_2,
+    BOB_KME,
+    BOB_SAE,
+    NO_SAE,
+    STRANGER,
+    RawClient,
+    certificate_files,
+    configuration_of,
+    listening,
+)
+
+from diqkd_postproc.delivery.certificates import fingerprint
+from diqkd_postproc.delivery.data_formats import Key
+from diqkd_postproc.delivery.http_connection import HttpLimits
+from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
+from diqkd_postproc.delivery.tls import client_context, service_context
+from diqkd_postproc.errors import InsufficientKeyError, StorageError
+
+ID_1 = "bc490419-7d60-487f-adc1-4ddcc177c139"
+KEYS = f"/api/v1/keys/{BOB_SAE}"
+CANARY = b"\xde\xad\xbe\xef" * 8
+
+
+class KnownPool:
+    """A pool double: what was asked of it, and the error that it was told to raise."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.error: Exception | None = None
+        self.is_linked = True
+        self.waiting = asyncio.Event()
+        self.going = asyncio.Event()
+        self.going.set()
+        self.was_abandoned = False
+
+    async def allot(
+        self, master: str, slave: str, number: int, size: int, is_abandoned: Callable[[], bool]
+    ) -> tuple[Key, ...]:
+        self.asked.append((master, slave, number, size))
+        self.waiting.set()
+        await self.going.wait()
+        self.was_abandoned = is_abandoned()
+        if self.error:
+            raise self.error
+        return tuple(Key(key_id=ID_1, key=CANARY[: size // 8]) for _ in range(number))
+
+    async def collect(
+        self, master: str, slave: str, key_ids: Sequence[str], is_abandoned: Callable[[], bool]
+    ) -> tuple[Key, ...]:
+        self.asked.append((master, slave, *key_ids))
+        if self.error:
+            raise self.error
+        return tuple(Key(key_id=key_id, key=CANARY) for key_id in key_ids)
+
+    async def counts(self, size: int) -> tuple[int, int]:
+        return 7, 374
+
+
+def test_the_three_methods(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        pool = KnownPool()
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            status, answer = await client.call("GET", f"{KEYS}/status")
+            assert status == 200
+            assert (answer["source_KME_ID"], answer["target_KME_ID"]) == (ALICE_KME, BOB_KME)
+            assert (answer["master_SAE_ID"], answer["slave_SAE_ID"]) == (ALICE_SAE, BOB_SAE)
+            assert (answer["stored_key_count"], answer["max_key_count"]) == (7, 374)
+            assert answer["status_extension"] == {"diqkd_link": "up"}
+            for method, path, document in (
+                ("GET", "enc_keys", None),
+                ("POST", "enc_keys", None),
+                ("POST", "enc_keys", {}),
+            ):
+                status, answer = await client.call(method, f"{KEYS}/{path}", document)
+                assert status == 200 and len(answer["keys"]) == 1
+                assert pool.asked.pop() == (ALICE_SAE, BOB_SAE, 1, 256)
+            await client.call("GET", f"{KEYS}/enc_keys?number=3&size=128")
+            assert pool.asked.pop() == (ALICE_SAE, BOB_SAE, 3, 128)
+            await client.call("POST", f"{KEYS}/enc_keys", {"number": 20, "size": 512})
+            assert pool.asked.pop() == (ALICE_SAE, BOB_SAE, 20, 512)
+            status, answer = await client.call("GET", f"{KEYS}/dec_keys?key_ID={ID_1}")
+            assert status == 200 and answer["keys"][0]["key_ID"] == ID_1
+            assert pool.asked.pop() == (BOB_SAE, ALICE_SAE, ID_1)
+            await client.call("POST", f"{KEYS}/dec_keys", {"key_IDs": [{"key_ID": ID_1}]})
+            assert pool.asked.pop() == (BOB_SAE, ALICE_SAE, ID_1)
+            await client.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "document", "expected"),
+    [
+        ("GET", f"{KEYS}/enc_keys?size=7", None, (400, "size shall be a multiple of 8")),
+        ("GET", f"{KEYS}/enc_keys?extension_mandatory=a", None, (400, "a GET request takes")),
+        ("POST", f"{KEYS}/enc_keys?number=1", None, (400, "the parameters of a POST")),
+        ("POST", f"{KEYS}/enc_keys", [1], (400, "the body is not a JSON object")),
+        ("POST", f"{KEYS}/dec_keys", {"key_IDs": []}, (400, "key_IDs shall hold")),
+        ("POST", f"{KEYS}/dec_keys", None, (400, "the body is not a JSON object")),
+        ("GET", f"/api/v1/keys/{ALICE_SAE_2}/status", None, (400, "the SAE ID in the path")),
+        ("GET", f"/api/v1/keys/{ALICE_SAE}/status", None, (400, "the SAE ID in the path")),
+        ("GET", "/api/v1/keys/unknown/enc_keys", None, (400, "the SAE ID in the path")),
+        ("GET", "/api/v1/keys/%2e%2e%2fstatus/status", None, (400, "the SAE ID in the path")),
+        ("POST", f"{KEYS}/status", None, (405, "status takes GET")),
+        ("DELETE", f"{KEYS}/enc_keys", None, (405, "enc_keys takes GET, POST")),
+        ("GET", f"{KEYS}/status/", None, (404, "no such resource")),
+        ("GET", f"//api/v1/keys/{BOB_SAE}/status", None, (404, "no such resource")),
+        ("GET", "/api/v1/keys//status", None, (404, "no such resource")),
+        ("GET", f"/api/v1/keys/../keys/{BOB_SAE}/status", None, (404, "no such resource")),
+        ("GET", "/", None, (404, "no such resource")),
+    ],
+)
+def test_refusals(
+    certificates: Path,
+    folder: Path,
+    method: str,
+    path: str,
+    document: object,
+    expected: tuple[int, str],
+) -> None:
+    async def scenario() -> None:
+        pool = KnownPool()
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            status, answer = await client.call(method, path, document)
+            assert status == expected[0] and answer["message"].startswith(expected[1])
+            assert not pool.asked
+            assert (await client.call("GET", f"{KEYS}/status"))[0] == 200, "the connection goes on"
+            await client.close()
+
+    asyncio.run(scenario())
+
+
+def test_errors_of_the_pool_become_status_codes(certificates: Path, folder: Path) -> None:
+    cases = [
+        (BadRequest("one or more keys specified are not found on KME"), 400, "one or more keys"),
+        (Unauthorized("made for another SAE"), 401, None),
+        (
+            InsufficientKeyError("no generated key has 256 free bits in one piece"),
+            503,
+            "not enough key is left",
+        ),
+        (StorageError("/home/alice/keys.sqlite: the disk is full"), 503, "the key store cannot be used"),
+    ]
+
+    async def scenario() -> None:
+        pool = KnownPool()
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            for error, code, message in cases:
+                pool.error = error
+                status, answer = await client.call("GET", f"{KEYS}/enc_keys")
+                assert status == code
+                assert answer is None if message is None else answer["message"].startswith(message)
+            await client.close()
+
+    asyncio.run(scenario())
+
+
+def test_who_is_served(certificates: Path, folder: Path) -> None:
+    async def status_code(port: int, name: str) -> int:
+        client = await RawClient.connect(port, certificates, name)
+        code, _ = await client.call("GET", f"{KEYS}/enc_keys")
+        await client.close()
+        return code
+
+    async def scenario() -> None:
+        pool = KnownPool()
+        files = certificate_files(certificates, ALICE_SAE_2)
+        pin = fingerprint(ssl.PEM_cert_to_DER_cert(files[0].read_text()))
+        pins = {ALICE_SAE: {"certificate_sha256": pin}, ALICE_SAE_2: {"certificate_sha256": pin}}
+        configuration = configuration_of("alice", certificates, folder, sae=pins)
+        async with listening(configuration, pool) as port:
+            assert await status_code(port, ALICE_SAE_2) == 200
+            for name in (ALICE_SAE, NO_SAE, BOB_SAE, BOB_KME, "two-names"):
+                assert await status_code(port, name) == 401, name
+            assert len(pool.asked) == 1
+            without = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            without.load_verify_locations(certificates / "authority.crt")
+            for context in (without, client_context(*certificate_files(certificates, STRANGER))):
+                with pytest.raises((ssl.SSLError, OSError, asyncio.IncompleteReadError)):
+                    client = await RawClient.connect(port, certificates, "", context)
+                    await client.call("GET", f"{KEYS}/enc_keys")
+            assert len(pool.asked) == 1
+
+    asyncio.run(scenario())
+
+
+def test_peers_of_an_sae_are_enforced(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        configuration = configuration_of(
+            "alice", certificates, folder, sae={BOB_SAE: {"peers": [ALICE_SAE_2]}}
+        )
+        async with listening(configuration, KnownPool()) as port:
+            for name, code in ((ALICE_SAE, 400), (ALICE_SAE_2, 200)):
+                client = await RawClient.connect(port, certificates, name)
+                assert (await client.call("GET", f"{KEYS}/enc_keys"))[0] == code
+                await client.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_tls_1_1_is_refused(certificates: Path, folder: Path) -> None:
+    def context_up_to(version: ssl.TLSVersion) -> ssl.SSLContext:
+        context = client_context(*certificate_files(certificates, ALICE_SAE))
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = version
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        return context
+
+    def handshake(port: int, version: ssl.TLSVersion) -> str | None:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+            context_up_to(version).wrap_socket(connection, server_hostname="localhost") as secured,
+        ):
+            return secured.version()
+
+    async def scenario() -> None:
+        async with listening(configuration_of("alice", certificates, folder), KnownPool()) as port:
+            with pytest.raises((ssl.SSLError, OSError)):
+                await asyncio.to_thread(handshake, port, ssl.TLSVersion.TLSv1_1)
+            assert await asyncio.to_thread(handshake, port, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+            assert await asyncio.to_thread(handshake, port, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+
+    asyncio.run(scenario())
+    # The reason, which the event loop does not pass on: the version and nothing else.
+    to_service, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context_up_to(ssl.TLSVersion.TLSv1_1).wrap_bio(
+        to_client, to_service, server_hostname="localhost"
+    )
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    service = service_context(*certificate_files(certificates, ALICE_KME)).wrap_bio(
+        to_service, to_client, server_side=True
+    )
+    with pytest.raises(ssl.SSLError) as caught:
+        service.do_handshake()
+    assert caught.value.reason == "UNSUPPORTED_PROTOCOL"
+
+
+HOSTILE = [
+    (b"GET / HTTP/1.1\r\n\r\n", 400),  # no Host
+    (b"BLAH\r\n\r\n", 400),
+    (b"POST " + KEYS.encode() + b"/enc_keys HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", 400),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nabcde", 400),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", 400),
+    (b"GET /x HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", 400),
+    (b"GET /x HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", None),
+    (b"GET /x HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 40_000 + b"\r\n\r\n", 431),
+    (b"G" * 40_000, 431),
+    (
+        b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n" + b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n0\r\n\r\n",
+        413,
+    ),
+]  # fmt: skip
+
+
+def test_malformed_requests_end_the_connection(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        pool = KnownPool()
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            for data, code in HOSTILE:
+                client = await RawClient.connect(port, certificates, ALICE_SAE)
+                smuggled = f"GET {KEYS}/enc_keys HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+                await client.send(data + (smuggled if code else b""))
+                status, headers, _ = await client.answer()
+                if code:
+                    assert status == code, data[:80]
+                    assert headers["connection"] == "close"
+                    assert await client.is_closed()
+                await client.close()
+            assert not pool.asked
+
+    asyncio.run(scenario())
+
+
+def test_slow_and_idle_clients_are_dropped(certificates: Path, folder: Path) -> None:
+    limits = HttpLimits(request_s=0.05, idle_s=0.05, response_s=5.0)
+
+    async def scenario() -> None:
+        async with listening(configuration_of("alice", certificates, folder), KnownPool(), limits) as port:
+            slow = await RawClient.connect(port, certificates, ALICE_SAE)
+            await slow.send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
+            assert (await slow.answer())[0] == 408 and await slow.is_closed()
+            idle = await RawClient.connect(port, certificates, ALICE_SAE)
+            assert await idle.is_closed()
+            for client in (slow, idle):
+                await client.close()
+
+    asyncio.run(scenario())
+
+
+def test_pipelined_requests_are_answered_in_order(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        async with listening(configuration_of("alice", certificates, folder), KnownPool()) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            lines = [f"GET {KEYS}/{path} HTTP/1.1\r\nHost: a\r\n\r\n" for path in ("status", "x", "enc_keys")]
+            await client.send("".join(lines).encode())
+            assert [(await client.answer())[0] for _ in lines] == [200, 404, 200]
+            await client.close()
+
+    asyncio.run(scenario())
+
+
+def test_too_many_connections_of_one_sae(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        configuration = configuration_of(
+            "alice", certificates, folder, api={"max_connections_per_sae": 2, "max_connections": 3}
+        )
+        async with listening(configuration, KnownPool()) as port:
+            clients = [await RawClient.connect(port, certificates, ALICE_SAE) for _ in range(2)]
+            for client in clients:
+                assert (await client.call("GET", f"{KEYS}/status"))[0] == 200
+            third = await RawClient.connect(port, certificates, ALICE_SAE)
+            with pytest.raises((OSError, asyncio.IncompleteReadError)):
+                await third.call("GET", f"{KEYS}/status")
+            other = await RawClient.connect(port, certificates, ALICE_SAE_2)
+            assert (await other.call("GET", f"{KEYS}/status"))[0] == 200
+            for client in (*clients, third, other):
+                await client.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_is_noticed_before_delivery(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        pool = KnownPool()
+        pool.going.clear()
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            await client.send(f"GET {KEYS}/enc_keys HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            await pool.waiting.wait()
+            client.writer.transport.abort()
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            pool.going.set()
+        assert pool.was_abandoned
+
+    asyncio.run(scenario())
+
+
+def test_closing_finishes_what_is_being_served(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        pool = KnownPool()
+        pool.going.clear()
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            busy = await RawClient.connect(port, certificates, ALICE_SAE)
+            idle = await RawClient.connect(port, certificates, ALICE_SAE)
+            assert (await idle.call("GET", f"{KEYS}/status"))[0] == 200
+            await busy.send(f"GET {KEYS}/enc_keys HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            await pool.waiting.wait()
+            asyncio.get_running_loop().call_later(0.02, pool.going.set)
+        status, headers, _ = await busy.answer()
+        assert status == 200 and headers["connection"] == "close"
+        assert await idle.is_closed()
+        for client in (busy, idle):
+            await client.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_audit_log_tells_who_got_what_and_no_bit_of_it(certificates: Path, folder: Path) -> None:
+    configuration = configuration_of("alice", certificates, folder)
+
+    async def scenario() -> None:
+        async with listening(configuration, KnownPool()) as port:
+            for name in (ALICE_SAE, NO_SAE):
+                client = await RawClient.connect(port, certificates, name)
+                await client.call("GET", f"{KEYS}/enc_keys")
+                await client.call("GET", f"/api/v1/keys/{'%0A' * 50}/enc_keys")
+                await client.close()
+
+    asyncio.run(scenario())
+    text = configuration.kme.audit_log.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(line["outcome"], line["sae"]) for line in lines] == [
+        (200, ALICE_SAE),
+        (400, ALICE_SAE),
+        (401, f"unknown: {NO_SAE}"),
+        (401, f"unknown: {NO_SAE}"),
+    ]
+    assert lines[0]["action"] == "enc_keys" and lines[0]["key_ids"] == [ID_1] and lines[0]["size"] == 256
+    assert lines[0]["peer_sae"] == BOB_SAE and lines[0]["address"].startswith("127.0.0.1:")
+    for secret in ("deadbeef", "3q2+7w", "\\xde"):
+        assert secret not in text
+    if os.name == "posix":
+        assert configuration.kme.audit_log.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_key_without_its_line_in_the_audit_log(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        configuration = configuration_of("alice", certificates, folder)
+        async with listening(configuration, KnownPool()) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            with pytest.MonkeyPatch.context() as patch:
+
+                def full(_descriptor: int, _data: bytes) -> int:
+                    raise OSError(28, "No space left on device")
+
+                patch.setattr("diqkd_postproc.delivery.audit_log.os.write", full)
+                status, answer = await client.call("GET", f"{KEYS}/enc_keys")
+            assert (status, answer) == (503, {"message": "the audit log cannot be written"})
+            await client.close()
+
+    asyncio.run(scenario())
