@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,3 +66,32 @@ class BalanceSheet:
         totals = {"k0_bits": self.k0_bits, "k1_bits": self.k1_bits, "net_gain": self.net_gain}
         proof = {"proof": self.proof, "proof_status": self.proof_status}
         return {"rows": rows, "consumed": self.consumed, "generated": self.generated, **totals, **proof}
+
+
+def balance_of(
+    consumed: Mapping[str, int],
+    generated: int,
+    *,
+    hash_seed_bits: int,
+    extractor_seed_bits: int,
+    k0_bits: int,
+    proof: str,
+    proof_status: str,
+) -> BalanceSheet:
+    """The sheet of one initial key, from the bits that were consumed of each pad (`pad_ec` and so on)."""
+    hashed_ec, hashed = consumed["pad_ec"] > 0, any(consumed.values())
+    same = "the same hash seed"
+    rows = (
+        BalanceRow("validation of error correction", consumed["pad_ec"], hash_seed_bits * hashed_ec, 0),
+        BalanceRow(
+            "authentication",
+            consumed["pad_a"] + consumed["pad_b"],
+            hash_seed_bits * (hashed and not hashed_ec),
+            0,
+            same if hashed_ec else "",
+        ),
+        BalanceRow("key activation", consumed["pad_f"], 0, 0, same if hashed else ""),
+        BalanceRow("privacy amplification", 0, extractor_seed_bits * (generated > 0), generated),
+    )
+    k1_bits = k0_bits - sum(consumed.values()) + generated
+    return BalanceSheet(rows=rows, k0_bits=k0_bits, k1_bits=k1_bits, proof=proof, proof_status=proof_status)

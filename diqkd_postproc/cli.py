@@ -15,7 +15,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from diqkd_postproc import __version__, argument_types, benchmark_command, code_commands, plan_command
+from diqkd_postproc import (
+    __version__,
+    argument_types,
+    benchmark_command,
+    code_commands,
+    keys_command,
+    plan_command,
+)
 from diqkd_postproc.errors import DiqkdError
 
 EXIT_INTERRUPTED = 130
@@ -158,35 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--keys", type=Path, help="key store of the run, where it is not keys.sqlite there")
 
-    keys = commands.add_parser("keys", help="Initial keys and what became of them.")
-    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
-    init = actions.add_parser("init", help="make a pair of key stores", formatter_class=_Formatter)
-    init.add_argument("--parameters", type=Path, required=True, help="parameter file of the run (TOML)")
-    init.add_argument("--alice", type=Path, required=True, help="Alice's new key store")
-    init.add_argument("--bob", type=Path, required=True, help="Bob's new key store; carry it there by hand")
-    init.add_argument("--source", type=Path, help="random byte device (default: the operating system's)")
-    _add_json(init)
-    take = actions.add_parser(
-        "import", help="make one key store from an initial key that both nodes have already"
-    )
-    take.add_argument("initial_key", type=Path, help="private file of random bytes, used from its first bit")
-    take.add_argument("store", type=Path, help="new key store of this node")
-    take.add_argument("--parameters", type=Path, required=True, help="parameter file of the run (TOML)")
-    take.add_argument(
-        "--name",
-        required=True,
-        help="public name of this initial key, the same at both nodes, never used before and not derived "
-        "from the key, for example the date of its delivery",
-    )
-    _add_json(take)
-    show = actions.add_parser(
-        "show", help="balance sheet of a key store; never the key", formatter_class=_Formatter
-    )
-    show.add_argument("store", type=Path)
-    _add_json(show)
-    export = actions.add_parser("export", help="write the generated key to a new private file")
-    export.add_argument("store", type=Path)
-    export.add_argument("output", type=Path)
+    keys_command.add_parser(commands, _Formatter)
 
     record = commands.add_parser("record", help="Sealed records.")
     actions = record.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,6 @@ from diqkd_postproc.balance_sheet import BalanceSheet
 from diqkd_postproc.console import ProgressDisplay, peak_memory_mib, print_json
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.key_store import KeyStore
-from diqkd_postproc.records.health_tests import HealthTested
-from diqkd_postproc.records.private_files import open_private_file
-from diqkd_postproc.records.qrng import QuantisByteSource
 from diqkd_postproc.records.sealed_record import RoundRecord, setting_name
 
 if TYPE_CHECKING:
@@ -172,62 +168,6 @@ def print_result(result: SessionResult) -> None:
         )
     if not result.peer_confirmed:
         console.print("The peer has not confirmed its key: run the same command on both sides again.")
-
-
-def keys_init(arguments: Namespace) -> None:
-    """`diqkd keys init`: one fresh K0 in two private files."""
-    from diqkd_postproc.security.certification import load_certified
-
-    parameters = load_certified(arguments.parameters)
-    with ExitStack() as stack:
-        read_bytes = os.urandom
-        if arguments.source is not None:
-            device = stack.enter_context(closing(QuantisByteSource(arguments.source)))
-            read_bytes = HealthTested(device).read
-        alice, bob = KeyStore.create_pair(arguments.alice, arguments.bob, parameters, read_bytes)
-    with alice, bob:
-        report = {"alice": str(alice.path), "bob": str(bob.path), "k0_bits": alice.k0_bits}
-    if arguments.json:
-        print_json(report)
-    else:
-        print(f"two key stores of {report['k0_bits']:,} bits: {report['alice']}, {report['bob']}")
-        print("carry Bob's to him over a trusted path and delete it here")
-
-
-def keys_import(arguments: Namespace) -> None:
-    """`diqkd keys import`: a key store from a K0 that came another way."""
-    from diqkd_postproc.security.certification import load_certified
-    from diqkd_postproc.session.messages import MAX_NAME_BYTES
-
-    name = arguments.name
-    if not (name and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES):
-        raise ParameterError(f"--name {name!r} has to be 1 to {MAX_NAME_BYTES} printable bytes")
-    parameters = load_certified(arguments.parameters)
-    with open_private_file(arguments.initial_key) as file:
-        initial_key = file.read()
-    with KeyStore.import_initial_key(arguments.store, parameters, initial_key, name) as store:
-        report = {"store": str(store.path), "key_id": store.key_id, "k0_bits": store.k0_bits}
-    if arguments.json:
-        print_json(report)
-    else:
-        print(f"key store of {report['k0_bits']:,} bits: {report['store']}; delete {arguments.initial_key}")
-
-
-def keys_show(arguments: Namespace) -> None:
-    """`diqkd keys show`: the balance sheet, never a key."""
-    with KeyStore.open(arguments.store) as keys:
-        sheet = keys.balance_sheet()
-    if arguments.json:
-        print_json(sheet.to_dict())
-    else:
-        Console().print(balance_table(sheet))
-
-
-def keys_export(arguments: Namespace) -> None:
-    """`diqkd keys export`: the generated key into a new private file."""
-    with KeyStore.open(arguments.store) as keys:
-        num_bits = keys.export_key(arguments.output)
-    print(f"{num_bits:,} key bits written to {arguments.output} (readable by you alone)")
 
 
 def record_show(arguments: Namespace) -> None:

@@ -144,11 +144,13 @@ def collect_facts(directory: Path, keys: Path | None = None) -> RunFacts:
     stores = [_open_store(node.keys, record.parameters) for node in nodes if node.keys is not None]
     try:
         for store in stores:
-            sheets.append(store.balance_sheet())
-            if (session := _session(store, record)) is not None:
+            session = _session(store, record)
+            has_key = session is not None and session.ending == "key"
+            sheets.append(store.balance_sheet(session.session_id if session and has_key else None))
+            if session is not None:
                 sessions.append(session)
         if len(stores) == 2 and all(session.ending == "key" for session in sessions) and len(sessions) == 2:
-            same_key = stores[0].has_same_key(stores[1])
+            same_key = stores[0].has_same_key(stores[1], sessions[0].session_id)
     finally:
         for store in stores:
             store.close()
@@ -185,10 +187,17 @@ def _open_store(path: Path, parameters: ProtocolParameters) -> KeyStore:
 
 
 def _session(store: KeyStore, record: RoundRecord) -> SessionFacts | None:
-    """How the session of this record and this initial key ended; None if it was never begun."""
-    session_id = derive_session_id(record.parameters, store.key_id, record.run_id)
+    """How the session of this record ended, with whichever initial key it was; None if it was never begun."""
+    for key_id in reversed(store.key_ids):
+        session_id = derive_session_id(record.parameters, key_id, record.run_id)
+        if (facts := _session_of(store, record, session_id)) is not None:
+            return facts
+    return None
+
+
+def _session_of(store: KeyStore, record: RoundRecord, session_id: bytes) -> SessionFacts | None:
     name = session_id.hex()
-    if _has_key(store, name):
+    if store.has_key(name):
         result = load_result(store.path, name) or {}
         return SessionFacts(
             session_id=name,
@@ -214,14 +223,6 @@ def _session(store: KeyStore, record: RoundRecord) -> SessionFacts | None:
                 seconds={},
             )
     return SessionFacts(session_id=name, ending="unfinished", seconds={})
-
-
-def _has_key(store: KeyStore, session_id: str) -> bool:
-    try:
-        store.generated_key(session_id)
-    except StorageError:
-        return False
-    return True
 
 
 def _count(value: Any) -> int | None:

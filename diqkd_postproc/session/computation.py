@@ -85,7 +85,7 @@ class Computation:
         self._extractor_seed = key_store.peek_seed("extractor_seed")
         self._content = TaggedContent(
             session_id=engine.session_id,
-            key_id=key_store.key_id,
+            key_id=engine.key_id,
             run_id=record.run_id,
             parameters=parameters,
         )

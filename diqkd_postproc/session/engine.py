@@ -98,6 +98,7 @@ class SessionEngine:
         key_is_active: bool = False,
     ) -> None:
         self.role: Role = role
+        self.key_id = key_id
         self.session_id = derive_session_id(parameters, key_id, run_id)
         self.state = State.GREETING
         self.verdict = Verdict.ACCEPTED

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from diqkd_postproc.balance_sheet import BalanceSheet
-from diqkd_postproc.errors import ParameterError, ProtocolAbort, StorageError
+from diqkd_postproc.errors import ParameterError, ProtocolAbort
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
@@ -81,15 +81,14 @@ def run_session(
     InsufficientKeyError, StorageError.
     """
     _check_inputs(role, record, key_store, parameters)
-    session_id = derive_session_id(parameters, key_store.key_id, record.run_id)
-    key_is_active = _has_key(key_store, session_id)
+    key_id = _key_id_of(record, key_store, parameters)
+    session_id = derive_session_id(parameters, key_id, record.run_id)
+    key_is_active = key_store.has_key(session_id)
     if not key_is_active:
         key_store.require_pads(session_id.hex())
     journal = SessionJournal(journal_path(key_store.path, session_id), parameters, session_id)
     try:
-        engine = SessionEngine(
-            role, parameters, key_store.key_id, record.run_id, journal.entries, key_is_active
-        )
+        engine = SessionEngine(role, parameters, key_id, record.run_id, journal.entries, key_is_active)
         computation = Computation(engine, record, key_store, parameters, progress or _no_progress)
         driver = SessionDriver(
             engine, computation, journal, key_store, progress or _no_progress, parameters.max_losses
@@ -112,7 +111,7 @@ def run_session(
         proof_status=parameters.proof_status,
         decode_iterations=computation.decode_iterations,
         seconds=driver.seconds,
-        balance_sheet=key_store.balance_sheet(),
+        balance_sheet=key_store.balance_sheet(session_id),
         transcript_digest=engine.transcript_digest,
         resumed=engine.resumed,
         peer_confirmed=peer_confirmed,
@@ -146,12 +145,21 @@ def _check_inputs(
         )
 
 
-def _has_key(key_store: KeyStore, session_id: bytes) -> bool:
-    try:
-        key_store.generated_key(session_id.hex())
-    except StorageError:
-        return False
-    return True
+def _key_id_of(record: RoundRecord, key_store: KeyStore, parameters: ProtocolParameters) -> str:
+    """The initial key of this record's session: the current one, or an earlier one that made its key.
+
+    The proof allows one session a record: one that ended without a key is not begun again with new pads.
+    """
+    for key_id in key_store.key_ids[:-1]:
+        session_id = derive_session_id(parameters, key_id, record.run_id)
+        if key_store.has_key(session_id):
+            return key_id
+        if journal_path(key_store.path, session_id).exists():
+            raise ParameterError(
+                f"run {record.run_id} was post-processed with an earlier initial key and gave no key; a "
+                "record serves one session. Acquire another"
+            )
+    return key_store.key_id
 
 
 async def _converse(

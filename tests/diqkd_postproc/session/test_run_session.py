@@ -327,3 +327,41 @@ def test_two_processes_agree(folder: Path) -> None:
         KeyStore.open(folder / "bob" / "keys.db") as bob,
     ):
         assert alice.has_same_key(bob)
+
+
+def test_a_second_run_on_pads_from_the_first_key(folder: Path) -> None:
+    parameters = small_parameters(4000, key_bits=1500)
+    stores = make_stores(folder, parameters)
+    first = correlated_records(parameters, run_id="1" * 32, seed=11)
+    second = correlated_records(parameters, run_id="2" * 32, seed=12)
+    (result, _) = both(first, stores)
+    assert isinstance(result, SessionResult)
+    with pytest.raises(InsufficientKeyError, match="keys next"):
+        run_session("alice", second[0], stores[0], parameters, "127.0.0.1", 1, False)
+    first_key = stores[0].generated_key()
+    assert stores[0].renew() == stores[1].renew()
+    for answer in both(second, stores):
+        assert isinstance(answer, SessionResult) and answer.session_id != result.session_id
+        assert answer.balance_sheet.net_gain == 1500 - 256
+    assert stores[0].has_same_key(stores[1])
+    assert stores[0].generated.link_key(result.session_id) == stores[1].generated.link_key(result.session_id)
+    assert not np.array_equal(stores[0].generated_key(), first_key)
+    # The first record has had its session: it is answered from the journal, never run with the new pads.
+    for again in both(first, stores):
+        assert isinstance(again, SessionResult) and again.resumed
+        assert again.session_id == result.session_id and again.balance_sheet.net_gain == 1500 - 256
+    assert len(stores[0].generated.held()) == 2
+
+
+def test_a_record_whose_session_aborted_is_not_run_again_with_new_pads(folder: Path) -> None:
+    parameters = small_parameters(4000, key_bits=1500)
+    stores = make_stores(folder, parameters)
+    both(correlated_records(parameters, run_id="1" * 32, seed=11), stores)
+    for store in stores:
+        store.renew()
+    failing = correlated_records(parameters, run_id="2" * 32, chsh_score=0.5, seed=12)
+    assert all(isinstance(answer, ProtocolAbort) for answer in both(failing, stores))
+    assert stores[0].renew() == stores[1].renew()
+    with pytest.raises(ParameterError, match="a record serves one session"):
+        run_session("alice", failing[0], stores[0], parameters, "127.0.0.1", 1, False)
+    assert stores[0].balance_sheet().consumed == stores[1].balance_sheet().consumed == 0

@@ -6,40 +6,28 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from example_parameters import small_parameters
+from example_stores import SEED_BITS, make_pair, make_parameters
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, ParameterError, StorageError
-from diqkd_postproc.key_store import PAD_NAMES, KeyReuseError, KeyStore, segment_sizes
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.key_store import (
+    LINK_KEY_BITS,
+    PAD_NAMES,
+    PAD_SET_BITS,
+    PAD_SETS,
+    KeyReuseError,
+    KeyStore,
+    segment_sizes,
+)
 
 PUBLISHED_SEED_BITS = 1_201_886
 PUBLISHED_KEY_BITS = 95_884
-SEED_BITS = 1001
-
-
-def make_parameters(num_rounds: int = 1000) -> ProtocolParameters:
-    return small_parameters(num_rounds, key_bits=100)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    path = tmp_path / "keys"
-    path.mkdir(mode=0o700)
-    return path
-
-
-def make_pair(
-    directory: Path, seed_bits: int = SEED_BITS, read: Callable[[int], bytes] = secrets.token_bytes
-):
-    return KeyStore.create_pair(directory / "alice", directory / "bob", make_parameters(), read, seed_bits)
 
 
 def test_segments_are_consecutive_bits_of_the_initial_key(directory: Path) -> None:
@@ -92,8 +80,10 @@ def test_balance_sheet_of_the_published_run(directory: Path) -> None:
     assert (sheet.consumed, sheet.used_reusable) == (256, 1_201_886 + hash_bits)
     assert alice.has_same_key(bob)
     np.testing.assert_array_equal(alice.generated_key("session"), key)
-    assert alice.export_key(directory / "key.bin") == PUBLISHED_KEY_BITS
-    assert (directory / "key.bin").read_bytes() == np.packbits(key.astype(np.uint8)).tobytes()
+    set_aside = PAD_SETS * PAD_SET_BITS + LINK_KEY_BITS
+    assert alice.export_key(directory / "key.bin") == PUBLISHED_KEY_BITS - set_aside
+    assert (directory / "key.bin").read_bytes() == np.packbits(key[set_aside:].astype(np.uint8)).tobytes()
+    assert alice.has_same_key(bob) is None
     if os.name == "posix":
         assert (directory / "key.bin").stat().st_mode & 0o777 == 0o600
     alice.close()
@@ -206,9 +196,9 @@ def test_wrong_files_are_refused(directory: Path) -> None:
     KeyStore.open(path, make_parameters()).close()
     intact = path.read_bytes()
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+        connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
     connection.close()
-    with pytest.raises(StorageError, match="has schema 2"):
+    with pytest.raises(StorageError, match="has schema 99"):
         KeyStore.open(path)
     for content in (b"", intact[:100], intact[:4096], b"no database" * 1000):
         path.write_bytes(content)
@@ -224,13 +214,13 @@ def test_wrong_files_are_refused(directory: Path) -> None:
 def test_full_disk_changes_nothing(directory: Path) -> None:
     alice, bob = make_pair(directory)
     alice.consume("pad_a", "s", b"m")
-    (pages,) = alice._connection.execute("PRAGMA page_count").fetchone()
-    alice._connection.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = alice._ledger.connection.execute("PRAGMA page_count").fetchone()
+    alice._ledger.connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StorageError, match="disk is full"):
         alice.activate("s", np.ones(200_000, dtype=np.uint8))
     assert alice.generated_bits == 0 and alice.segment_state("pad_a") == "released"
     assert alice.segment_state("pad_f") == "unused"
-    alice._connection.execute(f"PRAGMA max_page_count = {pages + 100}")
+    alice._ledger.connection.execute(f"PRAGMA max_page_count = {pages + 100}")
     alice.activate("s", np.ones(200_000, dtype=np.uint8))
     assert alice.generated_bits == 200_000
     alice.close()

@@ -1,0 +1,55 @@
+"""The ledger of shared secret bits: what K0 was made of, what has been spent, what was generated.
+
+K0 = extractor_seed | hash_seed | pad_ec | pad_a | pad_b | pad_f (SI S4). Seeds are reusable, because the
+extractor is strong and every hash is encrypted; a pad encrypts one message, once (`segments`). After
+`activate` the pads are zeros and K1 = K0 without the pads | generated key. The generated key leaves in
+pieces, each once (`pieces`), and pays for the pads of the next session (`KeyStore.renew`).
+
+    store = KeyStore.open("keys.sqlite")
+    (piece,) = store.generated.reserve(256, ["a key_ID"])      # the peer: apply_reservations([piece])
+    (key,) = store.generated.deliver(["a key_ID"])             # at most once, on each side
+
+One private SQLite file a party; several processes may hold it open. `epoch` counts the changes, so that a
+restored backup shows. Python cannot wipe memory; zeroing concerns the file only.
+"""
+
+from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES, SEED_NAMES, SEGMENT_NAMES, segment_sizes
+from diqkd_postproc.key_store.errors import KeyReuseError, UnknownPieceError
+from diqkd_postproc.key_store.pieces import (
+    AVAILABLE,
+    DELIVERED,
+    DELIVERY,
+    LINK_KEY_BITS,
+    PAD_SET_BITS,
+    PAD_SETS,
+    RESERVED,
+    GeneratedKeys,
+    HeldKey,
+    Piece,
+)
+from diqkd_postproc.key_store.segments import RELEASED, SPENT, UNUSED
+from diqkd_postproc.key_store.store import KeyStore
+
+__all__ = [
+    "AVAILABLE",
+    "DELIVERED",
+    "DELIVERY",
+    "LINK_KEY_BITS",
+    "PAD_BITS",
+    "PAD_NAMES",
+    "PAD_SETS",
+    "PAD_SET_BITS",
+    "RELEASED",
+    "RESERVED",
+    "SEED_NAMES",
+    "SEGMENT_NAMES",
+    "SPENT",
+    "UNUSED",
+    "GeneratedKeys",
+    "HeldKey",
+    "KeyReuseError",
+    "KeyStore",
+    "Piece",
+    "UnknownPieceError",
+    "segment_sizes",
+]

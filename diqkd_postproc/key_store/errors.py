@@ -1,0 +1,13 @@
+"""What a key store refuses: bits that were issued already, pieces that it does not hold."""
+
+from __future__ import annotations
+
+from diqkd_postproc.errors import InsufficientKeyError
+
+
+class KeyReuseError(InsufficientKeyError):
+    """Secret bits were asked for a second time: they stay locked, other bits are needed."""
+
+
+class UnknownPieceError(InsufficientKeyError):
+    """No piece of a generated key has this name, or it is reserved for another purpose."""

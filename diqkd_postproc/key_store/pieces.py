@@ -1,0 +1,377 @@
+"""The pieces of the generated keys: which bits are free, set aside, or gone.
+
+A generated key is named by the session that made it, which both nodes know, never by a local number: Bob
+can hold a key that Alice has not got. A *piece* is a range of its bits, [first_bit, first_bit + num_bits).
+The pieces of a key tile it: no bit is in two, none is in no piece.
+
+    available --reserve--> reserved --deliver--> delivered     (returned once, zeros in the file)
+        ^                     |  |
+        +-------release-------+  +----discard--> delivered     (zeros in the file, never returned)
+
+Every method is one immediate transaction, all or nothing: processes that share the file never get
+overlapping ranges, and a crash leaves the state before or after. `deliver` commits before it returns the
+bits: after a crash in between they are lost, not issued twice. Reserved pieces survive a restart.
+
+Agreement between the nodes: one reserves ranges (`reserve`, under public unique labels) and tells the
+other, which applies the same ranges (`apply_reservations`) or refuses because bits are not free; only then
+is anything delivered. Nodes that reserve at the same time avoid each other by working from opposite ends of
+the keys (`from_end`). Where the peer may have heard of a reservation that came to nothing, `discard` it;
+`release` is for one that surely never left this node.
+
+The first bits of every key are set aside when it is activated, by its length alone, hence alike on both
+nodes: PAD_SETS sets of one-time pads for later sessions (`KeyStore.renew`), then LINK_KEY_BITS as the
+authentication key of the link between the nodes' key delivery (`link_key`; reusable, never delivered).
+
+A count of delivered bits that contradicts the pieces means a damaged or altered file, and nothing is
+issued from it: zeros would pass for a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diqkd_postproc.errors import InsufficientKeyError, ParameterError, StorageError
+from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES
+from diqkd_postproc.key_store import blocks
+from diqkd_postproc.key_store.blocks import BLOCK_BITS, Bits, KeyBlocks
+from diqkd_postproc.key_store.errors import KeyReuseError, UnknownPieceError
+from diqkd_postproc.key_store.ledger import Ledger
+
+AVAILABLE, RESERVED, DELIVERED = "available", "reserved", "delivered"
+DELIVERY, PADS, LINK, EXPORT = "delivery", "pads", "link", "export"
+PAD_SETS = 4
+PAD_SET_BITS = PAD_BITS * len(PAD_NAMES)
+LINK_KEY_BITS = 256
+
+SCHEMA = f"""
+CREATE TABLE generated (
+    number INTEGER PRIMARY KEY, initial_key INTEGER NOT NULL UNIQUE, session_id TEXT NOT NULL UNIQUE,
+    num_bits INTEGER NOT NULL);
+CREATE TABLE pieces (
+    key INTEGER NOT NULL, first_bit INTEGER NOT NULL, num_bits INTEGER NOT NULL CHECK (num_bits > 0),
+    state TEXT NOT NULL, purpose TEXT, label TEXT UNIQUE, PRIMARY KEY (key, first_bit)) WITHOUT ROWID;
+{blocks.SCHEMA}
+"""
+_INSERT = "INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A named range of a generated key; public, the bits are not in it.
+
+    session_id: which key. first_bit, num_bits: its range. label: public unique name, such as an ETSI key_ID.
+    """
+
+    session_id: str
+    first_bit: int
+    num_bits: int
+    label: str
+    purpose: str = DELIVERY
+    state: str = RESERVED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldKey:
+    """How many bits of a generated key are in which state; public."""
+
+    session_id: str
+    num_bits: int
+    available: int
+    reserved: int
+    delivered: int
+
+
+def set_aside_label(purpose: str, session_id: str, index: int = 0) -> str:
+    """Label of a piece that is set aside when the key of a session is activated."""
+    return f"{purpose} {index} of {session_id}"
+
+
+class GeneratedKeys:
+    """The generated keys of an open store: `KeyStore.generated`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._blocks = KeyBlocks(ledger)
+
+    def held(self) -> tuple[HeldKey, ...]:
+        """Every generated key, the oldest first."""
+        rows = self._ledger.rows(
+            "SELECT session_id, generated.num_bits, total((state = ?1) * pieces.num_bits), "
+            "total((state = ?2) * pieces.num_bits), total((state = ?3) * pieces.num_bits) "
+            "FROM generated LEFT JOIN pieces ON key = number GROUP BY number ORDER BY number",
+            (AVAILABLE, RESERVED, DELIVERED),
+        )
+        for _, size, *counts in rows:
+            if sum(counts) != size:
+                raise self._ledger.damaged("the pieces of a generated key do not add up to it")
+        return tuple(
+            HeldKey(session_id=name, num_bits=size, available=int(a), reserved=int(r), delivered=int(d))
+            for name, size, a, r, d in rows
+        )
+
+    def available_bits(self, sessions: Sequence[str] | None = None) -> int:
+        """Free bits of all keys, or of the keys of these sessions."""
+        return sum(key.available for key in self.held() if sessions is None or key.session_id in sessions)
+
+    def find(self, label: str) -> Piece | None:
+        """The reserved or delivered piece of this name, None if there is none."""
+        found = self._named("label = ?", label)
+        return found[0] if found else None
+
+    def reserved(self, purpose: str = DELIVERY) -> tuple[Piece, ...]:
+        """The reserved pieces for a purpose, the oldest key first: what to settle after a restart."""
+        return self._named("state = ? AND purpose = ?", RESERVED, purpose)
+
+    def _named(self, condition: str, *values: str) -> tuple[Piece, ...]:
+        names = ("session_id", "first_bit", "num_bits", "label", "purpose", "state")
+        rows = self._ledger.rows(
+            "SELECT session_id, first_bit, pieces.num_bits, label, purpose, state FROM pieces "
+            f"JOIN generated ON key = number WHERE {condition} ORDER BY number, first_bit",
+            values,
+        )
+        return tuple(Piece(**dict(zip(names, row, strict=True))) for row in rows)
+
+    def reserve(
+        self,
+        num_bits: int,
+        labels: Sequence[str],
+        *,
+        purpose: str = DELIVERY,
+        sessions: Sequence[str] | None = None,
+        from_end: bool = False,
+    ) -> tuple[Piece, ...]:
+        """Set aside one piece of `num_bits` bits for every label, in order; all or none.
+
+        sessions: only from the keys of these sessions (those that the peer has too). from_end: take the last
+        free bits instead of the first. Raises InsufficientKeyError where no key has enough free bits in one
+        piece, KeyReuseError where a label is taken.
+        """
+        if num_bits < 1:
+            raise ParameterError(f"a piece of {num_bits} bits was asked for; it needs at least 1")
+        with self._ledger.change():
+            pieces = []
+            for label in labels:
+                session_id, first_bit = self._free_range(num_bits, sessions, from_end)
+                piece = Piece(
+                    session_id=session_id,
+                    first_bit=first_bit,
+                    num_bits=num_bits,
+                    label=label,
+                    purpose=purpose,
+                )
+                self._cut_out(piece)
+                pieces.append(piece)
+            self._ledger.advance_epoch()
+        return tuple(pieces)
+
+    def _free_range(self, num_bits: int, sessions: Sequence[str] | None, from_end: bool) -> tuple[str, int]:
+        """Session and first bit of the first (or last) free range of this length."""
+        order = "DESC" if from_end else "ASC"
+        rows = self._ledger.rows(
+            "SELECT session_id, first_bit, pieces.num_bits FROM pieces JOIN generated ON key = number "
+            f"WHERE state = ? AND pieces.num_bits >= ? ORDER BY number {order}, first_bit {order}",
+            (AVAILABLE, num_bits),
+        )
+        for session_id, first_bit, size in rows:
+            if sessions is None or session_id in sessions:
+                return session_id, first_bit + (size - num_bits if from_end else 0)
+        raise InsufficientKeyError(
+            f"{self._ledger.path}: no generated key has {num_bits} free bits in one piece "
+            f"({self.available_bits(sessions)} are free in all); ask for less, or make a new key"
+        )
+
+    def reserve_rest(self, session_id: str, label_of: Callable[[int], str]) -> None:
+        """Set aside every free range of a key for export; label_of: its first bit -> label."""
+        with self._ledger.change():
+            number, _ = self._key(session_id)
+            rows = self._ledger.rows(
+                "SELECT first_bit FROM pieces WHERE key = ? AND state = ?", (number, AVAILABLE)
+            )
+            for (first_bit,) in rows:
+                self._ledger.execute(
+                    "UPDATE pieces SET state = ?, purpose = ?, label = ? WHERE key = ? AND first_bit = ?",
+                    (RESERVED, EXPORT, label_of(first_bit), number, first_bit),
+                )
+            self._ledger.advance_epoch()
+
+    def apply_reservations(self, pieces: Sequence[Piece]) -> None:
+        """Set aside the very ranges that the peer has reserved; all or none.
+
+        A piece that is reserved here already with the same range, label and purpose is left as it is.
+        Raises UnknownPieceError for a key that this node does not have or a range outside it, KeyReuseError
+        where a bit of a range is not free or a label is taken.
+        """
+        with self._ledger.change():
+            new = [piece for piece in pieces if self.find(piece.label) != piece]
+            for piece in new:
+                self._cut_out(piece)
+            if new:
+                self._ledger.advance_epoch()
+
+    def _cut_out(self, piece: Piece) -> None:
+        """Split the free piece around a new reserved one."""
+        if not piece.label:
+            raise ParameterError("a piece needs a label, a public unique name")
+        if self.find(piece.label) is not None:
+            raise KeyReuseError(f"the label {piece.label!r} names a piece already; choose a new one")
+        first_bit, end = piece.first_bit, piece.first_bit + piece.num_bits
+        number, size = self._key(piece.session_id)
+        if not 0 <= first_bit < end <= size:
+            raise UnknownPieceError(
+                f"{piece.num_bits} bits from bit {first_bit} on are no range of the {size} bits of session "
+                f"{piece.session_id}"
+            )
+        free = self._ledger.row(
+            "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state = ? AND first_bit <= ? "
+            "AND first_bit + num_bits >= ?",
+            (number, AVAILABLE, first_bit, end),
+        )
+        if free is None:
+            raise KeyReuseError(
+                f"of the {piece.num_bits} bits from bit {first_bit} on of session {piece.session_id} some "
+                "are reserved or delivered already; they are never issued twice"
+            )
+        start, stop = free[0], free[0] + free[1]
+        self._ledger.execute("DELETE FROM pieces WHERE key = ? AND first_bit = ?", (number, start))
+        self._ledger.execute(
+            _INSERT, (number, first_bit, piece.num_bits, RESERVED, piece.purpose, piece.label)
+        )
+        for low, high in ((start, first_bit), (end, stop)):
+            if high > low:
+                self._ledger.execute(_INSERT, (number, low, high - low, AVAILABLE, None, None))
+
+    def _key(self, session_id: str) -> tuple[int, int]:
+        """Number and length of the key of a session."""
+        row = self._ledger.row("SELECT number, num_bits FROM generated WHERE session_id = ?", (session_id,))
+        if row is None:
+            raise UnknownPieceError(f"{self._ledger.path} has no key of session {session_id}")
+        return row[0], row[1]
+
+    def deliver(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> tuple[bytes, ...]:
+        """The bits of reserved pieces, packed big-endian and zero-padded; gone from the file on return.
+
+        All or none. Raises UnknownPieceError for a label that names no piece of this purpose, KeyReuseError
+        for one that was delivered before.
+        """
+        with self._ledger.change():
+            bits = tuple(np.packbits(self.spend(label, purpose)).tobytes() for label in labels)
+            self._ledger.advance_epoch()
+        return bits
+
+    def discard(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> None:
+        """Zero reserved pieces without returning them; errors as `deliver`."""
+        self.deliver(labels, purpose=purpose)
+
+    def release(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> None:
+        """Free reserved pieces that the peer surely never heard of; all or none, errors as `deliver`."""
+        with self._ledger.change():
+            for label in labels:
+                number, first_bit, num_bits = self._reserved_range(label, purpose)
+                start, stop = first_bit, first_bit + num_bits
+                neighbours = self._ledger.rows(
+                    "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state = ? "
+                    "AND (first_bit = ? OR first_bit + num_bits = ?)",
+                    (number, AVAILABLE, stop, start),
+                )
+                for low, size in neighbours:
+                    start, stop = min(start, low), max(stop, low + size)
+                self._ledger.execute(
+                    "DELETE FROM pieces WHERE key = ? AND first_bit >= ? AND first_bit < ?",
+                    (number, start, stop),
+                )
+                self._ledger.execute(_INSERT, (number, start, stop - start, AVAILABLE, None, None))
+            self._ledger.advance_epoch()
+
+    def link_key(self, session_id: str) -> bytes:
+        """The bits set aside to authenticate the nodes' delivery link: LINK_KEY_BITS, never delivered.
+
+        Raises UnknownPieceError where this session has no key here, or one too short to set any aside.
+        """
+        return np.packbits(self.peek(set_aside_label(LINK, session_id), purpose=LINK)).tobytes()
+
+    def peek(self, label: str, *, purpose: str) -> Bits:
+        """(num_bits,) uint8 of 0/1: a reserved piece that stays reserved; for what may be used again."""
+        return self._read(*self._reserved_range(label, purpose))
+
+    def whole(self, session_id: str) -> Bits:
+        """(l,) uint8 of 0/1: a key of which nothing was delivered; StorageError otherwise."""
+        number, size = self._key(session_id)
+        (held,) = (key for key in self.held() if key.session_id == session_id)
+        if held.delivered:
+            raise StorageError(
+                f"{held.delivered} of the {size} bits of the key of session {session_id} have left "
+                f"{self._ledger.path}: it cannot be shown whole"
+            )
+        return self._read(number, 0, size)
+
+    def agrees_with(self, session_id: str, bits: Bits) -> bool:
+        """Whether the key of a session is this one, (l,) uint8, as far as it is still held."""
+        number, size = self._key(session_id)
+        if size != bits.size:
+            return False
+        rows = self._ledger.rows(
+            "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state != ?", (number, DELIVERED)
+        )
+        return all(np.array_equal(self._read(number, at, n), bits[at : at + n]) for at, n in rows)
+
+    def add(self, initial_key: int, session_id: str, bits: Bits) -> None:
+        """Store the key of a session with its set-aside pieces, inside the caller's transaction."""
+        self._ledger.execute(
+            "INSERT INTO generated (initial_key, session_id, num_bits) VALUES (?, ?, ?)",
+            (initial_key, session_id, int(bits.size)),
+        )
+        number, size = self._key(session_id)
+        self._blocks.write(number, bits)
+        if size:
+            self._ledger.execute(_INSERT, (number, 0, size, AVAILABLE, None, None))
+        set_aside = [(PADS, index, PAD_SET_BITS) for index in range(PAD_SETS)] + [(LINK, 0, LINK_KEY_BITS)]
+        first_bit = 0
+        for purpose, index, num_bits in set_aside:
+            if first_bit + num_bits > size:
+                break
+            label = set_aside_label(purpose, session_id, index)
+            self._cut_out(
+                Piece(
+                    session_id=session_id,
+                    first_bit=first_bit,
+                    num_bits=num_bits,
+                    label=label,
+                    purpose=purpose,
+                )
+            )
+            first_bit += num_bits
+
+    def spend(self, label: str, purpose: str) -> Bits:
+        """(num_bits,) uint8: a reserved piece, zeroed from here on, inside the caller's transaction."""
+        number, first_bit, num_bits = self._reserved_range(label, purpose)
+        bits = self._read(number, first_bit, num_bits)
+        self._blocks.zero(number, first_bit, num_bits)
+        self._ledger.execute(
+            "UPDATE pieces SET state = ? WHERE key = ? AND first_bit = ?", (DELIVERED, number, first_bit)
+        )
+        return bits
+
+    def _reserved_range(self, label: str, purpose: str) -> tuple[int, int, int]:
+        """Key number, first bit and length of a reserved piece."""
+        piece = self.find(label)
+        if piece is None or piece.purpose != purpose:
+            raise UnknownPieceError(f"{self._ledger.path} has no piece {label!r} reserved for {purpose}")
+        if piece.state == DELIVERED:
+            raise KeyReuseError(f"piece {label!r} was delivered already; it is never issued twice")
+        return self._key(piece.session_id)[0], piece.first_bit, piece.num_bits
+
+    def _read(self, number: int, first_bit: int, num_bits: int) -> Bits:
+        """Bits of a range, after the blocks' counts have been compared with the pieces."""
+        low = first_bit // BLOCK_BITS * BLOCK_BITS
+        high = -(-(first_bit + num_bits) // BLOCK_BITS) * BLOCK_BITS
+        rows = self._ledger.rows(
+            "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state = ? AND first_bit < ?",
+            (number, DELIVERED, high),
+        )
+        delivered = sum(max(0, min(start + size, high) - max(start, low)) for start, size in rows)
+        if delivered != self._blocks.delivered_bits(number, first_bit, num_bits):
+            raise self._ledger.damaged("the count of delivered bits contradicts the pieces")
+        return self._blocks.read(number, first_bit, num_bits)
