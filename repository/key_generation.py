@@ -114,7 +114,7 @@ class KeyGeneration(EnvExperiment):
         self.interrupted_unix = None
         self.facts = PublicFacts(self.set_dataset)
         self.progress = deque()  # (time, rounds) of the last RATE_S
-        self.now = self.get_device("clock").now if "clock" in self.get_device_db() else time.time
+        self.now = time.time
 
     def load_configuration(self) -> NodeConfiguration:
         """The node configuration as its file is now."""
@@ -133,6 +133,8 @@ class KeyGeneration(EnvExperiment):
 
     def run(self):
         directory = self.directory
+        if "clock" in self.get_device_db():
+            self.now = self.get_device("clock").now
         # First of all: a missing device shows before the other node begins to wait for this one.
         node = Node(self, self.configuration)
         node.prepare()
@@ -152,7 +154,8 @@ class KeyGeneration(EnvExperiment):
         self.keep_configuration(directory)
         path = directory / SPOOL_NAME
         if path.exists():
-            self.interrupted_unix = path.stat().st_mtime
+            # Another clock than the PC's cannot tell when a file was written.
+            self.interrupted_unix = path.stat().st_mtime if self.now is time.time else self.now()
             return RoundSpool.open(path, role=self.role, parameters=self.parameters)
         provenance = {
             "diqkd": __version__,

@@ -1,9 +1,10 @@
 """Turns a hardware device database into that of the simulated node: same keys, simulated classes.
 
 Every driver keeps its arguments and gets `key`, by which it finds its place in the apparatus; our own
-controllers are told to simulate. Two devices come on top: `apparatus`, the simulated hardware, and
-`ion_loader`. The environment says where the laboratory is (DIQKD_LABORATORY, host:port) and, for
-reproducible runs only, what the random number generator repeats (DIQKD_QRNG_SEED).
+controllers are told to simulate. Three devices come on top: `apparatus`, the simulated hardware,
+`ion_loader`, and `clock`, the laboratory's time of day. The environment says where the laboratory is
+(DIQKD_LABORATORY, host:port) and, for reproducible runs only, what the random number generator repeats
+(DIQKD_QRNG_SEED).
 """
 
 import os
@@ -65,4 +66,7 @@ def simulated_database(hardware_path: str | Path, role: str) -> dict[str, Any]:
         "sim_devices.laboratory.apparatus", "NodeApparatus", role=role, laboratory=address
     )
     database["ion_loader"] = _local("sim_devices.laboratory.ion_loader", "IonLoader", apparatus="apparatus")
+    database["clock"] = _local(
+        "sim_devices.laboratory.clock", "LaboratoryClock", apparatus="apparatus", laboratory=address
+    )
     return database

@@ -1,7 +1,7 @@
 """Turns a hardware device database into that of a node on the compiled engine.
 
 The drivers stay ARTIQ's own. Only the class of the core is another, the random number generator is simulated,
-and `apparatus` and `ion_loader` come on top, as in `sim_devices.simulated_database`.
+and `apparatus`, `ion_loader` and `clock` come on top, as in `sim_devices.simulated_database`.
 """
 
 import runpy
@@ -10,7 +10,7 @@ from typing import Any
 
 from sim_devices.simulated_database import simulated_database
 
-SIMULATED_KEYS = ("apparatus", "ion_loader", "qrng")
+SIMULATED_KEYS = ("apparatus", "clock", "ion_loader", "qrng")
 
 
 def compiled_database(hardware_path: str | Path, role: str) -> dict[str, Any]:

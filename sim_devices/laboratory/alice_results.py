@@ -65,14 +65,29 @@ class AliceResults:
         self._states = np.empty(0, dtype=STATE)
         self._round_types = np.empty(0, dtype=np.int64)
         self._asked: set[int] = set()
+        self._epoch = 0
+        self._epochs = np.empty(0, dtype=np.int64)
 
     def start(self) -> None:
         """A new process of Alice's: it holds no rounds and has registered nothing."""
         self._effects.clear()
         self._states = self._states[:0]
 
-    def hand_out(self, entries: NDArray[np.void], states: NDArray[np.void]) -> None:
-        """Fill in the results that go with `entries`; earlier rounds cannot be asked any more."""
+    def hand_out(
+        self, entries: NDArray[np.void], states: NDArray[np.void], epochs: NDArray[np.int64] | None = None
+    ) -> None:
+        """Fill in the results that go with `entries`; earlier rounds cannot be asked any more.
+
+        `epochs` (n,) tell when the 674 nm light has drifted: the same pulses then make other effects, so a
+        new epoch begins without any, and the entries of a chunk's later epochs come without results. None:
+        it never drifts.
+        """
+        if epochs is None:
+            epochs = np.zeros(len(entries), dtype=np.int64)
+        if epochs[0] != self._epoch:
+            self._epoch = int(epochs[0])
+            self._effects.clear()
+        self._epochs = epochs
         self._first = int(entries["index"][0])
         self._states = states
         self._round_types = entries["round_type"]
@@ -82,7 +97,7 @@ class AliceResults:
         effects = np.array(list(self._effects), dtype=np.float64).T
         state = (states[name][:, None] for name in ("population", "real", "imaginary"))
         chance = bright_chance(state, effects)
-        key_round = self._round_types == 0
+        key_round = (self._round_types == 0) & (epochs == self._epoch)
         bright = (states["uniform"][:, None] < chance) & key_round[:, None]
         weights = np.left_shift(np.uint64(1), np.arange(len(self._effects), dtype=np.uint64))
         entries["results"] = np.where(bright, weights, np.uint64(0)).sum(axis=1, dtype=np.uint64)
@@ -101,6 +116,8 @@ class AliceResults:
         self._asked.add(index)
         *state, uniform = self._states[offset].item()
         bright = uniform < bright_chance(state, effect)
+        if self._epochs[offset] != self._epoch:
+            return bright, wire.MAX_REGISTERED
         number = self._effects.get(effect, wire.MAX_REGISTERED)
         room = len(self._effects) < wire.MAX_REGISTERED
         if number == wire.MAX_REGISTERED and room and self._round_types[offset] == 0:

@@ -92,10 +92,35 @@ class NodeApparatus:
         self._lost_index = -1
         self._lock_until_mu = -1
         self._lock_back_at = 0.0
+        # Laboratory time: that of the last entry, or of a step, and from there on this node's own clock.
+        self._anchor_s, self._anchor_mu, self._last_mu = self._client.time_s, 0, 0
+        self._drift = self._client.drift
+        self._epoch = self._entry_epoch = -1
+        self._light_offset, self._light_scale = 0.0, 1.0  # Hz; Rabi frequency over the nominal one
+        self._follow_drift(self._anchor_s)
         # 674 nm.
         self._synthesiser = (0.0, 0.0, 0.0, -1)
         self._pulse_start_mu = -1
         self._line_level = 0
+
+    @property
+    def time_s(self) -> float:
+        """Laboratory time of this node."""
+        return self._anchor_s + 1e-9 * (self._last_mu - self._anchor_mu)
+
+    def catch_up(self, time_s: float) -> None:
+        """Laboratory time is at least this; the light's parameters follow."""
+        if time_s > self.time_s:
+            self._anchor_s, self._anchor_mu = time_s, self._last_mu
+        self._follow_drift(self.time_s)
+
+    def _follow_drift(self, time_s: float) -> None:
+        epoch = self._drift.epoch(time_s)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            state = self._drift.state(time_s)
+            self._light_offset = state.frequency_offset
+            self._light_scale = state.rabi_scale[self.role]
 
     # What the drivers bind.
 
@@ -141,6 +166,8 @@ class NodeApparatus:
 
     def reload_ion(self) -> None:
         """A new ion in the trap. Without a loss this does nothing."""
+        if self._ion_lost:
+            self.catch_up(self.time_s + self._drift.loading_s)
         self._ion_lost = False
         if self._lost_index >= 0:
             self._client.report_reload(self._lost_index)
@@ -221,6 +248,11 @@ class NodeApparatus:
             self._strobe_mu = time_mu - self._herald_mu
 
     def _lock_level(self, time_mu: int) -> int:
+        if self._drift.outages:
+            self._last_mu = time_mu
+            self._follow_drift(self.time_s)
+            if not self._drift.locked(self.time_s):
+                return 0
         return int(time_mu >= self._lock_until_mu or time.monotonic() > self._lock_back_at)
 
     # The tape.
@@ -228,7 +260,9 @@ class NodeApparatus:
     def _next_entry(self, time_mu: int) -> bool:
         queue = self._queue
         if not queue:
-            self._queue = queue = self._client.fetch(PATIENCE if self._partner_present else IMPATIENCE)
+            self._queue = queue = self._client.fetch(
+                PATIENCE if self._partner_present else IMPATIENCE, self.time_s
+            )
             self._partner_present = bool(queue)
             if not queue:
                 return False
@@ -253,6 +287,13 @@ class NodeApparatus:
                 return False
         self._entry = entry
         self._attempts_left = entry[1]
+        self._last_mu = time_mu
+        if not self._drift.still or self._drift.time_scale > 1.0:
+            epoch = self._drift.epoch(entry[-1])
+            if epoch != self._entry_epoch:
+                self._entry_epoch = epoch
+                self._registered.clear()  # as the laboratory does
+            self.catch_up(entry[-1])
         return True
 
     def _close_round(self) -> None:
@@ -288,14 +329,17 @@ class NodeApparatus:
             return
         self._pulse_start_mu = -1
         frequency, phase, amplitude, reference = self._synthesiser
-        basis_dependent = self._basis_dependent.get(frequency)
+        nominal = frequency
+        frequency += self._light_offset
+        amplitude *= self._light_scale
+        basis_dependent = self._basis_dependent.get(nominal)
         if basis_dependent is None:
             driven = driven_transition(frequency)
             basis_dependent = driven is not None and driven[0] != constants.TRANSITIONS[0][0]
-            self._basis_dependent[frequency] = basis_dependent
+            self._basis_dependent[nominal] = basis_dependent
         if basis_dependent:
             self.audit.private(start, "an analysis pulse began")
-        if start < self._lock_until_mu and not self._lock_level(start):
+        if (start < self._lock_until_mu or self._drift.outages) and not self._lock_level(start):
             return
         herald = self._herald_mu
         self._pulses.append(
@@ -308,6 +352,7 @@ class NodeApparatus:
             self._bright = True
 
     def _switch_cooling(self, time_mu: int, value: int) -> None:
+        self._last_mu = time_mu
         if value:
             # The light measures, whether or not anybody counts.
             if self._open and not self._measured:

@@ -10,6 +10,7 @@ import numpy as np
 
 from diqkd_postproc.errors import DiqkdError, ParameterError
 from sim_devices.laboratory import wire
+from sim_devices.physics.drift import Drift
 
 CONNECT_TIMEOUT = 5.0  # s
 FLUSH_INTERVAL = 0.02  # s without a new result after which Bob's results go out unasked
@@ -49,8 +50,10 @@ class LaboratoryClient:
             kind, payload = wire.receive_frame(self._socket)
             if kind != wire.WELCOME:
                 raise wire.WireError("the laboratory refused this node")
-            self.seed, self.rounds_done = wire.WELCOME_PAYLOAD.unpack(payload)
-        except (OSError, struct.error) as error:
+            fixed, drift = payload[: wire.WELCOME_PAYLOAD.size], payload[wire.WELCOME_PAYLOAD.size :]
+            self.seed, self.rounds_done, self.time_s, self.start_unix = wire.WELCOME_PAYLOAD.unpack(fixed)
+            self.drift = Drift.from_json(drift.decode())
+        except (OSError, struct.error, ValueError, TypeError) as error:
             raise LaboratoryError(
                 f"no simulated laboratory at {self.address} ({error}); start one with "
                 f"`python -m sim_devices.laboratory` or set {ADDRESS_VARIABLE}"
@@ -60,11 +63,12 @@ class LaboratoryClient:
         if role == "bob":
             threading.Thread(target=self._flush_when_idle, name="laboratory-flush", daemon=True).start()
 
-    def fetch(self, patience: float) -> list[tuple[Any, ...]]:
-        """Entries of coming rounds, oldest last; empty if there is none within `patience` (s)."""
+    def fetch(self, patience: float, time_s: float = 0.0) -> list[tuple[Any, ...]]:
+        """Entries of coming rounds, oldest last; empty if there is none within `patience` (s). `time_s` is
+        this node's laboratory time."""
         try:
             with self._lock:
-                self._send(wire.FETCH, wire.FETCH_PAYLOAD.pack(patience) + self._take())
+                self._send(wire.FETCH, wire.FETCH_PAYLOAD.pack(patience, time_s) + self._take())
             records = wire.records(self._receive(wire.ENTRIES), self._entry)
         except OSError as error:
             raise self._gone(error) from None

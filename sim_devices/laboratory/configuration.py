@@ -1,7 +1,9 @@
 """What kind of laboratory to build: link, seed, faults."""
 
+import time
 from dataclasses import dataclass, field
 
+from sim_devices.physics.drift import Drift
 from sim_devices.physics.link import LinkModel
 
 FAULT_KINDS = ("alice_ion_loss", "bob_ion_loss", "lock_loss")
@@ -22,6 +24,8 @@ class LaboratoryConfiguration:
     lock_loss_probability: float = 0.0
     lock_loss_duration: float = 0.05  # s
     scheduled_faults: tuple[tuple[int, str], ...] = ()
+    drift: Drift = field(default_factory=Drift)
+    start_unix: float = field(default_factory=time.time)  # what laboratory time counts from
 
     def __post_init__(self) -> None:
         if not 1 <= self.chunk <= 4096:

@@ -25,6 +25,11 @@ from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.tape import Tape
 
 LOOKAHEAD = 2
+# Seconds of an attempt with its share of the cooling, and of the rest of a round: a little less than the
+# nodes' kernels need, whose own clocks say more.
+ATTEMPT_S = 1.6e-6
+ROUND_S = 0.7e-3
+MAX_STEP_S = 86400.0  # a clock that is further ahead is none
 PRESENCE = 2.0  # s since Alice last asked, within which Bob is given new rounds
 IDLE = 0.5  # s after which `stop` is noticed at the latest
 ALICE, BOB = 0, 1
@@ -62,6 +67,8 @@ class LaboratoryServer:
         self._reloaded_until = 0  # Alice's ion losses before this round are over
         self._noticed_lock = -1  # round of the last lock loss that Alice was told in advance
         self._alice_asked = 0.0
+        self._time_s = 0.0  # laboratory time: the latest that any node has reached or was given
+        self._times = np.empty(0)  # of the rounds that were granted and are not finished
 
     def serve(self) -> None:
         """Answer the nodes until `stop` is called or the process ends."""
@@ -122,10 +129,14 @@ class LaboratoryServer:
     def _handle(self, node: _Connection, kind: int, payload: bytes) -> None:
         if kind == wire.HELLO:
             self._welcome(node, payload)
+        elif kind == wire.CLOCK and node.role == wire.OBSERVER:
+            self._reach(*wire.CLOCK_PAYLOAD.unpack(payload))
+            node.socket.sendall(wire.frame(wire.CLOCK, wire.CLOCK_PAYLOAD.pack(self._time_s)))
         elif self._nodes.get(node.role) is not node:
             raise wire.WireError("a frame before the hello")
         elif kind == wire.FETCH:
-            (patience,) = wire.FETCH_PAYLOAD.unpack_from(payload)
+            patience, time_s = wire.FETCH_PAYLOAD.unpack_from(payload)
+            self._reach(time_s)
             node.deadline = time.monotonic() + min(max(patience, 0.0), 10.0)
             if node.role == ALICE:
                 self._alice_asked = time.monotonic()
@@ -144,8 +155,12 @@ class LaboratoryServer:
 
     def _welcome(self, node: _Connection, payload: bytes) -> None:
         magic, version, role = wire.HELLO_PAYLOAD.unpack(payload)
-        if magic != wire.MAGIC or version != wire.VERSION or role not in (ALICE, BOB) or node.role >= 0:
+        if magic != wire.MAGIC or version != wire.VERSION or role > wire.OBSERVER or node.role >= 0:
             raise wire.WireError("not a node of this version")
+        if role == wire.OBSERVER:
+            node.role = role
+            self._send_welcome(node, 0, self._finished)
+            return
         previous = self._nodes.get(role)
         if previous is not None:
             self._drop(previous)
@@ -153,6 +168,7 @@ class LaboratoryServer:
         self._nodes[role] = node
         if role == BOB:
             self._granted = self._finished
+            self._times = self._times[:0]
         else:
             self._ready.clear()
             self._alice_results.start()
@@ -161,7 +177,17 @@ class LaboratoryServer:
         self._num_connections[role] += 1
         seed = int(sequence.generate_state(1, np.uint64)[0])
         rounds = self._finished if role == BOB else self._delivered
-        node.socket.sendall(wire.frame(wire.WELCOME, wire.WELCOME_PAYLOAD.pack(seed, rounds)))
+        self._send_welcome(node, seed, rounds)
+
+    def _send_welcome(self, node: _Connection, seed: int, rounds: int) -> None:
+        configuration = self._configuration
+        fixed = wire.WELCOME_PAYLOAD.pack(seed, rounds, self._time_s, configuration.start_unix)
+        node.socket.sendall(wire.frame(wire.WELCOME, fixed + configuration.drift.to_json().encode()))
+
+    def _reach(self, time_s: float) -> None:
+        if not self._time_s <= time_s < self._time_s + MAX_STEP_S:
+            return  # behind, or no time at all
+        self._time_s = time_s
 
     def _finish(self, payload: bytes) -> None:
         """Bob's results: compute what they leave for Alice."""
@@ -172,7 +198,9 @@ class LaboratoryServer:
         if self._finished + len(results) > self._granted or not np.array_equal(results["index"], expected):
             raise wire.WireError("results of rounds that were not granted")
         entries = self._tape.alice_entries(self._finished, len(results))
-        population, coherence = conditional_states(self._tape.states(entries["pattern"]), results)
+        times, self._times = self._times[: len(results)], self._times[len(results) :]
+        entries["time_s"] = times
+        population, coherence = conditional_states(self._states(entries), results)
         states = np.empty(len(entries), dtype=STATE)
         states["population"], states["real"], states["imaginary"] = population, coherence.real, coherence.imag
         states["uniform"] = self._tape.uniforms(self._finished, len(results))
@@ -203,11 +231,14 @@ class LaboratoryServer:
         if self._ready:
             entries, states = (np.concatenate(arrays) for arrays in zip(*self._ready, strict=True))
             self._ready.clear()
-            self._alice_results.hand_out(entries, states)
+            drift = self._configuration.drift
+            epochs = np.array([drift.epoch(time_s) for time_s in entries["time_s"].tolist()])
+            self._alice_results.hand_out(entries, states, epochs)
             self._delivered += len(entries)
             self._tape.forget(self._delivered)
             return entries
         notice = self._tape.alice_entries(self._finished, 1)
+        notice["time_s"] = self._time_s
         fault = int(notice["fault"][0])
         if fault & wire.ION_LOST and self._finished >= self._reloaded_until:
             notice["fault"] = wire.ION_LOST | wire.NOTICE
@@ -230,5 +261,22 @@ class LaboratoryServer:
         if count <= 0:
             return None
         entries = self._tape.bob_entries(self._granted, count)
+        lasting = self._configuration.drift.time_scale * (ATTEMPT_S * entries["attempts"] + ROUND_S)
+        entries["time_s"] = self._time_s + np.cumsum(lasting)
+        self._time_s = float(entries["time_s"][-1])
+        self._times = np.concatenate([self._times, entries["time_s"]])
         self._granted += count
         return entries
+
+    def _states(self, entries: Any) -> Any:
+        """Joint states of the rounds of `entries` at their times; a chunk seldom crosses an epoch."""
+        drift = self._configuration.drift
+        first, last = (float(entries["time_s"][index]) for index in (0, -1))
+        if drift.epoch(first) == drift.epoch(last):
+            return self._tape.states(entries["pattern"], drift.state(first).phase_offsets)
+        return np.concatenate(
+            [
+                self._tape.states(entries["pattern"][index : index + 1], drift.state(time_s).phase_offsets)
+                for index, time_s in enumerate(entries["time_s"].tolist())
+            ]
+        )

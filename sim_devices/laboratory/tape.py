@@ -34,6 +34,7 @@ class Tape:
         self._position = np.zeros(16, dtype=np.int64)
         for position, pattern in enumerate(HERALD_PATTERNS):
             self._position[pattern] = position
+        self._turned: dict[tuple[float, ...], NDArray[np.complex128]] = {}
 
     def bob_entries(self, index: int, count: int) -> NDArray[np.void]:
         """Entries for Bob, with his faults and his reduced state."""
@@ -69,9 +70,20 @@ class Tape:
         lost = np.flatnonzero(self._alice_loss[window])
         return int(lost[0]) if lost.size else count
 
-    def states(self, patterns: NDArray[np.int64]) -> NDArray[np.complex128]:
-        """(n, 2, 2, 2, 2) joint states of the patterns."""
-        return self._states[self._position[patterns]]
+    def states(
+        self, patterns: NDArray[np.int64], phase_offsets: tuple[float, ...] = ()
+    ) -> NDArray[np.complex128]:
+        """(n, 2, 2, 2, 2) joint states of the patterns; `phase_offsets` (rad) add to their Bell phases."""
+        if not any(phase_offsets):
+            return self._states[self._position[patterns]]
+        if phase_offsets not in self._turned:
+            turned = self._states.copy()
+            turn = np.exp(-1j * np.array(phase_offsets))
+            turned[:, 0, 1, 1, 0] *= turn
+            turned[:, 1, 0, 0, 1] *= turn.conj()
+            self._turned.clear()
+            self._turned[phase_offsets] = turned
+        return self._turned[phase_offsets][self._position[patterns]]
 
     def forget(self, index: int) -> None:
         """Drop rounds before `index`."""

@@ -12,21 +12,25 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 2
+VERSION = 3
 MAX_PAYLOAD = 1 << 20
 
-HELLO, WELCOME, REFUSED, FETCH, ENTRIES, RESULTS, RELOADED, MEASURE, MEASURED = range(1, 10)
+HELLO, WELCOME, REFUSED, FETCH, ENTRIES, RESULTS, RELOADED, MEASURE, MEASURED, CLOCK = range(1, 11)
 
 HEADER = struct.Struct("<BxxxI")
-HELLO_PAYLOAD = struct.Struct("<4sHBx")  # magic, version, role (0 Alice, 1 Bob)
-WELCOME_PAYLOAD = struct.Struct("<QQ")  # seed of the node's own draws, rounds on the tape so far
-FETCH_PAYLOAD = struct.Struct("<d")  # longest wait, s; Bob's results follow
+HELLO_PAYLOAD = struct.Struct("<4sHBx")  # magic, version, role (0 Alice, 1 Bob, 2 somebody with a clock)
+# Seed of the node's own draws, rounds on the tape so far, laboratory time (s), its unix time at 0; the drift
+# follows as JSON.
+WELCOME_PAYLOAD = struct.Struct("<QQdd")
+FETCH_PAYLOAD = struct.Struct("<dd")  # longest wait, s; this node's laboratory time; Bob's results follow
+CLOCK_PAYLOAD = struct.Struct("<d")  # laboratory time of the sender, in both directions
 RELOADED_PAYLOAD = struct.Struct("<q")
 MEASURE_PAYLOAD = struct.Struct("<qdddd")  # round, effect of "bright": e00, e11, real and imaginary e10
 MEASURED_PAYLOAD = struct.Struct("<BB")  # bright; the effect's number in `results` or MAX_REGISTERED
 MAGIC = b"DLAB"
 
 ROLES = ("alice", "bob")
+OBSERVER = 2
 NO_ROUND_TYPE = 255
 MAX_REGISTERED = 64  # effects of Alice's, the bits of `results`
 
@@ -53,6 +57,7 @@ ALICE_ENTRY = np.dtype(
         *_COMMON,
         ("results", "<u8"),  # bit k: bright if the pulses make the effect with number k
         ("num_results", "<i8"),  # of them
+        ("time_s", "<f8"),  # laboratory time of the herald; the last field for both roles
     ]
 )
 BOB_ENTRY = np.dtype(
@@ -61,6 +66,7 @@ BOB_ENTRY = np.dtype(
         ("population", "<f8"),  # reduced state: rho00
         ("real", "<f8"),  # rho01
         ("imaginary", "<f8"),
+        ("time_s", "<f8"),
     ]
 )
 ENTRY_OF_ROLE = (ALICE_ENTRY, BOB_ENTRY)

@@ -20,7 +20,7 @@ def load(name: str) -> dict:
 def test_same_devices_with_their_arguments(role: str) -> None:
     hardware, simulated = load(role), load(f"{role}_sim")
     local = {key: entry for key, entry in hardware.items() if entry["type"] == "local"}
-    assert set(simulated) == set(local) | CONTROLLERS | {"apparatus", "ion_loader"}
+    assert set(simulated) == set(local) | CONTROLLERS | {"apparatus", "clock", "ion_loader"}
     for key, entry in local.items():
         if key == "qrng":
             continue

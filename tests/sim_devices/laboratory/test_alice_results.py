@@ -238,7 +238,7 @@ REPORTS: tuple[tuple[Callable[[int], int], Effect], ...] = (
 def test_alice_gets_no_state() -> None:
     assert wire.ALICE_ENTRY.names == (
         *("index", "attempts", "pattern", "fault", "lock_mu", "preset", "round_type", "strobe_mu", "fresh"),
-        *("results", "num_results"),
+        *("results", "num_results", "time_s"),
     )
 
 
@@ -251,7 +251,7 @@ def test_test_rounds_look_the_same_whatever_bob_did(nodes: Callable[[], Nodes]) 
         assert pair.alice.measure(first[0][0], UP)[1] == 0
         received.append(pair.chunk(TEST, bright, effect))
     assert all(entries == received[0] for entries in received)
-    assert {entry[9:] for entry in received[0]} == {(0, 0)}
+    assert {entry[9:11] for entry in received[0]} == {(0, 0)}
 
 
 def test_key_rounds_differ_in_her_own_results_only(nodes: Callable[[], Nodes]) -> None:
