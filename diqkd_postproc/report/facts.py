@@ -38,7 +38,6 @@ REASONS = {
     Verdict.VALIDATION_FAILED: "Bob's reconstruction of Alice's outcomes did not pass its validation.",
     Verdict.TOO_MANY_LOSSES: "Too many test rounds were lost: the Bell violation was too small.",
     Verdict.CONFIRMATION_TAG_WRONG: "A tag did not verify: a message was changed on its way.",
-    Verdict.ROUND_TYPES_DIFFER: "The round types that Alice received are not those that Bob sent.",
 }
 """Why there is no key, one sentence for each verdict."""
 

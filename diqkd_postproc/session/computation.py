@@ -87,6 +87,7 @@ class Computation:
             session_id=engine.session_id,
             key_id=engine.key_id,
             run_id=record.run_id,
+            epochs=engine.epochs,
             parameters=parameters,
         )
         self._pads: dict[Pad, bytes] = {}
@@ -101,7 +102,7 @@ class Computation:
             Work.COUNT_LOSSES: self._count_losses,
             Work.ROUND_TYPES_TAG: lambda: RoundTypesTag(tag=self._tag("pad_b")),
             Work.CHECK_ROUND_TYPES: lambda: self._check("pad_b"),
-            Work.CONFIRMATION: self._confirmation,
+            Work.CONFIRMATION: lambda: Confirmation(tag=self._tag("pad_a")),
             Work.CHECK_CONFIRMATION: lambda: self._check("pad_a"),
             Work.DECISION: self._decision,
             Work.CHECK_DECISION: lambda: self._check("pad_f"),
@@ -194,7 +195,6 @@ class Computation:
             self._message(BasisRevelation),
             self._message(Syndrome),
             self._message(OutcomeHash),
-            self._engine.round_types_match,
         )
 
     def _received_tag(self, pad: Pad) -> bytes | None:
@@ -264,9 +264,6 @@ class Computation:
     def _count_losses(self) -> Answer:
         num_losses = self._lost_rounds()
         return Passed() if num_losses <= self._parameters.max_losses else Failed(num_losses=num_losses)
-
-    def _confirmation(self) -> Confirmation:
-        return Confirmation(round_types_match=self._engine.round_types_match, tag=self._tag("pad_a"))
 
     def _decision(self) -> Decision:
         engine = self._engine

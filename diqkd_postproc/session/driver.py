@@ -251,19 +251,19 @@ def abort_reason(error: BaseException) -> AbortReason:
 
 def _abort_error(event: Aborted, max_losses: int) -> ProtocolAbort | AuthenticationError:
     """The error that tells the operator why there is no key."""
-    if not event.verified:
+    if event.wrong_tag is MessageType.DECISION:
         return AuthenticationError(
             "the tag of Bob's decision is wrong: it was changed on its way, or the two initial keys differ; "
             "no key was made"
         )
+    if event.wrong_tag is MessageType.ROUND_TYPES_TAG:
+        return AuthenticationError(
+            "Bob's tag of the round types does not fit what Alice received: the round-type line or a message "
+            "was changed, or the two initial keys differ; no key was made"
+        )
     if event.verdict is Verdict.CONFIRMATION_TAG_WRONG:
         return AuthenticationError(
             "Alice's tag does not fit what Bob received: a message was changed on its way; no key was made"
-        )
-    if event.verdict is Verdict.ROUND_TYPES_DIFFER:
-        return AuthenticationError(
-            "Bob's tag of the round types does not fit what Alice received: the round-type line or a message "
-            "was changed; no key was made"
         )
     if event.verdict is Verdict.TOO_MANY_LOSSES:
         return ProtocolAbort(

@@ -11,13 +11,15 @@ Theory of operation. The engine walks one of the tables of `states`. Its driver 
 
 and after each turn writes `engine.data_to_send()` to the peer.
 
-Three rules make it safe under crashes and attacks:
+Four rules make it safe under crashes and attacks:
 
 - Every protocol message, sent or received, is an acknowledged `Persist` before its bytes leave or before it
   takes effect, and every pad an acknowledged `ConsumeKey` before work may use it.
 - A journal from an interrupted session puts the engine into the state after the last message, and its own
   messages are sent again as they were. A message that the peer repeats must be the recorded one, bit for
   bit: nobody gets a second attempt at a tag.
+- Both sides open by saying which messages they hold. One that has forgotten what the other remembers runs on
+  a restored old copy, and the session ends before a pad is used.
 - An event that the state does not allow raises LocalProtocolError (our driver) or RemoteProtocolError (the
   peer) and changes nothing.
 
@@ -26,6 +28,7 @@ Bytes are judged only where the table waits for the peer, except that a lost con
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Sequence
@@ -34,10 +37,10 @@ from diqkd_postproc.errors import (
     DiqkdError,
     LocalProtocolError,
     ParameterError,
-    ProtocolAbort,
     RemoteProtocolError,
 )
 from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.session.continuity import require_common_past
 from diqkd_postproc.session.events import (
     Aborted,
     Answer,
@@ -45,7 +48,6 @@ from diqkd_postproc.session.events import (
     Event,
     Failed,
     Finished,
-    Passed,
     PeerAgreed,
     Persist,
     Signal,
@@ -55,7 +57,6 @@ from diqkd_postproc.session.framing import SESSION_ID_BYTES, FrameReader, encode
 from diqkd_postproc.session.messages import (
     Abort,
     AbortReason,
-    Confirmation,
     Decision,
     Hello,
     Message,
@@ -65,7 +66,6 @@ from diqkd_postproc.session.messages import (
     Verdict,
 )
 from diqkd_postproc.session.states import (
-    EXTRACTION_MAY_START,
     NEEDS_NO_PEER,
     TABLES,
     TERMINAL,
@@ -96,20 +96,19 @@ class SessionEngine:
         run_id: str,
         journal: Sequence[Persist] = (),
         key_is_active: bool = False,
+        epoch: int = 0,
     ) -> None:
+        """epoch: the key store's when the session began."""
         self.role: Role = role
         self.key_id = key_id
         self.session_id = derive_session_id(parameters, key_id, run_id)
         self.state = State.GREETING
         self.verdict = Verdict.ACCEPTED
         self.num_losses = 0
-        self.round_types_match = False
-        self._verified = role == "bob"
+        self.epochs: dict[Role, int] = {role: epoch}
+        self._wrong_tag: MessageType | None = None
         self.messages: dict[MessageType, Message] = {}
         self._table = TABLES[role]
-        self._hello = Hello(
-            role=role, parameters_digest=bytes.fromhex(parameters.digest), key_id=key_id, run_id=run_id
-        )
         self._reader = FrameReader(parameters, self.session_id)
         self._frames: dict[MessageType, Persist] = {}
         self.key_is_active = key_is_active
@@ -117,17 +116,23 @@ class SessionEngine:
         self._pending: Persist | None = None
         self._asked = False
         self._closed = False
-        self._outgoing = bytearray(encode_frame(self.session_id, self._hello))
         for entry in journal:
             self._record(entry)
         self._resume_state = self._state_from_journal()
+        self._hello = Hello(
+            role=role,
+            parameters_digest=bytes.fromhex(parameters.digest),
+            key_id=key_id,
+            run_id=run_id,
+            epoch=epoch,
+            held=frozenset(self._frames),
+        )
+        self._outgoing = bytearray(encode_frame(self.session_id, self._hello))
 
     def _record(self, entry: Persist) -> None:
         kind = entry.message.type
         self._frames[kind] = entry
         self.messages[kind] = entry.message
-        if isinstance(entry.message, Confirmation):
-            self.round_types_match = entry.message.round_types_match
         if isinstance(entry.message, Decision):
             self.verdict, self.num_losses = entry.message.verdict, entry.message.num_losses
 
@@ -157,6 +162,17 @@ class SessionEngine:
         frames = [self._frames[kind].frame for kind in sorted(self._frames)]
         return hashlib.sha256(b"".join(frames)).hexdigest()
 
+    def whole_stream(self) -> bytes:
+        """All that this side has to say by now, behind a Hello of now: for transports that keep files."""
+        hello = dataclasses.replace(self._hello, held=frozenset(self._frames))
+        frames = [encode_frame(self.session_id, hello)]
+        frames += [entry.frame for entry in self._frames.values() if entry.outgoing]
+        if self._wrong_tag is not None:
+            frames.append(encode_frame(self.session_id, Abort(reason=AbortReason.TAG_WRONG)))
+        if self.role == "alice" and (self.key_is_active or self.state is State.DONE):
+            frames.append(encode_frame(self.session_id, Receipt()))
+        return b"".join(frames)
+
     def data_to_send(self) -> bytes:
         """Bytes for the peer; each byte is handed out once."""
         data = bytes(self._outgoing)
@@ -175,7 +191,8 @@ class SessionEngine:
     def next_event(self) -> Event | Signal:
         """The next event, or a Signal saying what the engine waits for.
 
-        Raises RemoteProtocolError, ParameterError (the sides do not fit together) or PeerUnavailable.
+        Raises RemoteProtocolError, ParameterError (the sides do not fit together), OldCopyError or
+        PeerUnavailable.
         """
         while True:
             if self._notices:
@@ -223,16 +240,15 @@ class SessionEngine:
         elif isinstance(message, Receipt):
             self._finish(peer_confirmed=True)
         else:
-            if isinstance(message, Decision) and message.accepted and not self.round_types_match:
-                raise RemoteProtocolError("the peer accepted what this side has not confirmed")
             self._pending = Persist(outgoing=False, message=message, frame=frame)
             self._notices.append(self._pending)
 
     def _peer_left(self, message: Abort) -> None:
         if self.state is not State.AWAITING_RECEIPT:
-            raise ProtocolAbort(
-                f"the peer left the session while this side was {self.state.value} "
-                f"(it says, not authenticated: {message.reason.name.lower().replace('_', ' ')})"
+            raise PeerUnavailable(
+                f"the peer left the session while this side was {self.state.value} (it says, not "
+                f"authenticated: {message.reason.name.lower().replace('_', ' ')}); see what it reports and "
+                "start both sides again: the session goes on where it stopped"
             )
         self._finish(peer_confirmed=False)
 
@@ -248,38 +264,34 @@ class SessionEngine:
                 "use the same parameter file on both sides",
             ),
             ("run", ours.run_id, theirs.run_id, "use the two records of one run"),
-            ("initial key", ours.key_id, theirs.key_id, "use the two key stores of one pair"),
+            ("initial key", ours.key_id, theirs.key_id, "use the newest two key stores of one pair"),
         ):
             if mine != other:
                 raise ParameterError(
                     f"the sides have a different {what}: {mine} here, {other} at the peer; {remedy}"
                 )
+        require_common_past(ours, theirs)
+        self.epochs[theirs.role] = theirs.epoch
         for entry in self._frames.values():
             if entry.outgoing:
                 self._outgoing += entry.frame
-        self._notices.append(PeerAgreed(session_id=self.session_id, resumed=self.resumed))
+        self._notices.append(PeerAgreed(resumed=self.resumed))
         receives = self._table[self.state].receives
         self._enter(receives[MessageType.HELLO] if self._resume_state is None else self._resume_state)
-        self._announce_extraction_again()
-
-    def _announce_extraction_again(self) -> None:
-        proof = MessageType.OUTCOME_HASH if self.role == "alice" else MessageType.ROUND_TYPES_TAG
-        wanted = proof in self._frames and not self.key_is_active and not self._refused()
-        notice = StartExtraction()
-        if wanted and self.state not in TERMINAL and notice not in self._notices:
-            self._notices.append(notice)
 
     def _enter(self, state: State) -> None:
         self.state = state
         self._asked = False
-        if state is EXTRACTION_MAY_START[self.role]:
+        if state is State.AWAITING_DECISION:
             self._notices.append(StartExtraction())
         if state is State.DONE:
             self._outgoing += encode_frame(self.session_id, Receipt())
             self._notices.append(Finished(peer_confirmed=True))
         if state is State.ABORTED:
+            if self._wrong_tag is not None:
+                self._outgoing += encode_frame(self.session_id, Abort(reason=AbortReason.TAG_WRONG))
             self._notices.append(
-                Aborted(verdict=self.verdict, num_losses=self.num_losses, verified=self._verified)
+                Aborted(verdict=self.verdict, num_losses=self.num_losses, wrong_tag=self._wrong_tag)
             )
 
     def _finish(self, peer_confirmed: bool) -> None:
@@ -298,8 +310,6 @@ class SessionEngine:
         sends = self._table[self.state].sends
         if sends is None or message.type is not sends[0]:
             raise LocalProtocolError(f"{message.type.name} cannot be sent while {self.state.value}")
-        if isinstance(message, Confirmation) and message.round_types_match != self.round_types_match:
-            raise LocalProtocolError("the confirmation contradicts the comparison of the round types")
         if isinstance(message, Decision) and (message.verdict, message.num_losses) != (
             self.verdict,
             self.num_losses,
@@ -316,17 +326,12 @@ class SessionEngine:
             raise LocalProtocolError(
                 f"{type(answer).__name__} is no answer to what was asked while {self.state.value}"
             )
-        passed = isinstance(answer, Passed)
         following = row.answers[type(answer)]
-        if self.state is State.COMPARING:
-            self.round_types_match = passed
-        elif self.state is State.CHECKING_DECISION:
-            self._verified = passed
-        elif self.state is State.CHECKING_CONFIRMATION and passed and not self.round_types_match:
-            self.verdict, following = Verdict.ROUND_TYPES_DIFFER, row.answers[Failed]
-        elif isinstance(answer, Failed) and row.refusal is not None:
+        if isinstance(answer, Failed) and row.refusal is not None:
             self.verdict = row.refusal
             self.num_losses = answer.num_losses if row.refusal is Verdict.TOO_MANY_LOSSES else 0
+        elif isinstance(answer, Failed):
+            self._wrong_tag = row.checks
         if self._refused() and row.if_refused is not None:
             following = row.if_refused
         self._enter(following)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from diqkd_postproc.errors import LocalProtocolError
-from diqkd_postproc.session.messages import Message, Verdict
+from diqkd_postproc.session.messages import Message, MessageType, Verdict
 
 Pad = Literal["pad_ec", "pad_a", "pad_b", "pad_f"]
 
@@ -79,9 +79,8 @@ class ActivateKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAgreed:
-    """Notice: both sides are of one run and have the same parameters."""
+    """Notice: both sides are of one run, have the same parameters, and remember the same past."""
 
-    session_id: bytes
     resumed: bool
 
 
@@ -99,11 +98,14 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aborted:
-    """Notice: the protocol ended without a key; what Bob decided, and whether Alice could verify it."""
+    """Notice: the protocol ended without a key.
+
+    wrong_tag: the message of the peer that did not verify here; None where Bob's verdict is the reason.
+    """
 
     verdict: Verdict
     num_losses: int
-    verified: bool
+    wrong_tag: MessageType | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,11 +22,18 @@ from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.session.messages import Message, MessageType, decode_payload, payload_limits
 
 MAGIC = b"DIQK"
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 SESSION_ID_BYTES = 16
 NO_SESSION = bytes(SESSION_ID_BYTES)
 
 _HEADER = struct.Struct(">4sBB16sI")
+HEADER_BYTES = _HEADER.size
+
+
+class VersionMismatchError(RemoteProtocolError):
+    """The peer speaks another version of the protocol."""
+
+    exit_code = ParameterError.exit_code
 
 
 def encode_frame(session_id: bytes, message: Message) -> bytes:
@@ -45,7 +52,7 @@ class FrameReader:
         self._limits = payload_limits(parameters)
         self._buffer = bytearray()
         self._num_received = 0
-        self.capacity = sum(_HEADER.size + greatest for _, greatest in self._limits.values())
+        self.capacity = sum(HEADER_BYTES + greatest for _, greatest in self._limits.values())
         """Bytes of a whole session, every message once: more than this no peer has to say."""
 
     def feed(self, data: bytes) -> None:
@@ -61,11 +68,11 @@ class FrameReader:
         start = bytes(self._buffer[: len(MAGIC)])
         if not MAGIC.startswith(start):
             raise RemoteProtocolError("the peer does not speak this protocol (wrong magic bytes)")
-        if len(self._buffer) < _HEADER.size:
+        if len(self._buffer) < HEADER_BYTES:
             return None
         _, version, kind, session_id, length = _HEADER.unpack_from(self._buffer)
         if version != PROTOCOL_VERSION:
-            raise ParameterError(
+            raise VersionMismatchError(
                 f"the peer speaks protocol version {version}, this side {PROTOCOL_VERSION}; "
                 "install the same version of diqkd on both sides"
             )
@@ -84,16 +91,16 @@ class FrameReader:
     def peek(self) -> tuple[Message, bytes] | None:
         """The first message and its frame, or None until more bytes come.
 
-        Raises RemoteProtocolError for a frame that is not allowed, ParameterError for another version.
+        Raises RemoteProtocolError for a frame that is not allowed.
         """
         header = self._header()
         if header is None:
             return None
         kind, length = header
-        if len(self._buffer) < _HEADER.size + length:
+        if len(self._buffer) < HEADER_BYTES + length:
             return None
-        frame = bytes(self._buffer[: _HEADER.size + length])
-        return decode_payload(kind, frame[_HEADER.size :], self._parameters), frame
+        frame = bytes(self._buffer[: HEADER_BYTES + length])
+        return decode_payload(kind, frame[HEADER_BYTES:], self._parameters), frame
 
     def discard(self, frame: bytes) -> None:
         """Remove the frame that `peek` gave."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from diqkd_postproc.errors import RemoteProtocolError, StorageError
 from diqkd_postproc.parameters import ProtocolParameters
@@ -19,10 +20,13 @@ from diqkd_postproc.records.private_database import (
     transaction,
 )
 from diqkd_postproc.session.events import Persist
-from diqkd_postproc.session.framing import decode_frame
+from diqkd_postproc.session.framing import HEADER_BYTES, PROTOCOL_VERSION, decode_frame
+from diqkd_postproc.session.messages import payload_limits
 
 APPLICATION_ID = 0x44494B4A  # "DIKJ"
-_SCHEMA = """
+_SCHEMA = f"""
+PRAGMA user_version={PROTOCOL_VERSION};
+CREATE TABLE begin (epoch INTEGER NOT NULL);
 CREATE TABLE frames (
     position INTEGER PRIMARY KEY, kind INTEGER NOT NULL UNIQUE, outgoing INTEGER NOT NULL,
     frame BLOB NOT NULL)
@@ -37,27 +41,52 @@ def journal_path(key_store_path: Path, session_id: bytes) -> Path:
 class SessionJournal:
     """The messages of one session in the order in which they became durable."""
 
-    def __init__(self, path: Path, parameters: ProtocolParameters, session_id: bytes) -> None:
-        """Open or create; raises StorageError if damaged, of another session, or in use."""
+    def __init__(self, path: Path, parameters: ProtocolParameters, session_id: bytes, epoch: int = 0) -> None:
+        """Open, or create with the key store's `epoch`.
+
+        Raises StorageError if the file is damaged, of another session, or in use.
+        """
         self.path = path
         if not os.path.lexists(path):
-            create_database(path, _SCHEMA, APPLICATION_ID)
+            create_database(path, _SCHEMA, APPLICATION_ID, {"INSERT INTO begin VALUES (?)": [(epoch,)]})
         self._connection = open_database(path, APPLICATION_ID, exclusive=True, timeout_s=1.0)
         try:
+            self.epoch = self._read_epoch()
             self.entries = self._read(parameters, session_id)
         except BaseException:
             self.close()
             raise
 
-    def _read(self, parameters: ProtocolParameters, session_id: bytes) -> tuple[Persist, ...]:
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
         with storage_errors(self.path):
-            rows = self._connection.execute("SELECT outgoing, frame FROM frames ORDER BY position").fetchall()
+            return self._connection.execute(query).fetchall()
+
+    def _read_epoch(self) -> int:
+        """The key store's epoch when the session began."""
+        ((version,),) = self._rows("PRAGMA user_version")
+        if version != PROTOCOL_VERSION:
+            raise StorageError(
+                f"{self.path} is of a session by protocol version {version}, this program speaks "
+                f"{PROTOCOL_VERSION}; end it with the version of diqkd that began it"
+            )
+        found = self._rows("SELECT epoch FROM begin WHERE typeof(epoch) = 'integer' AND epoch >= 0 LIMIT 2")
+        if len(found) != 1:
+            raise StorageError(f"{self.path} is damaged: the epoch is missing")
+        return int(found[0][0])
+
+    def _read(self, parameters: ProtocolParameters, session_id: bytes) -> tuple[Persist, ...]:
+        most = max(greatest for _, greatest in payload_limits(parameters).values()) + HEADER_BYTES
+        ((unfit,),) = self._rows(
+            "SELECT count(*) > 8 OR total(typeof(frame) != 'blob' OR typeof(outgoing) != 'integer' "
+            f"OR length(frame) > {most}) > 0 FROM frames"
+        )
+        if unfit:
+            raise StorageError(f"{self.path} is damaged: it holds what is no message")
+        rows = self._rows("SELECT outgoing, frame FROM frames ORDER BY position")
         try:
             return tuple(
                 Persist(
-                    outgoing=bool(outgoing),
-                    message=decode_frame(bytes(frame), parameters, session_id),
-                    frame=bytes(frame),
+                    outgoing=bool(outgoing), message=decode_frame(frame, parameters, session_id), frame=frame
                 )
                 for outgoing, frame in rows
             )

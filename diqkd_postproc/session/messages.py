@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 from diqkd_postproc.errors import LocalProtocolError, RemoteProtocolError
 from diqkd_postproc.parameters import ProtocolParameters
@@ -26,17 +26,21 @@ MAX_NAME_BYTES = 128
 
 
 class MessageType(enum.IntEnum):
-    """Type byte of a frame."""
+    """Type byte of a frame; the numbers of the protocol messages are their order."""
 
     HELLO = 1
-    BASIS_REVELATION = 2
-    SYNDROME = 3
-    OUTCOME_HASH = 4
-    ROUND_TYPES_TAG = 5
+    ROUND_TYPES_TAG = 2
+    BASIS_REVELATION = 3
+    SYNDROME = 4
+    OUTCOME_HASH = 5
     CONFIRMATION = 6
     DECISION = 7
     RECEIPT = 8
     ABORT = 9
+
+
+JOURNALLED = tuple(kind for kind in MessageType if MessageType.HELLO < kind < MessageType.RECEIPT)
+"""What both sides keep: the protocol messages, in their order."""
 
 
 class Verdict(enum.IntEnum):
@@ -46,7 +50,6 @@ class Verdict(enum.IntEnum):
     VALIDATION_FAILED = 1
     TOO_MANY_LOSSES = 2
     CONFIRMATION_TAG_WRONG = 3
-    ROUND_TYPES_DIFFER = 4
 
 
 class AbortReason(enum.IntEnum):
@@ -57,6 +60,7 @@ class AbortReason(enum.IntEnum):
     STORAGE = 3
     INSUFFICIENT_KEY = 4
     INTERNAL = 5
+    TAG_WRONG = 6
 
 
 def _require(condition: bool, problem: str) -> None:
@@ -69,11 +73,16 @@ def packed_bytes(num_bits: int) -> int:
     return (num_bits + 7) // 8
 
 
+_HELLO = struct.Struct(f">B{DIGEST_BYTES}sQBB")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """First message of both parties: who speaks, about which run, parameters and initial key.
+    """First message of both parties: who speaks, about which run, parameters and initial key, and how far on.
 
-    `key_id` is the public random name of the initial key, not derived from it.
+    `key_id` is the public random name of the initial key, not derived from it. `epoch` counts the changes of
+    the key store up to the session's begin. `held` names the protocol messages in the speaker's journal: a
+    restored old copy has forgotten some that the other side remembers.
     """
 
     type: ClassVar[MessageType] = MessageType.HELLO
@@ -81,10 +90,14 @@ class Hello:
     parameters_digest: bytes
     key_id: str
     run_id: str
+    epoch: int
+    held: frozenset[MessageType]
 
     def __post_init__(self) -> None:
         _require(self.role in get_args(Role), f"role {self.role!r} is neither 'alice' nor 'bob'")
         _require(len(self.parameters_digest) == DIGEST_BYTES, "parameters_digest must have 32 bytes")
+        _require(0 <= self.epoch < 2**64, "epoch is not in [0, 2^64)")
+        _require(self.held <= set(JOURNALLED), "held names a message that no journal keeps")
         for field, name in (("key_id", self.key_id), ("run_id", self.run_id)):
             _require(
                 len(name.encode()) <= MAX_NAME_BYTES and name.isprintable(),
@@ -93,21 +106,26 @@ class Hello:
 
     def payload(self) -> bytes:
         """Encoded fields."""
-        key_id = self.key_id.encode()
-        head = bytes([get_args(Role).index(self.role)]) + self.parameters_digest
-        return head + bytes([len(key_id)]) + key_id + self.run_id.encode()
+        key_id, held = self.key_id.encode(), sum(1 << JOURNALLED.index(kind) for kind in self.held)
+        role = get_args(Role).index(self.role)
+        head = _HELLO.pack(role, self.parameters_digest, self.epoch, held, len(key_id))
+        return head + key_id + self.run_id.encode()
 
     @classmethod
     def from_payload(cls, payload: bytes) -> Hello:
         """Decoded fields; raises LocalProtocolError or ValueError if they are not valid."""
-        role, end_of_key_id = payload[0], 2 + DIGEST_BYTES + payload[1 + DIGEST_BYTES]
+        role, digest, epoch, held, length = _HELLO.unpack_from(payload)
+        end_of_key_id = _HELLO.size + length
         _require(role < len(get_args(Role)), f"role {role} is neither Alice nor Bob")
+        _require(held < 1 << len(JOURNALLED), "held names an unknown message")
         _require(end_of_key_id <= len(payload), "key_id is cut off")
         return cls(
             role=get_args(Role)[role],
-            parameters_digest=payload[1 : 1 + DIGEST_BYTES],
-            key_id=payload[2 + DIGEST_BYTES : end_of_key_id].decode(),
+            parameters_digest=digest,
+            key_id=payload[_HELLO.size : end_of_key_id].decode(),
             run_id=payload[end_of_key_id:].decode(),
+            epoch=epoch,
+            held=frozenset(kind for index, kind in enumerate(JOURNALLED) if held >> index & 1),
         )
 
 
@@ -167,10 +185,9 @@ class Syndrome(BitString):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeHash:
-    """Step 7: G_EC, the encrypted hash of Alice's outcomes."""
+class Tag:
+    """A one-time padded hash of 64 bits; base of the messages that are nothing else."""
 
-    type: ClassVar[MessageType] = MessageType.OUTCOME_HASH
     tag: bytes
 
     def __post_init__(self) -> None:
@@ -181,51 +198,30 @@ class OutcomeHash:
         return self.tag
 
     @classmethod
-    def from_payload(cls, payload: bytes) -> OutcomeHash:
+    def from_payload(cls, payload: bytes) -> Self:
         """Decoded fields."""
         return cls(tag=payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundTypesTag:
+class RoundTypesTag(Tag):
     """Step 10: G_B, Bob's tag of the round types he announced during the run."""
 
     type: ClassVar[MessageType] = MessageType.ROUND_TYPES_TAG
-    tag: bytes
-
-    def __post_init__(self) -> None:
-        _require(len(self.tag) == TAG_BYTES, "a tag has 8 bytes")
-
-    def payload(self) -> bytes:
-        """Encoded fields."""
-        return self.tag
-
-    @classmethod
-    def from_payload(cls, payload: bytes) -> RoundTypesTag:
-        """Decoded fields."""
-        return cls(tag=payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Confirmation:
-    """Step 10: C, whether G_B matched, and G_A, Alice's tag of everything she sent."""
+class OutcomeHash(Tag):
+    """Step 7: G_EC, the encrypted hash of Alice's outcomes."""
+
+    type: ClassVar[MessageType] = MessageType.OUTCOME_HASH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation(Tag):
+    """Step 10: G_A, Alice's tag of everything she sent and of C = 1; with C = 0 she sends none."""
 
     type: ClassVar[MessageType] = MessageType.CONFIRMATION
-    round_types_match: bool
-    tag: bytes
-
-    def __post_init__(self) -> None:
-        _require(len(self.tag) == TAG_BYTES, "a tag has 8 bytes")
-
-    def payload(self) -> bytes:
-        """Encoded fields."""
-        return bytes([self.round_types_match]) + self.tag
-
-    @classmethod
-    def from_payload(cls, payload: bytes) -> Confirmation:
-        """Decoded fields."""
-        _require(payload[0] < 2, "C is neither 0 nor 1")
-        return cls(round_types_match=bool(payload[0]), tag=payload[1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,12 +314,12 @@ def payload_limits(parameters: ProtocolParameters) -> dict[MessageType, tuple[in
     settings = 4 + packed_bytes(parameters.num_rounds)
     syndrome = DIGEST_BYTES + 4 + packed_bytes(parameters.syndrome_bits)
     return {
-        MessageType.HELLO: (2 + DIGEST_BYTES, 2 + DIGEST_BYTES + 2 * MAX_NAME_BYTES),
+        MessageType.HELLO: (_HELLO.size, _HELLO.size + 2 * MAX_NAME_BYTES),
         MessageType.BASIS_REVELATION: (settings, settings),
         MessageType.SYNDROME: (syndrome, syndrome),
         MessageType.OUTCOME_HASH: (TAG_BYTES, TAG_BYTES),
         MessageType.ROUND_TYPES_TAG: (TAG_BYTES, TAG_BYTES),
-        MessageType.CONFIRMATION: (1 + TAG_BYTES, 1 + TAG_BYTES),
+        MessageType.CONFIRMATION: (TAG_BYTES, TAG_BYTES),
         MessageType.DECISION: (5 + TAG_BYTES, 5 + TAG_BYTES),
         MessageType.RECEIPT: (0, 0),
         MessageType.ABORT: (1, 1),

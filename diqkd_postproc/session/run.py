@@ -13,12 +13,14 @@ from typing import Any, get_args
 
 from diqkd_postproc.balance_sheet import BalanceSheet
 from diqkd_postproc.errors import ParameterError, ProtocolAbort
-from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.key_store import UNUSED, KeyStore
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session.computation import Computation, ProgressReporter
+from diqkd_postproc.session.continuity import Past, require_one_past
 from diqkd_postproc.session.driver import SessionDriver
 from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine, derive_session_id
+from diqkd_postproc.session.events import Pad
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.messages import Role
 from diqkd_postproc.session.transport import connect, listen
@@ -86,9 +88,21 @@ def run_session(
     key_is_active = key_store.has_key(session_id)
     if not key_is_active:
         key_store.require_pads(session_id.hex())
-    journal = SessionJournal(journal_path(key_store.path, session_id), parameters, session_id)
+    journal = SessionJournal(
+        journal_path(key_store.path, session_id), parameters, session_id, key_store.epoch
+    )
     try:
-        engine = SessionEngine(role, parameters, key_id, record.run_id, journal.entries, key_is_active)
+        past = _past(key_store, key_is_active)
+        require_one_past(role, journal.entries, past, journal.path, key_store.path)
+        engine = SessionEngine(
+            role,
+            parameters,
+            key_id,
+            record.run_id,
+            journal.entries,
+            key_is_active,
+            journal.epoch,
+        )
         computation = Computation(engine, record, key_store, parameters, progress or _no_progress)
         driver = SessionDriver(
             engine, computation, journal, key_store, progress or _no_progress, parameters.max_losses
@@ -160,6 +174,13 @@ def _key_id_of(record: RoundRecord, key_store: KeyStore, parameters: ProtocolPar
                 "record serves one session. Acquire another"
             )
     return key_store.key_id
+
+
+def _past(key_store: KeyStore, key_is_active: bool) -> Past:
+    """What the key store remembers of the session; its pads were found to be unused or the session's."""
+    pads: tuple[Pad, ...] = get_args(Pad)
+    consumed = frozenset(pad for pad in pads if key_store.segment_state(pad) != UNUSED)
+    return Past(consumed, key_is_active)
 
 
 async def _converse(

@@ -4,10 +4,16 @@ A state asks its driver for one thing (work or an effect), or waits for the peer
 it. Leaving it needs the answer that its row names: `sends`, the message that the work makes; `answers`;
 `receives`; or, for an effect, the acknowledgement (`then`).
 
-Alice: reveal X, send M and G_EC, wait for G_B, compare, confirm with C and G_A, wait for F and G_F, check,
-extract, activate. Bob: take X, M and G_EC, reconstruct, validate, count losses, tag T, check the
-confirmation, extract, decide, activate. Bob refuses from three checks; he then goes straight to the decision
-F = 0, and Alice can meet it in either of her two waits.
+Bob: tag T, take X, M, G_EC and G_A, check G_A, reconstruct, validate, count losses, extract, decide,
+activate. Alice: check G_B, reveal X, send M, G_EC and G_A, wait for F and G_F, check, extract, activate.
+
+The SI exchanges the tags of step 10 last. Here they come as early as they can, so that nobody acts on secrets
+before what he acts on is authenticated: Alice reveals something only to a Bob who has shown with G_B that he
+saw the same round types, and Bob's decoder, whose course depends on his outcomes, sees only what G_A covers.
+The messages and what they cover stay the same but for C = 0: then Alice ends, instead of sending tags that
+can make no key. Thus she has only one possible message for each of her pads.
+
+Bob refuses from three checks; he then goes straight to the decision F = 0.
 
 After a crash, a session goes on in the state that follows the last message in its journal (`state_after`):
 the work before it is known to have been done.
@@ -67,6 +73,8 @@ class Row:
     receives: Mapping[MessageType, State] = field(default_factory=dict)
     refusal: Verdict | None = None
     """Verdict that Bob reaches when the check of this state fails."""
+    checks: MessageType | None = None
+    """Message whose tag Alice checks in this state; when it is wrong she ends."""
     if_refused: State | None = None
     """Where the state leads instead when the verdict is F = 0."""
 
@@ -83,8 +91,13 @@ def _do(work: Work, then: State) -> Row:
     return Row(asks=Need(work=work), answers={Done: then})
 
 
-def _check(work: Work, passed: State, failed: State, refusal: Verdict | None = None) -> Row:
+def _check(work: Work, passed: State, failed: State, refusal: Verdict) -> Row:
     return Row(asks=Need(work=work), answers={Passed: passed, Failed: failed}, refusal=refusal)
+
+
+def _verify(work: Work, message: MessageType, passed: State, if_refused: State | None = None) -> Row:
+    answers = {Passed: passed, Failed: State.ABORTED}
+    return Row(asks=Need(work=work), answers=answers, checks=message, if_refused=if_refused)
 
 
 def _await(receives: Mapping[MessageType, State]) -> Row:
@@ -94,23 +107,19 @@ def _await(receives: Mapping[MessageType, State]) -> Row:
 _S, _M, _W = State, MessageType, Work
 
 ALICE: Mapping[State, Row] = {
-    _S.GREETING: _await({_M.HELLO: _S.REVEALING}),
+    _S.GREETING: _await({_M.HELLO: _S.AWAITING_ROUND_TYPES}),
+    _S.AWAITING_ROUND_TYPES: _await({_M.ROUND_TYPES_TAG: _S.SPENDING_B}),
+    _S.SPENDING_B: _effect(ConsumeKey(segment="pad_b"), _S.COMPARING),
+    _S.COMPARING: _verify(_W.CHECK_ROUND_TYPES, _M.ROUND_TYPES_TAG, _S.REVEALING),
     _S.REVEALING: _make(_W.SETTINGS, _M.BASIS_REVELATION, _S.CORRECTING),
     _S.CORRECTING: _make(_W.SYNDROME, _M.SYNDROME, _S.SPENDING_EC),
     _S.SPENDING_EC: _effect(ConsumeKey(segment="pad_ec"), _S.HASHING),
-    _S.HASHING: _make(_W.OUTCOME_HASH, _M.OUTCOME_HASH, _S.AWAITING_ROUND_TYPES),
-    _S.AWAITING_ROUND_TYPES: _await({_M.ROUND_TYPES_TAG: _S.SPENDING_B, _M.DECISION: _S.SPENDING_F}),
-    _S.SPENDING_B: _effect(ConsumeKey(segment="pad_b"), _S.COMPARING),
-    _S.COMPARING: _check(_W.CHECK_ROUND_TYPES, _S.SPENDING_A, _S.SPENDING_A),
+    _S.HASHING: _make(_W.OUTCOME_HASH, _M.OUTCOME_HASH, _S.SPENDING_A),
     _S.SPENDING_A: _effect(ConsumeKey(segment="pad_a"), _S.CONFIRMING),
     _S.CONFIRMING: _make(_W.CONFIRMATION, _M.CONFIRMATION, _S.AWAITING_DECISION),
     _S.AWAITING_DECISION: _await({_M.DECISION: _S.SPENDING_F}),
     _S.SPENDING_F: _effect(ConsumeKey(segment="pad_f"), _S.CHECKING_DECISION),
-    _S.CHECKING_DECISION: Row(
-        asks=Need(work=_W.CHECK_DECISION),
-        answers={Passed: _S.EXTRACTING, Failed: _S.ABORTED},
-        if_refused=_S.ABORTED,
-    ),
+    _S.CHECKING_DECISION: _verify(_W.CHECK_DECISION, _M.DECISION, _S.EXTRACTING, if_refused=_S.ABORTED),
     _S.EXTRACTING: _do(_W.EXTRACT, _S.ACTIVATING),
     _S.ACTIVATING: _effect(ActivateKey(), _S.DONE),
     _S.DONE: Row(),
@@ -118,21 +127,21 @@ ALICE: Mapping[State, Row] = {
 }
 
 BOB: Mapping[State, Row] = {
-    _S.GREETING: _await({_M.HELLO: _S.AWAITING_SETTINGS}),
+    _S.GREETING: _await({_M.HELLO: _S.SPENDING_B}),
+    _S.SPENDING_B: _effect(ConsumeKey(segment="pad_b"), _S.TAGGING),
+    _S.TAGGING: _make(_W.ROUND_TYPES_TAG, _M.ROUND_TYPES_TAG, _S.AWAITING_SETTINGS),
     _S.AWAITING_SETTINGS: _await({_M.BASIS_REVELATION: _S.AWAITING_SYNDROME}),
     _S.AWAITING_SYNDROME: _await({_M.SYNDROME: _S.AWAITING_OUTCOME_HASH}),
-    _S.AWAITING_OUTCOME_HASH: _await({_M.OUTCOME_HASH: _S.DECODING}),
-    _S.DECODING: _do(_W.DECODE, _S.SPENDING_EC),
-    _S.SPENDING_EC: _effect(ConsumeKey(segment="pad_ec"), _S.VALIDATING),
-    _S.VALIDATING: _check(_W.VALIDATE, _S.COUNTING, _S.SPENDING_F, Verdict.VALIDATION_FAILED),
-    _S.COUNTING: _check(_W.COUNT_LOSSES, _S.SPENDING_B, _S.SPENDING_F, Verdict.TOO_MANY_LOSSES),
-    _S.SPENDING_B: _effect(ConsumeKey(segment="pad_b"), _S.TAGGING),
-    _S.TAGGING: _make(_W.ROUND_TYPES_TAG, _M.ROUND_TYPES_TAG, _S.AWAITING_CONFIRMATION),
+    _S.AWAITING_OUTCOME_HASH: _await({_M.OUTCOME_HASH: _S.AWAITING_CONFIRMATION}),
     _S.AWAITING_CONFIRMATION: _await({_M.CONFIRMATION: _S.SPENDING_A}),
     _S.SPENDING_A: _effect(ConsumeKey(segment="pad_a"), _S.CHECKING_CONFIRMATION),
     _S.CHECKING_CONFIRMATION: _check(
-        _W.CHECK_CONFIRMATION, _S.EXTRACTING, _S.SPENDING_F, Verdict.CONFIRMATION_TAG_WRONG
+        _W.CHECK_CONFIRMATION, _S.DECODING, _S.SPENDING_F, Verdict.CONFIRMATION_TAG_WRONG
     ),
+    _S.DECODING: _do(_W.DECODE, _S.SPENDING_EC),
+    _S.SPENDING_EC: _effect(ConsumeKey(segment="pad_ec"), _S.VALIDATING),
+    _S.VALIDATING: _check(_W.VALIDATE, _S.COUNTING, _S.SPENDING_F, Verdict.VALIDATION_FAILED),
+    _S.COUNTING: _check(_W.COUNT_LOSSES, _S.EXTRACTING, _S.SPENDING_F, Verdict.TOO_MANY_LOSSES),
     _S.EXTRACTING: _do(_W.EXTRACT, _S.SPENDING_F),
     _S.SPENDING_F: _effect(ConsumeKey(segment="pad_f"), _S.DECIDING),
     _S.DECIDING: _make(_W.DECISION, _M.DECISION, _S.ACTIVATING, if_refused=_S.ABORTED),
@@ -146,11 +155,11 @@ TABLES: Mapping[Role, Mapping[State, Row]] = {"alice": ALICE, "bob": BOB}
 
 TERMINAL = frozenset({State.DONE, State.ABORTED})
 
-EXTRACTION_MAY_START: Mapping[Role, State] = {
-    "alice": State.AWAITING_ROUND_TYPES,
-    "bob": State.SPENDING_B,
+SENT_BY: Mapping[Role, frozenset[MessageType]] = {
+    role: frozenset(row.sends[0] for row in table.values() if row.sends is not None)
+    for role, table in TABLES.items()
 }
-"""Where the outcomes are final (Alice), or validated and counted (Bob)."""
+"""The protocol messages of each role."""
 
 NEEDS_NO_PEER: Mapping[Role, frozenset[State]] = {
     "alice": frozenset({State.SPENDING_F, State.CHECKING_DECISION, State.EXTRACTING, State.ACTIVATING}),

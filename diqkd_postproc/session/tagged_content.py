@@ -1,8 +1,8 @@
 """What each of the four hashes covers (SI section S4, steps 7, 10 and 11), as unambiguous bytes.
 
-Every content opens with its own label, the session, the initial key's name, the run and all parameters
-in full, so that no tag can be taken for another's, moved to another session or to other parameters,
-without resting on a computational hash. Fields stand behind their length.
+Every content opens with its own label, the session, the initial key's name, the run, the epochs of both key
+stores and all parameters in full, so that no tag can be taken for another's, moved to another session or to
+other parameters, without resting on a computational hash. Fields stand behind their length.
 
 G_A covers the syndrome M too, which the SI's list leaves out: authenticating it costs nothing, and a
 changed M otherwise only shows as a failed validation.
@@ -10,13 +10,16 @@ changed M otherwise only shows as a failed validation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.parameters import ProtocolParameters
-from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Syndrome, Verdict
+from diqkd_postproc.session.framing import PROTOCOL_VERSION
+from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Role, Syndrome, Verdict
 
 
 def _fields(*fields: bytes) -> bytes:
@@ -30,11 +33,14 @@ class TaggedContent:
     session_id: bytes
     key_id: str
     run_id: str
+    epochs: Mapping[Role, int]
     parameters: ProtocolParameters
 
     def _content(self, label: str, *fields: bytes) -> bytes:
-        context = (self.session_id, self.key_id.encode(), self.run_id.encode(), self.parameters.canonical())
-        return _fields(f"diqkd 1 {label}".encode(), *context, *fields)
+        epochs = b"".join(self.epochs[role].to_bytes(8, "big") for role in get_args(Role))
+        names = (self.session_id, self.key_id.encode(), self.run_id.encode())
+        label = f"diqkd {PROTOCOL_VERSION} {label}"
+        return _fields(label.encode(), *names, epochs, self.parameters.canonical(), *fields)
 
     def outcomes(self, bits: npt.NDArray[np.uint8]) -> bytes:
         """Of G_EC: Alice's outcomes, (n,) 0/1. Private."""
@@ -44,12 +50,10 @@ class TaggedContent:
         """Of G_B: the round types T, (n,) 0/1."""
         return self._content("round types", np.packbits(bits).tobytes())
 
-    def confirmation(
-        self, settings: BasisRevelation, syndrome: Syndrome, outcome_hash: OutcomeHash, match: bool
-    ) -> bytes:
-        """Of G_A: X, M, G_EC and C."""
+    def confirmation(self, settings: BasisRevelation, syndrome: Syndrome, outcome_hash: OutcomeHash) -> bytes:
+        """Of G_A: X, M, G_EC, and C = 1, without which there is no G_A."""
         payloads = (settings.payload(), syndrome.payload(), outcome_hash.payload())
-        return self._content("confirmation", *payloads, bytes([match]))
+        return self._content("confirmation, C = 1", *payloads)
 
     def decision(self, verdict: Verdict, num_losses: int) -> bytes:
         """Of G_F: F, and for F = 0 its reason."""

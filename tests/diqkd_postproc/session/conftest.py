@@ -1,8 +1,11 @@
-"""A private folder for every test that keeps secrets in files."""
+"""A private folder for tests that keep secrets in files; makes the campaigns of `benchmarks` importable."""
 
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from diqkd_postproc.key_store import KeyReuseError, segment_sizes
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session.computation import Computation
+from diqkd_postproc.session.continuity import Past, require_one_past
 from diqkd_postproc.session.engine import SessionEngine
 from diqkd_postproc.session.events import (
     Aborted,
@@ -95,6 +97,7 @@ class MemoryLedger:
         self.segments = {name: rng.bytes((size + 7) // 8) for name, size in segment_sizes(parameters).items()}
         self.bindings: dict[str, bytes] = {}
         self.key: npt.NDArray[np.uint8] | None = None
+        self.epoch = 0
 
     def peek_seed(self, name: str) -> bytes:
         return self.segments[name]
@@ -102,6 +105,7 @@ class MemoryLedger:
     def consume(self, name: str, session_id: str, message_digest: bytes) -> bytes:
         if self.bindings.setdefault(name, message_digest) != message_digest:
             raise KeyReuseError(f"{name} was consumed for another message")
+        self.epoch = len(self.bindings)
         return self.segments[name]
 
     def activate(self, session_id: str, key_bits: npt.NDArray[np.uint8]) -> None:
@@ -118,6 +122,8 @@ class Party:
     journal: list[Persist] = field(default_factory=list)
     error: DiqkdError | None = None
     stop_before: Callable[[Event], bool] | None = None
+    epoch: int = 0
+    performed: list[Work] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.start()
@@ -126,7 +132,13 @@ class Party:
         """A new process: everything but journal, record and ledger is forgotten."""
         self.error = None
         self.killed = False
+        self.performed.clear()
         self.over: Finished | Aborted | None = None
+        past = Past(frozenset(self.ledger.bindings), self.ledger.key is not None)  # type: ignore[arg-type]
+        try:
+            require_one_past(self.role, self.journal, past, Path("journal"), Path("keys"))
+        except DiqkdError as error:
+            self.error = error
         self.engine = SessionEngine(
             self.role,
             self.record.parameters,
@@ -134,6 +146,7 @@ class Party:
             self.record.run_id,
             self.journal,
             self.ledger.key is not None,
+            self.epoch,
         )
         self.computation = Computation(
             self.engine, self.record, self.ledger, self.record.parameters, lambda *_: None
@@ -163,6 +176,7 @@ class Party:
     def _handle(self, event: Event) -> None:
         engine = self.engine
         if isinstance(event, Need):
+            self.performed.append(event.work)
             if event.work is Work.EXTRACT:
                 self._know_outcomes()
             result = Done() if event.work is Work.EXTRACT else self.computation.perform(event.work)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from joined_parties import (
     MemoryLedger,
+    Party,
     assert_no_key,
     assert_same_key,
     converse,
@@ -18,7 +19,6 @@ from joined_parties import (
 from diqkd_postproc.errors import (
     LocalProtocolError,
     ParameterError,
-    ProtocolAbort,
     RemoteProtocolError,
 )
 from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine
@@ -35,15 +35,15 @@ from diqkd_postproc.session.events import (
     Signal,
     Work,
 )
-from diqkd_postproc.session.framing import encode_frame
+from diqkd_postproc.session.framing import MAGIC, PROTOCOL_VERSION, encode_frame
 from diqkd_postproc.session.messages import (
     Abort,
     AbortReason,
-    Confirmation,
     Decision,
     MessageType,
     OutcomeHash,
     Receipt,
+    RoundTypesTag,
     Verdict,
 )
 from diqkd_postproc.session.states import State
@@ -71,26 +71,32 @@ def test_too_many_losses_abort_both_sides_with_the_count() -> None:
     limit = alice.record.parameters.max_losses
     assert isinstance(bob.over, Aborted) and bob.over.num_losses > limit
     assert bob.over == alice.over
-    assert bob.over.verdict is Verdict.TOO_MANY_LOSSES and bob.over.verified
+    assert bob.over.verdict is Verdict.TOO_MANY_LOSSES and bob.over.wrong_tag is None
     assert_no_key(alice, bob)
-    assert set(alice.ledger.bindings) == set(bob.ledger.bindings) == {"pad_ec", "pad_f"}
+    assert alice.ledger.bindings.keys() == bob.ledger.bindings.keys() == {"pad_ec", "pad_a", "pad_b", "pad_f"}
 
 
 def test_failed_decoding_aborts_both_sides() -> None:
     alice, bob = two_parties(qber=0.45)
     converse(alice, bob)
-    assert alice.over == bob.over == Aborted(verdict=Verdict.VALIDATION_FAILED, num_losses=0, verified=True)
+    assert alice.over == bob.over == Aborted(verdict=Verdict.VALIDATION_FAILED, num_losses=0, wrong_tag=None)
     assert_no_key(alice, bob)
 
 
-def test_different_initial_keys_give_no_key_and_no_verified_decision() -> None:
+def assert_alice_refused_the_round_types(alice: Party, bob: Party) -> None:
+    assert isinstance(alice.over, Aborted) and alice.over.wrong_tag is MessageType.ROUND_TYPES_TAG
+    assert isinstance(bob.error, PeerUnavailable) and "tag wrong" in str(bob.error)
+    assert_no_key(alice, bob)
+    assert [entry.message.type for entry in alice.journal] == [MessageType.ROUND_TYPES_TAG]
+    assert alice.ledger.bindings.keys() == bob.ledger.bindings.keys() == {"pad_b"}
+
+
+def test_alice_says_nothing_to_a_bob_with_another_initial_key() -> None:
     alice, bob = two_parties()
     bob.ledger = MemoryLedger(bob.record.parameters, seed=8)
     bob.start()
     converse(alice, bob)
-    assert isinstance(bob.over, Aborted) and bob.over.verdict is Verdict.VALIDATION_FAILED
-    assert isinstance(alice.over, Aborted) and not alice.over.verified
-    assert_no_key(alice, bob)
+    assert_alice_refused_the_round_types(alice, bob)
 
 
 def test_a_changed_round_type_line_is_found() -> None:
@@ -103,8 +109,11 @@ def test_a_changed_round_type_line_is_found() -> None:
     alice.record = dataclasses.replace(record, round_type=round_type)
     alice.start()
     converse(alice, bob)
-    assert_no_key(alice, bob)
-    assert isinstance(bob.over, Aborted) and isinstance(alice.over, Aborted)
+    assert_alice_refused_the_round_types(alice, bob)
+    alice.start()
+    bob.start()
+    converse(alice, bob)
+    assert_alice_refused_the_round_types(alice, bob)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +172,19 @@ def greeted(role: str) -> SessionEngine:
     return engine
 
 
-def test_illegal_local_events_change_nothing() -> None:
+def revealing() -> SessionEngine:
+    """Alice's engine when she has accepted G_B."""
     engine = greeted("alice")
+    engine.receive_data(encode_frame(engine.session_id, RoundTypesTag(tag=bytes(8))))
+    engine.acknowledge(asked_for(engine, Persist))  # type: ignore[arg-type]
+    engine.acknowledge(asked_for(engine, ConsumeKey))  # type: ignore[arg-type]
+    assert engine.next_event() == Need(work=Work.CHECK_ROUND_TYPES)
+    engine.answer(Passed())
+    return engine
+
+
+def test_illegal_local_events_change_nothing() -> None:
+    engine = revealing()
     receipt = Receipt()
     with pytest.raises(LocalProtocolError, match="nothing was asked for"):
         engine.send(receipt)
@@ -205,11 +225,9 @@ def test_no_byte_leaves_before_its_effect_is_acknowledged() -> None:
     converse(alice, bob, only_journalled)
     assert_same_key(alice, bob)
 
-    engine = two_parties()[0].engine
-    engine.receive_data(two_parties()[1].engine.data_to_send())
-    engine.data_to_send()
+    engine = revealing()
     asked_for(engine, Need)
-    message = alice.journal[0].message
+    message = alice.journal[1].message
     engine.send(message)
     assert engine.data_to_send() == b""
     effect = engine.next_event()
@@ -223,39 +241,36 @@ def test_no_byte_leaves_before_its_effect_is_acknowledged() -> None:
 
 
 def test_an_unexpected_message_is_refused_and_stays_refused() -> None:
-    engine = greeted("bob")
+    engine = greeted("alice")
     engine.receive_data(encode_frame(engine.session_id, OutcomeHash(tag=bytes(8))))
     asked = engine.next_event()
     assert not isinstance(asked, Signal)
     for _ in range(2):
         with pytest.raises(RemoteProtocolError, match="OUTCOME_HASH of the peer came while"):
             engine.next_event()
-        assert engine.state is State.AWAITING_SETTINGS
+        assert engine.state is State.AWAITING_ROUND_TYPES
 
 
-def test_alice_takes_no_acceptance_that_she_has_not_earned() -> None:
-    alice, bob = two_parties()
+def test_alice_takes_no_early_and_no_forged_acceptance() -> None:
+    for kind in (MessageType.ROUND_TYPES_TAG, MessageType.DECISION):
+        alice, bob = two_parties()
+        forged = encode_frame(alice.engine.session_id, Decision(verdict=Verdict.ACCEPTED, tag=bytes(8)))
 
-    def early(role: str, data: bytes) -> bytes:
-        if role == "bob" and data[5] == MessageType.ROUND_TYPES_TAG:
-            return encode_frame(alice.engine.session_id, Decision(verdict=Verdict.ACCEPTED, tag=bytes(8)))
-        return data
+        def instead(role: str, data: bytes, kind: MessageType = kind, forged: bytes = forged) -> bytes:
+            number = data.find(MAGIC + bytes([PROTOCOL_VERSION, kind])) if role == "bob" else -1
+            return data if number < 0 else data[:number] + forged
 
-    converse(alice, bob, early)
-    assert isinstance(alice.error, RemoteProtocolError) and "not confirmed" in str(alice.error)
-    assert_no_key(alice, bob)
+        converse(alice, bob, instead)
+        if kind is MessageType.DECISION:
+            assert isinstance(alice.over, Aborted) and alice.over.wrong_tag is MessageType.DECISION
+        else:
+            assert isinstance(alice.error, RemoteProtocolError) and "came while" in str(alice.error)
+        assert_no_key(alice)
 
 
 def test_answers_that_contradict_the_checks_are_refused() -> None:
     alice, bob = two_parties()
-    alice.stop_before = lambda event: event == Need(work=Work.CONFIRMATION)
     bob.stop_before = lambda event: event == Need(work=Work.DECISION)
-    converse(alice, bob)
-    with pytest.raises(LocalProtocolError, match="contradicts"):
-        alice.engine.send(Confirmation(round_types_match=False, tag=bytes(8)))
-    alice.stop_before = None
-    alice.start()
-    bob.start()
     converse(alice, bob)
     with pytest.raises(LocalProtocolError, match="contradicts"):
         bob.engine.send(Decision(verdict=Verdict.VALIDATION_FAILED, tag=bytes(8)))
@@ -267,17 +282,17 @@ def test_a_peer_that_leaves_or_vanishes_is_reported(role: str) -> None:
     engine.leave(AbortReason.STORAGE)
     goodbye = engine.data_to_send()
     assert goodbye == encode_frame(engine.session_id, Abort(reason=AbortReason.STORAGE))
-    bob = greeted("bob")
-    bob.next_event()
-    bob.receive_data(goodbye)
-    with pytest.raises(ProtocolAbort, match="not authenticated: storage"):
-        bob.next_event()
-    bob = greeted("bob")
-    bob.next_event()
-    assert bob.next_event() is Signal.NEED_DATA
-    bob.check_connection()
-    bob.receive_data(b"")
-    for look in (bob.next_event, bob.check_connection):
+    alice = greeted("alice")
+    alice.next_event()
+    alice.receive_data(goodbye)
+    with pytest.raises(PeerUnavailable, match="not authenticated: storage"):
+        alice.next_event()
+    alice = greeted("alice")
+    alice.next_event()
+    assert alice.next_event() is Signal.NEED_DATA
+    alice.check_connection()
+    alice.receive_data(b"")
+    for look in (alice.next_event, alice.check_connection):
         with pytest.raises(PeerUnavailable, match="start both sides again"):
             look()
 
@@ -302,7 +317,7 @@ def test_bob_keeps_his_key_when_the_receipt_does_not_come() -> None:
 
 
 def test_a_peer_that_vanishes_during_work_is_noticed() -> None:
-    for goodbye, expected in ((False, PeerUnavailable), (True, ProtocolAbort)):
+    for goodbye, expected in ((False, "closed the connection"), (True, "left the session")):
         alice, bob = two_parties()
         bob.stop_before = lambda event: event == Need(work=Work.DECODE)
         converse(alice, bob)
@@ -311,7 +326,7 @@ def test_a_peer_that_vanishes_during_work_is_noticed() -> None:
             alice.engine.leave(AbortReason.INTERRUPTED)
             bob.engine.receive_data(alice.engine.data_to_send())
         bob.engine.receive_data(b"")
-        with pytest.raises(expected):
+        with pytest.raises(PeerUnavailable, match=expected):
             bob.engine.check_connection()
         assert bob.engine.state is State.DECODING
 
@@ -320,7 +335,7 @@ def test_what_has_arrived_is_judged_in_its_turn() -> None:
     alice, bob = two_parties()
     bob.stop_before = lambda event: event == Need(work=Work.DECODE)
     converse(alice, bob)
-    bob.engine.receive_data(bob.journal[0].frame)
+    bob.engine.receive_data(bob.journal[1].frame)
     bob.engine.receive_data(b"")
     bob.engine.check_connection()
 

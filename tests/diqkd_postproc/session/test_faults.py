@@ -20,7 +20,6 @@ from diqkd_postproc.errors import (
     AuthenticationError,
     InsufficientKeyError,
     ParameterError,
-    ProtocolAbort,
     RemoteProtocolError,
     StorageError,
 )
@@ -77,8 +76,8 @@ def flip_a_key_rounds_bit(frame: bytes) -> bytes:
     return frame[:40] + bytes([frame[40] ^ 0x80]) + frame[41:]
 
 
-VALIDATION = (ProtocolAbort, "validation")
 ROUND_TYPES = (AuthenticationError, "round types")
+LEFT = (PeerUnavailable, "tag wrong")
 CONFIRMATION = (AuthenticationError, "Alice's tag")
 DECISION = (AuthenticationError, "Bob's decision")
 
@@ -86,9 +85,9 @@ DECISION = (AuthenticationError, "Bob's decision")
 @pytest.mark.parametrize(
     ("kind", "alice_says", "bob_says"),
     [
-        (MessageType.SYNDROME, VALIDATION, VALIDATION),
-        (MessageType.OUTCOME_HASH, VALIDATION, VALIDATION),
-        (MessageType.ROUND_TYPES_TAG, ROUND_TYPES, ROUND_TYPES),
+        (MessageType.SYNDROME, CONFIRMATION, CONFIRMATION),
+        (MessageType.OUTCOME_HASH, CONFIRMATION, CONFIRMATION),
+        (MessageType.ROUND_TYPES_TAG, ROUND_TYPES, LEFT),
         (MessageType.CONFIRMATION, CONFIRMATION, CONFIRMATION),
         (MessageType.DECISION, DECISION, None),
     ],
@@ -128,12 +127,12 @@ def speak(port: int, data: bytes) -> socket.socket:
 def test_a_silent_peer_is_not_waited_for_endlessly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "SILENCE_S", 0.2)
     parameters = small_parameters()
-    record, store = correlated_records(parameters)[1], make_stores(folder, parameters)[1]
-    hello = SessionEngine("alice", parameters, store.key_id, RUN_ID).data_to_send()
+    record, store = correlated_records(parameters)[0], make_stores(folder, parameters)[0]
+    hello = SessionEngine("bob", parameters, store.key_id, RUN_ID).data_to_send()
     lines: list[socket.socket] = []
     with pytest.raises(PeerUnavailable, match="said nothing"):
         run_session(
-            "bob",
+            "alice",
             record,
             store,
             parameters,
@@ -208,7 +207,7 @@ def test_the_peer_hears_of_an_interruption_and_both_go_on_later(folder: Path) ->
                 progress=interrupted,
             )
         error = bob.exception(20)
-    assert isinstance(error, ProtocolAbort) and "interrupted" in str(error)
+    assert isinstance(error, PeerUnavailable) and "interrupted" in str(error)
     assert all(isinstance(result, SessionResult) and result.resumed for result in both(records, stores))
     assert stores[0].has_same_key(stores[1])
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from joined_parties import small_parameters
 
 from diqkd_postproc.errors import LocalProtocolError, ParameterError, RemoteProtocolError
-from diqkd_postproc.session.framing import FrameReader, decode_frame, encode_frame
+from diqkd_postproc.session.framing import FrameReader, VersionMismatchError, decode_frame, encode_frame
 from diqkd_postproc.session.messages import (
+    JOURNALLED,
     Abort,
     AbortReason,
     BasisRevelation,
@@ -28,6 +29,14 @@ from diqkd_postproc.session.messages import (
 PARAMETERS = small_parameters(num_rounds=13, syndrome_bits=9)
 SESSION = bytes(range(16))
 HEADER_BYTES = 26
+HELLO: dict[str, object] = {
+    "role": "bob",
+    "parameters_digest": bytes(32),
+    "key_id": "",
+    "run_id": "",
+    "epoch": 0,
+    "held": frozenset(),
+}
 
 tags = st.binary(min_size=8, max_size=8)
 names = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=128)
@@ -49,12 +58,14 @@ messages = st.one_of(
         parameters_digest=st.binary(min_size=32, max_size=32),
         key_id=names,
         run_id=names,
+        epoch=st.integers(0, 2**64 - 1),
+        held=st.frozensets(st.sampled_from(JOURNALLED)),
     ),
     bits(13).map(lambda fields: BasisRevelation(**fields)),
     st.builds(lambda fields, digest: Syndrome(**fields, code_digest=digest), bits(9), digests),
     st.builds(OutcomeHash, tag=tags),
     st.builds(RoundTypesTag, tag=tags),
-    st.builds(Confirmation, round_types_match=st.booleans(), tag=tags),
+    st.builds(Confirmation, tag=tags),
     st.builds(Decision, verdict=st.sampled_from(Verdict), tag=tags),
     st.builds(
         Decision, verdict=st.just(Verdict.TOO_MANY_LOSSES), num_losses=st.integers(0, 2**32 - 1), tag=tags
@@ -79,7 +90,7 @@ def test_one_changed_bit_is_refused_or_another_message(message: Message, data: s
     frame[place // 8] ^= 1 << place % 8
     try:
         decoded = decode_frame(bytes(frame), PARAMETERS, SESSION)
-    except (RemoteProtocolError, ParameterError):
+    except RemoteProtocolError:
         return
     assert decoded != message
     assert encode_frame(SESSION, decoded) == bytes(frame)
@@ -89,9 +100,9 @@ def test_one_changed_bit_is_refused_or_another_message(message: Message, data: s
 def test_garbage_raises_only_typed_errors(garbage: bytes, with_header: bool) -> None:
     reader = FrameReader(PARAMETERS, SESSION)
     try:
-        reader.feed(b"DIQK\x01" + garbage if with_header else garbage)
+        reader.feed(b"DIQK\x02" + garbage if with_header else garbage)
         reader.peek()
-    except (RemoteProtocolError, ParameterError):
+    except RemoteProtocolError:
         pass
 
 
@@ -112,7 +123,7 @@ def test_any_cutting_of_the_stream_gives_the_same_messages(sent: list[Message], 
 @pytest.mark.parametrize("kind", list(MessageType))
 def test_an_oversized_length_is_refused_with_the_header(kind: MessageType) -> None:
     identity = bytes(16) if kind is MessageType.HELLO else SESSION
-    header = b"DIQK\x01" + bytes([kind]) + identity + (2**32 - 1).to_bytes(4, "big")
+    header = b"DIQK\x02" + bytes([kind]) + identity + (2**32 - 1).to_bytes(4, "big")
     assert len(header) == HEADER_BYTES
     reader = FrameReader(PARAMETERS, SESSION)
     reader.feed(header)
@@ -130,10 +141,11 @@ def test_a_flood_is_refused() -> None:
 def test_another_version_says_what_to_do() -> None:
     reader = FrameReader(PARAMETERS, SESSION)
     frame = bytearray(encode_frame(SESSION, Receipt()))
-    frame[4] = 2
+    frame[4] = 1
     reader.feed(bytes(frame))
-    with pytest.raises(ParameterError, match=r"version 2.*install the same version"):
+    with pytest.raises(VersionMismatchError, match=r"version 1.*install the same version") as caught:
         reader.peek()
+    assert caught.value.exit_code == ParameterError.exit_code
 
 
 def test_a_frame_of_another_session_is_refused() -> None:
@@ -160,10 +172,12 @@ def test_a_bit_string_of_another_length_is_refused() -> None:
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (Hello, {"role": "eve", "parameters_digest": bytes(32), "key_id": "", "run_id": ""}),
-        (Hello, {"role": "bob", "parameters_digest": bytes(31), "key_id": "", "run_id": ""}),
-        (Hello, {"role": "bob", "parameters_digest": bytes(32), "key_id": "\n", "run_id": ""}),
-        (Hello, {"role": "bob", "parameters_digest": bytes(32), "key_id": "", "run_id": 129 * "x"}),
+        (Hello, HELLO | {"role": "eve"}),
+        (Hello, HELLO | {"parameters_digest": bytes(31)}),
+        (Hello, HELLO | {"key_id": "\n"}),
+        (Hello, HELLO | {"run_id": 129 * "x"}),
+        (Hello, HELLO | {"epoch": 2**64}),
+        (Hello, HELLO | {"held": frozenset({MessageType.RECEIPT})}),
         (BasisRevelation, {"num_bits": 9, "packed": b"\0"}),
         (BasisRevelation, {"num_bits": 0, "packed": b""}),
         (Syndrome, {"num_bits": 8, "packed": b"\0", "code_digest": bytes(31)}),
