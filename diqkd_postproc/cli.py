@@ -22,6 +22,7 @@ from diqkd_postproc import (
     code_commands,
     keys_command,
     plan_command,
+    tomography_command,
 )
 from diqkd_postproc.errors import DiqkdError
 
@@ -173,6 +174,7 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("record", type=Path)
     _add_json(show)
 
+    tomography_command.add_parser(commands, _Formatter)
     code_commands.add_parsers(commands, _Formatter)
     benchmark_command.add_parser(commands, _Formatter)
     return parser
