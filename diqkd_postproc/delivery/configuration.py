@@ -136,6 +136,10 @@ class DeliveryConfiguration(_Table):
                 raise ValueError(f"SAE {sae.id} names unknown peers: {', '.join(sorted(unknown))}")
         return self
 
+    def kme_of(self, sae: str) -> str | None:
+        """At which KME an SAE is; None for an unknown one."""
+        return next((item.kme for item in self.sae if item.id == sae), None)
+
     def may_share(self, master: str, slave: str) -> bool:
         """Whether these two SAEs, at different KMEs, may share keys."""
         found = {sae.id: sae for sae in self.sae}

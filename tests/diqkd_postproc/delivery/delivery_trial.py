@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from example_parameters import small_parameters
 
 from diqkd_postproc.delivery.api_listener import ApiListener
 from diqkd_postproc.delivery.audit_log import AuditLog
@@ -16,7 +21,9 @@ from diqkd_postproc.delivery.certificates import TrialAuthority
 from diqkd_postproc.delivery.configuration import DeliveryConfiguration
 from diqkd_postproc.delivery.http_connection import HttpLimits
 from diqkd_postproc.delivery.key_delivery_api import KeyDeliveryApi, Pool
+from diqkd_postproc.delivery.service import RunningService, running_service
 from diqkd_postproc.delivery.tls import client_context, service_context
+from diqkd_postproc.key_store import PAD_NAMES, KeyStore
 
 ALICE_KME, BOB_KME = "kme-alice", "kme-bob"
 ALICE_SAE, ALICE_SAE_2 = "sae-alice", "sae-alice-2"
@@ -128,3 +135,75 @@ class RawClient:
 
     async def close(self) -> None:
         self.writer.close()
+
+
+def make_stores(folder: Path, num_bits: int, seed: int = 1) -> bytes:
+    """Alice's and Bob's stores in `folder` with one generated key; returns its bits, packed."""
+    key = np.random.default_rng(seed).integers(0, 2, num_bits, dtype=np.uint8)
+    pair = KeyStore.create_pair(
+        folder / "alice.sqlite",
+        folder / "bob.sqlite",
+        small_parameters(1000),
+        secrets.token_bytes,
+        seed_bits=80,
+    )
+    for store in pair:
+        for name in PAD_NAMES:
+            store.consume(name, "session-1", b"message")
+        store.activate("session-1", key)
+        store.close()
+    return np.packbits(key).tobytes()
+
+
+class Trial:
+    """Two running services with a link, over loopback; either can be stopped and started again."""
+
+    def __init__(self, certificates: Path, folder: Path, **options: Any) -> None:
+        self.certificates = certificates
+        self.folder = folder
+        self.options = options
+        self.services: dict[str, RunningService] = {}
+        self._stacks: dict[str, AsyncExitStack] = {}
+        self.link_port = 0
+
+    async def start(self, role: str) -> RunningService:
+        if role == "alice":
+            link: dict[str, Any] = {"listen": f"127.0.0.1:{self.link_port}"}
+        else:
+            link = {"connect": f"127.0.0.1:{self.link_port}"}
+        options = {**self.options, "link": {**link, "timeout_s": 20.0, **self.options.get("link", {})}}
+        configuration = configuration_of(role, self.certificates, self.folder, **options)
+        stack = AsyncExitStack()
+        service = await stack.enter_async_context(running_service(configuration))
+        self.services[role], self._stacks[role] = service, stack
+        if service.link_address is not None:
+            self.link_port = service.link_address[1]
+        return service
+
+    async def stop(self, role: str) -> None:
+        del self.services[role]
+        await self._stacks.pop(role).aclose()
+
+    async def linked(self, role: str = "alice", up: bool = True) -> None:
+        async with asyncio.timeout(30):
+            while self.services[role].link.is_up != up:
+                await asyncio.sleep(0.01)
+
+    async def client(self, sae: str) -> RawClient:
+        role = "alice" if KME_OF[sae] == ALICE_KME else "bob"
+        return await RawClient.connect(self.services[role].api_address[1], self.certificates, sae)
+
+    async def __aenter__(self) -> Trial:
+        await self.start("alice")
+        await self.start("bob")
+        await self.linked("alice")
+        await self.linked("bob")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for role in list(self.services):
+            await self.stop(role)
+
+
+def key_bytes(answer: Any) -> dict[str, bytes]:
+    return {item["key_ID"]: base64.b64decode(item["key"], validate=True) for item in answer["keys"]}

@@ -1,0 +1,269 @@
+"""The pool of keys behind the API: requests of many clients, few commits.
+
+A commit waits for the disk and an exchange with the other KME costs 128 bits of key, so whatever has been
+asked for meanwhile shares the next one. A key is handed out when the other KME has said, under a tag, that
+it holds the same bits for the slave, durably; and after they have left this node's ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from diqkd_postproc.delivery.data_formats import Key
+from diqkd_postproc.delivery.kme_link import KmeLink
+from diqkd_postproc.delivery.link_messages import Group, Range
+from diqkd_postproc.delivery.refusals import Unavailable
+from diqkd_postproc.delivery.reservations import Owners, Reservations
+from diqkd_postproc.delivery.store_thread import StoreThread
+from diqkd_postproc.errors import DiqkdError, InsufficientKeyError
+from diqkd_postproc.key_store import GeneratedKeys, Piece
+
+MAX_KEYS_IN_EXCHANGE = 512
+MAX_WAITING = 1024
+MAX_ATTEMPTS = 3
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Wish:
+    """One client's request for keys, new ones (`number`, `size`) or known ones (`labels`)."""
+
+    owners: Owners
+    is_abandoned: Callable[[], bool]
+    keys: asyncio.Future[tuple[Key, ...]]
+    number: int = 0
+    size: int = 0
+    labels: tuple[str, ...] = ()
+    pieces: tuple[Piece, ...] = ()
+    attempts: int = 0
+
+    def fail(self, error: Exception) -> None:
+        if not self.keys.done():
+            self.keys.set_exception(error)
+
+    def succeed(self, keys: tuple[Key, ...]) -> None:
+        if not self.keys.done():
+            self.keys.set_result(keys)
+        else:
+            _log.warning("%d keys have left the store for a client that has gone", len(keys))
+
+
+class KeyPool:
+    """Gives keys to the SAEs of one KME."""
+
+    def __init__(
+        self, generated: GeneratedKeys, reservations: Reservations, link: KmeLink, store_thread: StoreThread
+    ) -> None:
+        self._generated = generated
+        self._reservations = reservations
+        self._link = link
+        self._store_thread = store_thread
+        self._new: asyncio.Queue[_Wish] = asyncio.Queue(MAX_WAITING)
+        self._known: asyncio.Queue[_Wish] = asyncio.Queue(MAX_WAITING)
+        self._to_cancel: tuple[Piece, ...] = ()
+        self._tasks: list[asyncio.Task[None]] = []
+        link.on_link = self._cancel_left_overs
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether the other KME can be reached."""
+        return self._link.is_up
+
+    async def start(self) -> None:
+        """Begin to serve; what an earlier process left half done is cancelled when the link is up."""
+        self._to_cancel = await self._store_thread.run(self._reservations.left_over)
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._serve(self._new, self._allot_all)),
+            loop.create_task(self._serve(self._known, self._collect_all)),
+        ]
+
+    async def close(self) -> None:
+        """Serve nobody any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def allot(
+        self, master: str, slave: str, number: int, size: int, is_abandoned: Callable[[], bool]
+    ) -> tuple[Key, ...]:
+        """New keys of `size` bits that the other KME holds for `slave`; gone from the pool."""
+        if not self._link.is_up:
+            raise Unavailable("the other KME cannot be reached; ask again later")
+        wish = self._wish(master, slave, is_abandoned, number=number, size=size)
+        return await self._granted(self._new, wish)
+
+    async def collect(
+        self, master: str, slave: str, key_ids: Sequence[str], is_abandoned: Callable[[], bool]
+    ) -> tuple[Key, ...]:
+        """The keys of these ids, made for `slave` at the request of `master`; all or none, once."""
+        owners = Owners(master=master, slave=slave)
+        labels = await self._store_thread.run(self._reservations.claim, owners, key_ids)
+        try:
+            return await self._granted(self._known, self._wish(master, slave, is_abandoned, labels=labels))
+        except BaseException:
+            await asyncio.shield(self._store_thread.run(self._reservations.unclaim, labels))
+            raise
+
+    async def counts(self, size: int) -> tuple[int, int]:
+        """(keys of `size` bits that are left, most that there were)."""
+        sessions = {key.session_id for key in self._link.keys}
+        held = [k for k in await self._store_thread.run(self._generated.held) if k.session_id in sessions]
+        return sum(key.available // size for key in held), sum(key.num_bits // size for key in held)
+
+    def _wish(
+        self,
+        master: str,
+        slave: str,
+        is_abandoned: Callable[[], bool],
+        *,
+        number: int = 0,
+        size: int = 0,
+        labels: tuple[str, ...] = (),
+    ) -> _Wish:
+        return _Wish(
+            owners=Owners(master=master, slave=slave),
+            is_abandoned=is_abandoned,
+            keys=asyncio.get_running_loop().create_future(),
+            number=number,
+            size=size,
+            labels=labels,
+        )
+
+    async def _granted(self, queue: asyncio.Queue[_Wish], wish: _Wish) -> tuple[Key, ...]:
+        try:
+            queue.put_nowait(wish)
+        except asyncio.QueueFull:
+            raise Unavailable(f"{MAX_WAITING} requests are waiting already; ask again later") from None
+        return await wish.keys
+
+    async def _serve(
+        self, queue: asyncio.Queue[_Wish], work: Callable[[list[_Wish]], Awaitable[None]]
+    ) -> None:
+        while True:
+            wishes = [await queue.get()]
+            while not queue.empty() and sum(max(1, w.number) for w in wishes) < MAX_KEYS_IN_EXCHANGE:
+                wishes.append(queue.get_nowait())
+            try:
+                await work(wishes)
+            except DiqkdError as error:
+                for wish in wishes:
+                    wish.fail(error)
+            except asyncio.CancelledError:
+                for wish in wishes:
+                    wish.keys.cancel()
+                raise
+
+    async def _allot_all(self, wishes: list[_Wish]) -> None:
+        if not self._link.is_up:
+            raise Unavailable("the other KME cannot be reached; ask again later")
+        wishes = _still_wanted(wishes)
+        failed = await self._store_thread.run(self._reserve_all, wishes, self._link.sessions)
+        for wish, error in failed:
+            wish.fail(error)
+        reserved = [wish for wish in wishes if wish.pieces]
+        if not reserved:
+            return
+        groups = [Group(kind="keys", ranges=[Range.of(piece) for piece in wish.pieces]) for wish in reserved]
+        try:
+            done = await self._link.exchange(groups)
+        except BaseException:
+            self._to_cancel += tuple(piece for wish in reserved for piece in wish.pieces)
+            raise
+        refused = [wish for wish, ok in zip(reserved, done, strict=True) if not ok]
+        agreed = [wish for wish, ok in zip(reserved, done, strict=True) if ok]
+        served = _still_wanted(agreed)
+        self._to_cancel += tuple(piece for wish in agreed if wish not in served for piece in wish.pieces)
+        keys = await self._store_thread.run(self._deliver_all, served)
+        for wish, delivered in zip(served, keys, strict=True):
+            wish.succeed(delivered)
+        if refused:
+            await self._try_again(refused)
+        if self._to_cancel:
+            await self._cancel_left_overs()
+
+    def _reserve_all(
+        self, wishes: Sequence[_Wish], sessions: Sequence[str]
+    ) -> list[tuple[_Wish, InsufficientKeyError]]:
+        """Reserve for all wishes, in one transaction for each size; those for which no bits are left."""
+        failed = []
+        for size in {wish.size for wish in wishes}:
+            alike = [wish for wish in wishes if wish.size == size]
+            try:
+                self._reserve_alike(alike, sessions)
+                continue
+            except InsufficientKeyError as error:
+                if len(alike) == 1:
+                    failed.append((alike[0], error))
+                    continue
+            for wish in alike:
+                try:
+                    self._reserve_alike([wish], sessions)
+                except InsufficientKeyError as error:
+                    failed.append((wish, error))
+        return failed
+
+    def _reserve_alike(self, wishes: Sequence[_Wish], sessions: Sequence[str]) -> None:
+        owners = [wish.owners for wish in wishes for _ in range(wish.number)]
+        pieces = iter(self._reservations.reserve(owners, wishes[0].size, sessions))
+        for wish in wishes:
+            wish.pieces = tuple(next(pieces) for _ in range(wish.number))
+
+    def _deliver_all(self, wishes: Sequence[_Wish]) -> list[tuple[Key, ...]]:
+        keys = iter(self._reservations.deliver([piece for wish in wishes for piece in wish.pieces]))
+        return [tuple(next(keys) for _ in wish.pieces) for wish in wishes]
+
+    async def _try_again(self, refused: Sequence[_Wish]) -> None:
+        """The peer has issued those bits already; give them up and take others."""
+        pieces = [piece for wish in refused for piece in wish.pieces]
+        _log.warning("the other KME refused %d pieces: its store has no such free bits", len(pieces))
+        await self._store_thread.run(self._reservations.give_up, pieces)
+        for wish in refused:
+            wish.attempts += 1
+            wish.pieces = ()
+            if wish.attempts >= MAX_ATTEMPTS or self._new.full():
+                wish.fail(Unavailable("the two KMEs do not agree on which bits are free; ask again later"))
+            else:
+                self._new.put_nowait(wish)
+
+    async def _cancel_left_overs(self) -> None:
+        """Tell the peer to give up what nobody got, then do the same."""
+        pieces, self._to_cancel = (
+            self._to_cancel[:MAX_KEYS_IN_EXCHANGE],
+            self._to_cancel[MAX_KEYS_IN_EXCHANGE:],
+        )
+        groups = [Group(kind="cancel", ranges=[Range.of(piece)]) for piece in pieces]
+        try:
+            if groups or self._link.peer_needs_pads:
+                await self._link.exchange(groups)
+                await self._store_thread.run(self._reservations.give_up, pieces)
+        except DiqkdError as error:
+            self._to_cancel += pieces
+            _log.warning("%d pieces are still to be cancelled: %s", len(pieces), error)
+
+    async def _collect_all(self, wishes: list[_Wish]) -> None:
+        served = _still_wanted(wishes)
+        labels = [label for wish in served for label in wish.labels]
+        try:
+            keys = iter(await self._store_thread.run(self._reservations.collect, labels))
+        except InsufficientKeyError:  # someone else uses the store; let the others not suffer from it
+            if len(served) == 1:
+                raise
+            for wish in served:
+                with contextlib.suppress(DiqkdError):
+                    wish.succeed(await self._store_thread.run(self._reservations.collect, wish.labels))
+            raise
+        for wish in served:
+            wish.succeed(tuple(next(keys) for _ in wish.labels))
+
+
+def _still_wanted(wishes: Sequence[_Wish]) -> list[_Wish]:
+    """The wishes of clients that are still there; the others end here."""
+    for wish in wishes:
+        if wish.is_abandoned():
+            wish.fail(Unavailable("the client has gone"))
+    return [wish for wish in wishes if not wish.keys.done()]
