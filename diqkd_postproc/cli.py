@@ -20,6 +20,7 @@ from diqkd_postproc import (
     argument_types,
     benchmark_command,
     code_commands,
+    credential_arguments,
     keys_command,
     plan_command,
     tomography_command,
@@ -147,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     post.add_argument("--parameters", type=Path, required=True, help="parameter file of the run (TOML)")
     post.add_argument("--record", type=Path, required=True, help="sealed record of this node (HDF5)")
     post.add_argument("--keys", type=Path, required=True, help="key store of this node")
+    credential_arguments.add_credential_arguments(post)
     where = post.add_mutually_exclusive_group(required=True)
     where.add_argument(
         "--listen", type=argument_types.address, metavar="HOST:PORT", help="wait for the peer here"

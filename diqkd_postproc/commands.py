@@ -18,6 +18,7 @@ from rich.table import Table
 
 from diqkd_postproc.balance_sheet import BalanceSheet
 from diqkd_postproc.console import ProgressDisplay, peak_memory_mib, print_json
+from diqkd_postproc.credential_arguments import credential_of
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.records.sealed_record import RoundRecord, setting_name
@@ -135,7 +136,7 @@ def postprocess(arguments: Namespace) -> None:
     host, port = arguments.listen or arguments.connect
     with interrupt_on_termination():
         with (
-            KeyStore.open(arguments.keys, parameters) as keys,
+            KeyStore.open(arguments.keys, parameters, credential_of(arguments, arguments.keys)) as keys,
             ProgressDisplay(arguments.progress) as progress,
         ):
             result = run_session(

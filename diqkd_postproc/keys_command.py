@@ -9,6 +9,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from diqkd_postproc.credential_arguments import (
+    add_credential_arguments,
+    add_new_credential_arguments,
+    credential_of,
+    new_credential_of,
+)
 from diqkd_postproc.errors import LocalProtocolError, ParameterError
 
 
@@ -30,6 +36,7 @@ def add_parser(
     new.add_argument("--alice", type=Path, required=True, help="Alice's new key store")
     new.add_argument("--bob", type=Path, required=True, help="Bob's new key store; carry it there by hand")
     new.add_argument("--source", type=Path, help="random byte device (default: the operating system's)")
+    add_new_credential_arguments(new)
     _add_json(new)
 
     take = action("import", "make one key store from an initial key that both nodes have already", take_over)
@@ -42,6 +49,7 @@ def add_parser(
         help="public name of this initial key, the same at both nodes, never used before and not derived "
         "from the key, for example the date of its delivery",
     )
+    add_new_credential_arguments(take)
     _add_json(take)
 
     shown = action("show", "balance sheet of a key store, and what is left of its keys; never a key", show)
@@ -59,6 +67,7 @@ def add_parser(
         action="store_true",
         help="also where the last session aborted or did not finish: it cannot go on afterwards",
     )
+    add_credential_arguments(renewed)
     _add_json(renewed)
 
     exported = action(
@@ -66,7 +75,16 @@ def add_parser(
     )
     exported.add_argument("store", type=Path)
     exported.add_argument("output", type=Path)
+    add_credential_arguments(exported)
     _add_json(exported)
+
+    changed = action(
+        "passphrase", "encrypt a key store under a new passphrase or key file, or not at all", passphrase
+    )
+    changed.add_argument("store", type=Path)
+    add_credential_arguments(changed)
+    add_new_credential_arguments(changed, prefix="new-")
+    _add_json(changed)
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +114,10 @@ def init(arguments: Namespace) -> None:
         if arguments.source is not None:
             device = stack.enter_context(closing(QuantisByteSource(arguments.source)))
             read_bytes = HealthTested(device).read
-        alice, bob = KeyStore.create_pair(arguments.alice, arguments.bob, parameters, read_bytes)
+        credential = new_credential_of(arguments, "the two key stores", wanted=arguments.encrypt)
+        alice, bob = KeyStore.create_pair(
+            arguments.alice, arguments.bob, parameters, read_bytes, credential=credential
+        )
     with alice, bob:
         report = {"alice": str(alice.path), "bob": str(bob.path), "k0_bits": alice.k0_bits}
     _tell(
@@ -120,7 +141,10 @@ def take_over(arguments: Namespace) -> None:
     parameters = load_certified(arguments.parameters)
     with open_private_file(arguments.initial_key) as file:
         initial_key = file.read()
-    with KeyStore.import_initial_key(arguments.store, parameters, initial_key, name) as store:
+    credential = new_credential_of(arguments, str(arguments.store), wanted=arguments.encrypt)
+    with KeyStore.import_initial_key(
+        arguments.store, parameters, initial_key, name, credential=credential
+    ) as store:
         report = {"store": str(store.path), "key_id": store.key_id, "k0_bits": store.k0_bits}
     _tell(
         arguments,
@@ -171,7 +195,8 @@ def renew(arguments: Namespace) -> None:
     from diqkd_postproc.key_store.pieces import PADS
     from diqkd_postproc.session.result_file import load_result
 
-    with KeyStore.open(arguments.store) as keys:
+    credential = credential_of(arguments, arguments.store)
+    with KeyStore.open(arguments.store, credential=credential) as keys:
         session_id = keys.current_session
         if session_id is not None and not arguments.abandon:
             result = load_result(keys.path, session_id) if keys.has_key(session_id) else None
@@ -194,10 +219,27 @@ def export(arguments: Namespace) -> None:
     """`diqkd keys export`: the free bits of the latest key into a private file."""
     from diqkd_postproc.key_store import KeyStore
 
-    with KeyStore.open(arguments.store) as keys:
+    credential = credential_of(arguments, arguments.store)
+    with KeyStore.open(arguments.store, credential=credential) as keys:
         num_bits = keys.export_key(arguments.output)
     _tell(
         arguments,
         {"output": str(arguments.output), "num_bits": num_bits},
         f"{num_bits:,} key bits moved to {arguments.output} (readable by you alone)",
+    )
+
+
+def passphrase(arguments: Namespace) -> None:
+    """`diqkd keys passphrase`: everything encrypted anew."""
+    from diqkd_postproc.key_store import KeyStore
+
+    store = arguments.store
+    with KeyStore.open(store, credential=credential_of(arguments, store)) as keys:
+        keys.change_credential(new_credential_of(arguments, str(store), wanted=not arguments.decrypt))
+        encrypted = keys.is_encrypted
+    _tell(
+        arguments,
+        {"store": str(store), "encrypted": encrypted},
+        f"{store} is {'encrypted anew' if encrypted else 'no longer encrypted'}; older copies of the file "
+        "still open with what opened them",
     )

@@ -322,6 +322,8 @@ def prepare_run(directory: Path, parameters: ProtocolParameters, seed: int | Non
             f"{directory} holds a run with other parameters; name another folder with --run-dir"
         )
     make_private_directory(directory)
+    # These keys are for show: what is remembered of them stays with the run.
+    os.environ.setdefault("DIQKD_STATE_DIR", str((directory / "state").resolve()))
     for role in ROLES:
         make_private_directory(directory / role)
     stores = [directory / role / "keys.sqlite" for role in ROLES]

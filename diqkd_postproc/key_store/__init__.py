@@ -9,11 +9,20 @@ pieces, each once (`pieces`), and pays for the pads of the next session (`KeySto
     (piece,) = store.generated.reserve(256, ["a key_ID"])      # the peer: apply_reservations([piece])
     (key,) = store.generated.deliver(["a key_ID"])             # at most once, on each side
 
-One private SQLite file a party; several processes may hold it open. `epoch` counts the changes, so that a
-restored backup shows. Python cannot wipe memory; zeroing concerns the file only.
+One private SQLite file a party, encrypted if the owner wants (`encryption`); several processes may hold it
+open. `epoch` counts the changes, so that a restored backup shows (`epoch_witness`). What this cannot promise
+is in docs/key_store.md.
 """
 
 from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES, SEED_NAMES, SEGMENT_NAMES, segment_sizes
+from diqkd_postproc.key_store.credentials import (
+    Credential,
+    KeyFile,
+    Passphrase,
+    PassphraseFile,
+    PassphrasePrompt,
+)
+from diqkd_postproc.key_store.encryption import LockedStoreError, WrongCredentialError
 from diqkd_postproc.key_store.errors import KeyReuseError, UnknownPieceError
 from diqkd_postproc.key_store.pieces import (
     AVAILABLE,
@@ -45,11 +54,18 @@ __all__ = [
     "SEGMENT_NAMES",
     "SPENT",
     "UNUSED",
+    "Credential",
     "GeneratedKeys",
     "HeldKey",
+    "KeyFile",
     "KeyReuseError",
     "KeyStore",
+    "LockedStoreError",
+    "Passphrase",
+    "PassphraseFile",
+    "PassphrasePrompt",
     "Piece",
     "UnknownPieceError",
+    "WrongCredentialError",
     "segment_sizes",
 ]

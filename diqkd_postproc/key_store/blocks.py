@@ -7,6 +7,7 @@ SQLite then changes it in place and leaves no copy behind. Each block counts its
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,21 +32,27 @@ class KeyBlocks:
     def write(self, key: int, bits: Bits) -> None:
         """Store a new key, (l,) uint8 of 0/1."""
         for start in range(0, bits.size, BLOCK_BITS):
-            packed = np.packbits(bits[start : start + BLOCK_BITS]).tobytes()
-            self._ledger.execute("INSERT INTO blocks VALUES (?, ?, 0, ?)", (key, start // BLOCK_BITS, packed))
+            block, packed = start // BLOCK_BITS, np.packbits(bits[start : start + BLOCK_BITS]).tobytes()
+            sealed = self._ledger.seal(packed, "blocks", key, block, 0)
+            self._ledger.execute("INSERT INTO blocks VALUES (?, ?, 0, ?)", (key, block, sealed))
 
     def read(self, key: int, first_bit: int, num_bits: int) -> Bits:
         """(num_bits,) uint8 of 0/1."""
-        parts = [bits[low:high] for _, bits, low, high in self._parts(key, first_bit, num_bits)]
-        return np.concatenate([np.empty(0, dtype=np.uint8), *parts])
+        parts = [np.empty(0, dtype=np.uint8)]
+        for block, low, high in _blocks_of(first_bit, num_bits):
+            parts.append(self._block(key, block, high)[0][low:high])
+        return np.concatenate(parts)
 
     def zero(self, key: int, first_bit: int, num_bits: int) -> None:
         """Overwrite bits that are being delivered."""
-        for block, bits, low, high in self._parts(key, first_bit, num_bits):
+        for block, low, high in _blocks_of(first_bit, num_bits):
+            bits, count = self._block(key, block, high)
             bits[low:high] = 0
+            count += high - low
+            sealed = self._ledger.seal(np.packbits(bits).tobytes(), "blocks", key, block, count)
             self._ledger.execute(
-                "UPDATE blocks SET bits = ?, delivered_bits = delivered_bits + ? WHERE key = ? AND block = ?",
-                (np.packbits(bits).tobytes(), high - low, key, block),
+                "UPDATE blocks SET bits = ?, delivered_bits = ? WHERE key = ? AND block = ?",
+                (sealed, count, key, block),
             )
 
     def delivered_bits(self, key: int, first_bit: int, num_bits: int) -> int:
@@ -57,14 +64,39 @@ class KeyBlocks:
         )
         return int(row[0]) if row else 0
 
-    def _parts(self, key: int, first_bit: int, num_bits: int) -> Iterator[tuple[int, Bits, int, int]]:
-        """Each block of a range: its index, its bits, and which of them the range covers."""
-        end = first_bit + num_bits
-        for block in range(first_bit // BLOCK_BITS, (end - 1) // BLOCK_BITS + 1):
-            row = self._ledger.row("SELECT bits FROM blocks WHERE key = ? AND block = ?", (key, block))
-            start = block * BLOCK_BITS
-            low, high = max(first_bit - start, 0), min(end - start, BLOCK_BITS)
-            bits = np.unpackbits(np.frombuffer(row[0] if row else b"", dtype=np.uint8))
-            if bits.size < high:
-                raise self._ledger.damaged("a part of a generated key is missing")
-            yield block, bits, low, high
+    def _block(self, key: int, block: int, num_bits: int) -> tuple[Bits, int]:
+        """Bits of a block, at least `num_bits`, and how many of them were delivered."""
+        row = self._ledger.row(
+            "SELECT bits, delivered_bits FROM blocks WHERE key = ? AND block = ?", (key, block)
+        )
+        if row is not None:
+            packed = self._ledger.unseal(row[0], "blocks", key, block, row[1])
+            bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8))
+            if bits.size >= num_bits:
+                return bits, row[1]
+        raise self._ledger.damaged("a part of a generated key is missing")
+
+    def unsealed(self) -> list[bytes]:
+        """All blocks, as `Ledger.seal_anew` wants them."""
+        return [self._ledger.unseal(bits, *row) for bits, *row in self._rows()]
+
+    def seal_again(self, values: list[bytes]) -> None:
+        """Store all blocks as the ledger seals now."""
+        for (_, *row), packed in zip(self._rows(), values, strict=True):
+            self._ledger.execute(
+                "UPDATE blocks SET bits = ? WHERE key = ? AND block = ?",
+                (self._ledger.seal(packed, *row), row[1], row[2]),
+            )
+
+    def _rows(self) -> list[tuple[Any, ...]]:
+        return self._ledger.rows(
+            "SELECT bits, 'blocks', key, block, delivered_bits FROM blocks ORDER BY key, block"
+        )
+
+
+def _blocks_of(first_bit: int, num_bits: int) -> Iterator[tuple[int, int, int]]:
+    """Each block of a range: its index, and which of its bits, from and to."""
+    end = first_bit + num_bits
+    for block in range(first_bit // BLOCK_BITS, (end - 1) // BLOCK_BITS + 1):
+        start = block * BLOCK_BITS
+        yield block, max(first_bit - start, 0), min(end - start, BLOCK_BITS)

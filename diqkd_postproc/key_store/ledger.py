@@ -1,18 +1,29 @@
 """The open file of a key store: its transactions, its counter of changes, its public facts.
 
 Several processes may hold one file open, so every change is one immediate transaction: what it reads cannot
-change before it commits.
+change before it commits. Before each change the file's epoch is compared with what this account has seen of
+it (`epoch_witness`), and its encryption with the one that was opened.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from diqkd_postproc.errors import StorageError
+from diqkd_postproc.key_store.credentials import Credential
+from diqkd_postproc.key_store.encryption import (
+    BlobSeal,
+    LockedBlobs,
+    PlainBlobs,
+    SealError,
+    new_encryption,
+    open_encryption,
+)
+from diqkd_postproc.key_store.epoch_witness import EpochWitness
 from diqkd_postproc.records.private_database import open_database, storage_errors, transaction
 
 SCHEMA_VERSION = 2
@@ -20,30 +31,126 @@ APPLICATION_ID = 0x44494B53  # "DIKS"
 SCHEMA = "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 
 
+class Secrets(Protocol):
+    """A table with a secret column, for `Ledger.seal_anew`."""
+
+    def unsealed(self) -> list[bytes]:
+        """All secret values, in a fixed order."""
+        ...
+
+    def seal_again(self, values: list[bytes]) -> None:
+        """Store them as the ledger seals now, in the same order."""
+        ...
+
+
 class Ledger:
     """One open key store file."""
 
-    def __init__(self, path: Path) -> None:
-        """Open an existing private file; StorageError if it is unsafe or of another kind or schema."""
+    def __init__(self, path: Path, credential: Credential | None = None) -> None:
+        """Open an existing private file.
+
+        credential: what opens an encrypted store; without it only its public facts can be read. Raises
+        StorageError if the file is unsafe, of another kind or schema, or an old copy; WrongCredentialError
+        (a StorageError) if the credential does not open it.
+        """
         self.path = path
         self.connection: sqlite3.Connection = open_database(path, APPLICATION_ID)
         try:
             version = int(self.meta("schema_version"))
             if version != SCHEMA_VERSION:
                 raise StorageError(f"{path} has schema {version}, this program reads {SCHEMA_VERSION}")
+            self._witness = EpochWitness(self.meta("store_id"))
+            self._refuse_old_copy()
+            self._encryption = self._sealed_key()
+            self._blobs = self._open_blobs(credential)
         except BaseException:
             self.close()
             raise
+
+    def _open_blobs(self, credential: Credential | None) -> BlobSeal:
+        if self._encryption is None:
+            return PlainBlobs()
+        if credential is None:
+            return LockedBlobs(self.path)
+        try:
+            return open_encryption(self._encryption, credential, self.meta("store_id"))
+        except StorageError as error:
+            raise type(error)(f"cannot open {self.path}: {error}") from None
+
+    def _sealed_key(self) -> str | None:
+        row = self.row("SELECT value FROM meta WHERE name = 'encryption'")
+        return None if row is None else str(row[0])
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether its secret columns are."""
+        return self._encryption is not None
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether it is encrypted and was opened without its credential."""
+        return isinstance(self._blobs, LockedBlobs)
+
+    @property
+    def epoch(self) -> int:
+        """Number of changes so far."""
+        return int(self.meta("epoch"))
+
+    def _refuse_old_copy(self) -> None:
+        # In this order: an epoch is noted after it is in the file.
+        seen = self._witness.seen()
+        if (epoch := self.epoch) < seen:
+            raise StorageError(
+                f"{self.path} has seen {epoch} changes, but was seen with {seen} on this machine "
+                f"({self._witness.path}): it is an old copy or a restored backup, and pads that look unused "
+                "in it may be spent. Use the newest file, or make a new initial key"
+            )
 
     @contextmanager
     def change(self) -> Iterator[None]:
         """One immediate transaction; what was done in it is on disk when the block has ended."""
         with transaction(self.connection, self.path):
+            self._refuse_old_copy()
+            if self._sealed_key() != self._encryption:
+                raise StorageError(f"the passphrase or key file of {self.path} was changed; open it again")
             yield
+            epoch = self.epoch
+        self._witness.note(epoch)
 
     def advance_epoch(self) -> None:
         """Count one change, inside its transaction."""
         self.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'epoch'")
+
+    def seal(self, plain: bytes, *row: object) -> bytes:
+        """What to store of a secret value in the row with these public columns."""
+        return self._blobs.seal(plain, *row)
+
+    def unseal(self, stored: bytes, *row: object) -> bytes:
+        """A stored secret value; StorageError if it does not belong to this row."""
+        try:
+            return self._blobs.open(stored, *row)
+        except SealError as error:
+            raise self.damaged(str(error)) from None
+
+    def seal_anew(self, credential: Credential | None, secrets: Iterable[Secrets]) -> None:
+        """Give the store a new key under `credential`, or none, and seal every secret value again."""
+        store_id = self.meta("store_id")
+        text, blobs = (None, PlainBlobs()) if credential is None else new_encryption(credential, store_id)
+        before = self._blobs, self._encryption
+        try:
+            with self.change():
+                opened = [(table, table.unsealed()) for table in secrets]
+                self._blobs = blobs
+                for table, values in opened:
+                    table.seal_again(values)
+                self.execute("DELETE FROM meta WHERE name = 'encryption'")
+                if text is not None:
+                    self.execute("INSERT INTO meta VALUES ('encryption', ?)", (text,))
+                self.advance_epoch()
+                self._encryption = text
+        except BaseException:
+            self._blobs, self._encryption = before
+            raise
 
     def execute(self, statement: str, values: tuple[Any, ...] = ()) -> None:
         """Run one statement of a change."""

@@ -96,6 +96,11 @@ class GeneratedKeys:
         self._ledger = ledger
         self._blocks = KeyBlocks(ledger)
 
+    @property
+    def blocks(self) -> KeyBlocks:
+        """Where the bits are."""
+        return self._blocks
+
     def held(self) -> tuple[HeldKey, ...]:
         """Every generated key, the oldest first."""
         rows = self._ledger.rows(

@@ -13,6 +13,7 @@ from typing import Any
 
 from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, ParameterError, StorageError
 from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES, SEED_NAMES, SEGMENT_NAMES
+from diqkd_postproc.key_store.encryption import BlobSeal
 from diqkd_postproc.key_store.errors import KeyReuseError
 from diqkd_postproc.key_store.ledger import Ledger
 
@@ -25,14 +26,26 @@ CREATE TABLE segments (
 INSERT = "INSERT INTO segments VALUES (?, ?, ?, ?, NULL, NULL)"
 
 
-def segment_rows(segments: Mapping[str, tuple[int, bytes]]) -> list[tuple[Any, ...]]:
+def _row(
+    name: str, num_bits: int, state: str, session_id: str | None, digest: bytes | None
+) -> tuple[Any, ...]:
+    """The public columns to which a segment's bits are sealed."""
+    return ("segments", name, num_bits, state, session_id, None if digest is None else bytes(digest).hex())
+
+
+def segment_rows(segments: Mapping[str, tuple[int, bytes]], blobs: BlobSeal) -> list[tuple[Any, ...]]:
     """Rows of a new store from `name -> (bits, packed bytes)`; ParameterError unless K0 is complete."""
     if set(segments) != set(SEGMENT_NAMES):
         raise ParameterError(f"a key store needs the segments {', '.join(SEGMENT_NAMES)}")
     for name, (num_bits, packed) in segments.items():
         if len(packed) != (num_bits + 7) // 8:
             raise ParameterError(f"segment {name}: {len(packed)} bytes cannot hold exactly {num_bits} bits")
-    return [(name, segments[name][0], bytes(segments[name][1]), UNUSED) for name in SEGMENT_NAMES]
+    rows = []
+    for name in SEGMENT_NAMES:
+        num_bits, packed = segments[name]
+        sealed = blobs.seal(bytes(packed), *_row(name, num_bits, UNUSED, None, None))
+        rows.append((name, num_bits, sealed, UNUSED))
+    return rows
 
 
 class Segments:
@@ -50,13 +63,33 @@ class Segments:
             )
         return row
 
+    def _bits(self, name: str) -> bytes:
+        """A segment, packed."""
+        num_bits, state, owner, digest, bits = self.row(
+            name, "num_bits, state, session_id, message_digest, bits"
+        )
+        return self._ledger.unseal(bits, *_row(name, num_bits, state, owner, digest))
+
+    def _update(
+        self, name: str, packed: bytes, state: str, session_id: str | None, digest: bytes | None
+    ) -> None:
+        sealed = self._ledger.seal(packed, *_row(name, self.num_bits(name), state, session_id, digest))
+        self._ledger.execute(
+            "UPDATE segments SET bits = ?, state = ?, session_id = ?, message_digest = ? WHERE name = ?",
+            (sealed, state, session_id, digest, name),
+        )
+
+    def num_bits(self, name: str) -> int:
+        """Length of a segment, bits."""
+        return int(self.row(name, "num_bits")[0])
+
     def peek_seed(self, name: str) -> bytes:
         """A reusable seed, packed."""
         if name not in SEED_NAMES:
             raise LocalProtocolError(
                 f"{name} is not a reusable seed ({', '.join(SEED_NAMES)}); pads are consumed"
             )
-        return bytes(self.row(name, "bits")[0])
+        return self._bits(name)
 
     def require_pads(self, session_id: str) -> None:
         """Raise InsufficientKeyError unless all four pads are unused or belong to this session."""
@@ -80,12 +113,10 @@ class Segments:
         if not message_digest:
             raise LocalProtocolError("a pad is bound to a message; its digest may not be empty")
         with self._ledger.change():
-            state, owner, bound_to, bits = self.row(name, "state, session_id, message_digest, bits")
+            state, owner, bound_to = self.row(name, "state, session_id, message_digest")
+            bits = self._bits(name)
             if state == UNUSED:
-                self._ledger.execute(
-                    "UPDATE segments SET state = ?, session_id = ?, message_digest = ? WHERE name = ?",
-                    (RELEASED, session_id, message_digest, name),
-                )
+                self._update(name, bits, RELEASED, session_id, message_digest)
                 self._ledger.advance_epoch()
             elif (
                 state == SPENT
@@ -96,7 +127,7 @@ class Segments:
                     f"{name} was consumed already, for another message or session; it is never issued twice. "
                     "A new session needs new pads (`diqkd keys next`) or a new initial key"
                 )
-        return bytes(bits)
+        return bits
 
     def spend_pads(self, session_id: str) -> None:
         """Zero all pads for a session that made a key, inside the caller's transaction."""
@@ -104,19 +135,22 @@ class Segments:
         if foreign := sorted(name for name, owner in owners if owner != session_id):
             raise KeyReuseError(f"{', '.join(foreign)} belong to another session; this one generates no key")
         for name in PAD_NAMES:
-            self._ledger.execute(
-                "UPDATE segments SET state = ?, session_id = ?, bits = zeroblob(length(bits)) WHERE name = ?",
-                (SPENT, session_id, name),
-            )
+            (digest,) = self.row(name, "message_digest")
+            self._update(name, bytes(PAD_BITS // 8), SPENT, session_id, digest)
 
     def replace_pads(self, pads: Mapping[str, bytes]) -> None:
         """Put fresh pads in place of old ones, inside the caller's transaction."""
         for name, packed in pads.items():
-            self._ledger.execute(
-                "UPDATE segments SET state = ?, session_id = NULL, message_digest = NULL, bits = ? "
-                "WHERE name = ?",
-                (UNUSED, packed, name),
-            )
+            self._update(name, packed, UNUSED, None, None)
+
+    def unsealed(self) -> list[bytes]:
+        """All segments, as `Ledger.seal_anew` wants them."""
+        return [self._bits(name) for name in SEGMENT_NAMES]
+
+    def seal_again(self, values: list[bytes]) -> None:
+        """Store all segments as the ledger seals now."""
+        for name, packed in zip(SEGMENT_NAMES, values, strict=True):
+            self._update(name, packed, *self.row(name, "state, session_id, message_digest"))
 
     def consumed_bits(self, names: tuple[str, ...]) -> int:
         """Bits of these segments that are no longer unused."""

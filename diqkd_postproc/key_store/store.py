@@ -17,6 +17,8 @@ from diqkd_postproc.balance_sheet import BalanceSheet, balance_of
 from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, ParameterError, StorageError
 from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES, SEGMENT_NAMES, segment_sizes, segments_of
 from diqkd_postproc.key_store import ledger, pieces, segments
+from diqkd_postproc.key_store.credentials import Credential
+from diqkd_postproc.key_store.encryption import BlobSeal, PlainBlobs, new_encryption
 from diqkd_postproc.key_store.export import export_free_bits
 from diqkd_postproc.key_store.ledger import APPLICATION_ID, SCHEMA_VERSION, Ledger
 from diqkd_postproc.key_store.pieces import PADS, GeneratedKeys
@@ -39,17 +41,26 @@ class KeyStore:
     generated: the pieces of the generated keys, see `GeneratedKeys`.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, credential: Credential | None = None) -> None:
         """Open an existing store; same as `KeyStore.open`."""
         self.path = Path(path)
-        self._ledger = Ledger(self.path)
+        self._ledger = Ledger(self.path, credential)
         self._segments = Segments(self._ledger)
         self.generated = GeneratedKeys(self._ledger)
 
     @classmethod
-    def open(cls, path: Path | str, parameters: ProtocolParameters | None = None) -> KeyStore:
-        """Open a store; with `parameters`, refuse one that was made for another protocol run."""
-        store = cls(path)
+    def open(
+        cls,
+        path: Path | str,
+        parameters: ProtocolParameters | None = None,
+        credential: Credential | None = None,
+    ) -> KeyStore:
+        """Open a store; with `parameters`, refuse one that was made for another protocol run.
+
+        credential: used where the store is encrypted (`credentials`), and only then; without it such a store
+        shows its public facts, and raises LockedStoreError where a secret is wanted.
+        """
+        store = cls(path, credential)
         if parameters is not None and store.parameters_digest != parameters.digest:
             made_for = store.parameters_digest
             store.close()
@@ -66,27 +77,35 @@ class KeyStore:
         segments: Mapping[str, tuple[int, bytes]],
         parameters: ProtocolParameters,
         key_id: str,
+        credential: Credential | None = None,
     ) -> KeyStore:
         """Create a store from `name -> (bits, packed bytes)`; every segment of K0 has to be there.
 
         The store keeps the digest of `parameters` and the name of their proof. `key_id` is a random public
         name that both copies of one K0 share, so that a session with a store of another pair is refused
-        before a pad is spent.
+        before a pad is spent. `credential`: encrypt the secret columns under it.
         """
+        store_id = secrets.token_hex(16)
+        encryption = {}
+        blobs: BlobSeal = PlainBlobs()
+        if credential is not None:
+            encryption["encryption"], blobs = new_encryption(credential, store_id)
         meta = {
             "schema_version": str(SCHEMA_VERSION),
             "parameters_digest": parameters.digest,
             "proof": parameters.proof_label,
             "proof_status": parameters.proof_status,
             "epoch": "0",
+            "store_id": store_id,
+            **encryption,
         }
         rows: dict[str, Iterable[tuple[Any, ...]]] = {
             "INSERT INTO meta VALUES (?, ?)": meta.items(),
             "INSERT INTO initial_keys (key_id) VALUES (?)": [(key_id,)],
-            INSERT_SEGMENT: segment_rows(segments),
+            INSERT_SEGMENT: segment_rows(segments, blobs),
         }
         create_database(path, _SCHEMA, APPLICATION_ID, rows)
-        return cls(path)
+        return cls(path, credential)
 
     @classmethod
     def import_initial_key(
@@ -96,13 +115,14 @@ class KeyStore:
         initial_key: bytes,
         key_id: str,
         seed_bits: int | None = None,
+        credential: Credential | None = None,
     ) -> KeyStore:
         """Create a store from a K0 that the parties share already: its segments in order, without padding.
 
         Raises InsufficientKeyError where `initial_key` is too short; bits beyond the last segment are unused.
         """
         segments = segments_of(initial_key, segment_sizes(parameters, seed_bits))
-        return cls.create(path, segments, parameters, key_id)
+        return cls.create(path, segments, parameters, key_id, credential)
 
     @classmethod
     def create_pair(
@@ -112,8 +132,12 @@ class KeyStore:
         parameters: ProtocolParameters,
         read_bytes: Callable[[int], bytes],
         seed_bits: int | None = None,
+        credential: Credential | None = None,
     ) -> tuple[KeyStore, KeyStore]:
-        """Create Alice's and Bob's stores with one fresh K0; a trusted courier then parts the files."""
+        """Create Alice's and Bob's stores with one fresh K0; a trusted courier then parts the files.
+
+        credential: encrypts both; each owner then changes it (`change_credential`).
+        """
         num_bytes = (sum(segment_sizes(parameters, seed_bits).values()) + 7) // 8
         initial_key = read_bytes(num_bytes)
         if len(initial_key) != num_bytes:
@@ -121,9 +145,10 @@ class KeyStore:
                 f"the random source gave {len(initial_key)} bytes, an initial key needs {num_bytes}"
             )
         key_id = secrets.token_hex(16)
-        alice = cls.import_initial_key(alice_path, parameters, initial_key, key_id, seed_bits)
+        common = (parameters, initial_key, key_id, seed_bits, credential)
+        alice = cls.import_initial_key(alice_path, *common)
         try:
-            return alice, cls.import_initial_key(bob_path, parameters, initial_key, key_id, seed_bits)
+            return alice, cls.import_initial_key(bob_path, *common)
         except BaseException:
             alice.close()
             remove_database(Path(alice_path))
@@ -149,11 +174,11 @@ class KeyStore:
     @property
     def epoch(self) -> int:
         """Number of changes so far; public. It never decreases, so a restored backup is behind its peer."""
-        return int(self._ledger.meta("epoch"))
+        return self._ledger.epoch
 
     def segment_bits(self, name: str) -> int:
         """Length of a segment, bits."""
-        return int(self._segments.row(name, "num_bits")[0])
+        return self._segments.num_bits(name)
 
     def segment_state(self, name: str) -> str:
         """`unused`, `released` (a pad bound to one message) or `spent` (zeroed); seeds stay `unused`."""
@@ -268,8 +293,11 @@ class KeyStore:
     def has_same_key(self, other: KeyStore, session_id: str | bytes | None = None) -> bool | None:
         """Whether two stores on this machine hold the same key; no digest of a key is ever shown.
 
-        By default the latest. None where bits of it have left one of them, so that it cannot be told.
+        By default the latest. None where it cannot be told: bits of it have left one of them, or one is
+        encrypted and was opened without its credential.
         """
+        if self._ledger.is_locked or other._ledger.is_locked:
+            return None
         mine, theirs = (store.generated.held() for store in (self, other))
         name = self._key_name(session_id)
         if any(key.delivered for key in (*mine, *theirs) if key.session_id == name):
@@ -318,6 +346,15 @@ class KeyStore:
             proof=self._ledger.meta("proof"),
             proof_status=self._ledger.meta("proof_status"),
         )
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the secrets in the file are encrypted."""
+        return self._ledger.is_encrypted
+
+    def change_credential(self, credential: Credential | None) -> None:
+        """Encrypt everything anew under another credential, or decrypt it (None), in one transaction."""
+        self._ledger.seal_anew(credential, (self._segments, self.generated.blocks))
 
     def close(self) -> None:
         """Close the file; nothing is pending between calls."""

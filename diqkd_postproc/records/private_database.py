@@ -129,6 +129,8 @@ def open_database(
 ) -> sqlite3.Connection:
     """Open a private database of the given kind; `exclusive` keeps every other process out until closed."""
     path = check_private_file(path)
+    if os.path.lexists(_journal_of(path)):
+        check_private_file(_journal_of(path))
     connection = _connect(path, timeout_s)
     try:
         with storage_errors(path):

@@ -1,8 +1,8 @@
 """Files that hold secrets: readable by their owner only, and either the old content or the new.
 
-POSIX: directories 0700, files 0600, owned by the effective user; symbolic links and looser modes are
-refused, because another account could then read a key or swap the file under us. Windows has no such
-mode bits: there the checks are documented no-ops, and the folder's access control list has to do it.
+POSIX: directories 0700, files 0600, owned by the effective user; symbolic links, hard links and looser
+modes are refused, because another account could then read a key or swap the file under us. Windows has no
+such mode bits: there the checks are documented no-ops, and the folder's access control list has to do it.
 
 `write_atomically` writes to a temporary name in the same directory, syncs the file, renames it, and syncs
 the directory: a power cut leaves the old file, the new file, or a stray temporary one, never a torn one.
@@ -60,6 +60,11 @@ def _check_status(path: Path, status: os.stat_result, directory: bool) -> None:
     if status.st_uid != os.geteuid():
         raise StorageError(
             f"{kind} {path} belongs to user id {status.st_uid}, not to this user ({os.geteuid()})"
+        )
+    if not directory and status.st_nlink > 1:
+        raise StorageError(
+            f"{path} has {status.st_nlink} names (hard links): somebody may read or keep it under another; "
+            "remove the other names"
         )
 
 

@@ -75,6 +75,7 @@ def test_balance_sheet_of_the_published_run(directory: Path) -> None:
         (64, 0, 0),
         (0, 1_201_886, 95_884),
     ]
+    assert alice.balance_sheet("session") == sheet
     assert sheet.net_gain == 95_628 == sheet.k1_bits - sheet.k0_bits
     assert sheet.to_dict()["k1_bits"] == alice.k1_bits == bob.k1_bits
     assert (sheet.consumed, sheet.used_reusable) == (256, 1_201_886 + hash_bits)
@@ -199,6 +200,12 @@ def test_wrong_files_are_refused(directory: Path) -> None:
         connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
     connection.close()
     with pytest.raises(StorageError, match="has schema 99"):
+        KeyStore.open(path)
+    path.write_bytes(intact)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM meta WHERE name = 'store_id'")
+    connection.close()
+    with pytest.raises(StorageError, match="damaged: no store_id"):
         KeyStore.open(path)
     for content in (b"", intact[:100], intact[:4096], b"no database" * 1000):
         path.write_bytes(content)

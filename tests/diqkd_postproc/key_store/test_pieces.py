@@ -191,12 +191,23 @@ def test_an_altered_ledger_issues_nothing(keyed: Pair, alteration: str) -> None:
     store.generated.reserve(64, ["gone", "next"])
     store.generated.deliver(["gone"])
     store._ledger.connection.execute(alteration)
-    labels = [
-        label for label in ("gone", "next") if (p := store.generated.find(label)) and p.state == RESERVED
-    ]
     with pytest.raises(StorageError, match="damaged or was altered"):
-        store.generated.deliver(labels)
-        store.generated.held()
+        store.generated.deliver(["next"])
+
+
+@pytest.mark.parametrize("alteration", ["DELETE FROM blocks", "UPDATE blocks SET bits = x'ff'"])
+def test_a_key_that_lost_bits_issues_nothing(keyed: Pair, alteration: str) -> None:
+    store = keyed[0]
+    store.generated.reserve(64, ["a"])
+    store._ledger.connection.execute(alteration)
+    with pytest.raises(StorageError, match="a part of a generated key is missing"):
+        store.generated.deliver(["a"])
+
+
+def test_pieces_that_do_not_add_up_are_noticed(keyed: Pair) -> None:
+    keyed[0]._ledger.connection.execute("DELETE FROM pieces WHERE state = 'available'")
+    with pytest.raises(StorageError, match="do not add up"):
+        keyed[0].generated.held()
 
 
 def test_an_export_takes_what_is_free(keyed: Pair, key: np.ndarray, directory: Path) -> None:

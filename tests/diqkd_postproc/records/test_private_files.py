@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_database import create_database
+from diqkd_postproc.records.private_database import create_database, open_database
 from diqkd_postproc.records.private_files import (
     check_private_directory,
     check_private_file,
@@ -77,6 +77,55 @@ def test_symbolic_links_are_refused(private_directory: Path) -> None:
         open_private_file(linked_directory / "real")
     with pytest.raises(StorageError, match="exists already"):
         create_private_file(link)
+
+
+@posix_only
+def test_hard_links_are_refused(private_directory: Path) -> None:
+    path = private_directory / "secret"
+    write_atomically(path, b"secret")
+    os.link(path, private_directory / "second name")
+    for access in (check_private_file, open_private_file, lambda p: write_atomically(p, b"new")):
+        with pytest.raises(StorageError, match=r"2 names \(hard links\)"):
+            access(path)
+    (private_directory / "second name").unlink()
+    with open_private_file(path) as file:
+        assert file.read() == b"secret"
+
+
+@posix_only
+def test_files_of_another_account_are_refused(
+    private_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = private_directory / "secret"
+    write_atomically(path, b"secret")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    for access in (check_private_file, open_private_file, make_private_directory):
+        with pytest.raises(StorageError, match=r"belongs to user id"):
+            access(path if access is not make_private_directory else private_directory)
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["database", "database-journal"])
+def test_a_database_and_its_journal_are_held_to_the_same(private_directory: Path, name: str) -> None:
+    path = private_directory / "database"
+    create_database(path, "CREATE TABLE t (x)", 1)
+    connection = open_database(path, 1)
+    connection.execute("INSERT INTO t VALUES (1)")
+    assert mode(path) == mode(private_directory / "database-journal") == 0o600
+    connection.close()
+    (private_directory / "database-journal").touch(mode=0o600)
+    victim = private_directory / name
+    victim.chmod(0o640)
+    with pytest.raises(StorageError, match=f"{name} has mode 0640"):
+        open_database(path, 1)
+    victim.chmod(0o600)
+    os.link(victim, private_directory / "link")
+    with pytest.raises(StorageError, match="hard links"):
+        open_database(path, 1)
+    victim.unlink()
+    victim.symlink_to(private_directory / "link")
+    with pytest.raises(StorageError, match="symbolic link"):
+        open_database(path, 1)
 
 
 def test_missing_and_irregular_files(private_directory: Path) -> None:

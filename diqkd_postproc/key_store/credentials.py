@@ -1,0 +1,155 @@
+"""What opens an encrypted key store: a passphrase, asked for or read from a private file, or a key file.
+
+Never an argument or an environment variable: other processes can read those. A passphrase is stretched with
+scrypt (RFC 7914), which costs whoever guesses 128 MiB of memory a guess; a key file has to hold at least 32
+random bytes and goes through HKDF-SHA256 (RFC 5869).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd_postproc.records.private_files import open_private_file
+
+SALT_BYTES = 16
+KEY_BYTES = 32
+MIN_KEY_FILE_BYTES = 32
+MAX_SECRET_BYTES = 1 << 16
+SCRYPT_LOG2_COST = 17  # RFC 7914's N = 2^17, r = 8: 128 MiB
+MAX_SCRYPT_LOG2_COST = 20
+_SCRYPT_BLOCK = 8
+
+
+class Credential(Protocol):
+    """A secret from which the key that encrypts a store's own key is derived."""
+
+    def new_derivation(self) -> dict[str, Any]:
+        """Public settings of a fresh derivation: its kind, salt and cost."""
+        ...
+
+    def derive(self, derivation: dict[str, Any]) -> bytes:
+        """(KEY_BYTES) the key; StorageError where the store wants another kind of credential."""
+        ...
+
+
+def require_cryptography() -> None:
+    """Raise StorageError where the optional package is missing."""
+    try:
+        import cryptography  # noqa: F401
+    except ImportError:
+        raise StorageError(
+            "an encrypted key store needs the package `cryptography`: pip install 'diqkd[encryption]'"
+        ) from None
+
+
+def _new_passphrase_derivation() -> dict[str, Any]:
+    return {"kind": "passphrase", "salt": os.urandom(SALT_BYTES).hex(), "log2_cost": SCRYPT_LOG2_COST}
+
+
+@dataclass(frozen=True)
+class Passphrase:
+    """A passphrase that the caller has."""
+
+    text: str = field(repr=False)
+
+    def new_derivation(self) -> dict[str, Any]:
+        """scrypt at today's cost."""
+        return _new_passphrase_derivation()
+
+    def derive(self, derivation: dict[str, Any]) -> bytes:
+        """scrypt at the stored cost."""
+        from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+        if derivation["kind"] != "passphrase":
+            raise StorageError("it is encrypted under a key file, not under a passphrase; give --key-file")
+        if not self.text:
+            raise ParameterError("the passphrase is empty")
+        salt, cost = bytes.fromhex(derivation["salt"]), int(derivation["log2_cost"])
+        if not 1 <= cost <= MAX_SCRYPT_LOG2_COST:
+            raise StorageError(f"it asks for an scrypt cost of 2^{cost}; it is damaged or was altered")
+        return Scrypt(salt=salt, length=KEY_BYTES, n=1 << cost, r=_SCRYPT_BLOCK, p=1).derive(
+            self.text.encode()
+        )
+
+
+@dataclass(frozen=True)
+class PassphraseFile:
+    """A passphrase on the first line of a private file."""
+
+    path: Path
+
+    def new_derivation(self) -> dict[str, Any]:
+        """As `Passphrase`."""
+        return _new_passphrase_derivation()
+
+    def derive(self, derivation: dict[str, Any]) -> bytes:
+        """As `Passphrase`."""
+        with open_private_file(self.path) as file:
+            lines = file.read(MAX_SECRET_BYTES).decode(errors="replace").splitlines()
+        return Passphrase(lines[0] if lines else "").derive(derivation)
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A private file of at least MIN_KEY_FILE_BYTES random bytes, for example on a token."""
+
+    path: Path
+
+    def new_derivation(self) -> dict[str, Any]:
+        """HKDF with a fresh salt."""
+        return {"kind": "key file", "salt": os.urandom(SALT_BYTES).hex()}
+
+    def derive(self, derivation: dict[str, Any]) -> bytes:
+        """HKDF-SHA256 of the file's content."""
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        if derivation["kind"] != "key file":
+            raise StorageError("it is encrypted under a passphrase, not under a key file")
+        with open_private_file(self.path) as file:
+            content = file.read(MAX_SECRET_BYTES)
+        if len(content) < MIN_KEY_FILE_BYTES:
+            raise ParameterError(
+                f"key file {self.path} has {len(content)} bytes, at least {MIN_KEY_FILE_BYTES} random ones "
+                "are needed"
+            )
+        salt = bytes.fromhex(derivation["salt"])
+        return HKDF(SHA256(), KEY_BYTES, salt, b"diqkd key store").derive(content)
+
+
+@dataclass(frozen=True)
+class PassphrasePrompt:
+    """Asks on the terminal, only when a store needs it."""
+
+    what: str
+
+    def new_derivation(self) -> dict[str, Any]:
+        """As `Passphrase`."""
+        return _new_passphrase_derivation()
+
+    def derive(self, derivation: dict[str, Any]) -> bytes:
+        """As `Passphrase`."""
+        _require_terminal(f"{self.what} is encrypted")
+        return Passphrase(getpass.getpass(f"passphrase of {self.what}: ")).derive(derivation)
+
+
+def ask_new_passphrase(what: str) -> Passphrase:
+    """A new passphrase from the terminal, typed twice; ParameterError if the two differ."""
+    _require_terminal(f"{what} is to be encrypted")
+    text = getpass.getpass(f"new passphrase of {what}: ")
+    if getpass.getpass("once more: ") != text:
+        raise ParameterError("the two passphrases differ; nothing was changed")
+    return Passphrase(text)
+
+
+def _require_terminal(why: str) -> None:
+    if not sys.stdin.isatty():
+        raise StorageError(
+            f"{why} and there is no terminal to ask for a passphrase; give a passphrase file or a key file"
+        )
