@@ -95,10 +95,12 @@ class RoundSpool:
         self._pool = random_pool.RandomPool(self._connection, self.path)
         row = self._connection.execute("SELECT first_round, num_rounds, settings FROM batch").fetchone()
         self._batch: Batch | None = None
+        self._begun = acknowledged
         if row is not None:
             first, count, settings = row
             if len(settings) != count or not first <= acknowledged <= first + count:
                 raise StorageError(f"{self.path} is damaged: its batch does not fit its rounds")
+            self._begun = int(meta.get("begun", first + count))
             # A previous process may have applied these settings: rounds can only be completed as lost.
             self._batch = Batch(self.role, first, np.frombuffer(settings, dtype=np.uint8), interrupted=True)
 
@@ -181,6 +183,16 @@ class RoundSpool:
         return self._acknowledged
 
     @property
+    def rounds_begun(self) -> int:
+        """Index after the last round that may have begun: no setting of a later one was ever applied."""
+        return self._done if self._batch is None else max(self._done, self._begun)
+
+    @property
+    def batch_start(self) -> int:
+        """First round of the open batch; the index of the next round if none is open."""
+        return self._done if self._batch is None else self._batch.first_round
+
+    @property
     def bits_available(self) -> int:
         """Unspent random bits in the pool."""
         return self._pool.bits_available
@@ -231,6 +243,7 @@ class RoundSpool:
                 "INSERT INTO batch VALUES (0, ?, ?, ?)", (self._done, num_rounds, settings.tobytes())
             )
         self._batch = Batch(self.role, self._done, settings)
+        self._begun = self._batch.end
         self._last_commit = time.monotonic()
         return settings.copy()
 
@@ -288,6 +301,46 @@ class RoundSpool:
         self._losses_waiting.append((first_round, count, reason))
         self.flush()
 
+    def note_begun(self, end: int) -> None:
+        """Commit, and note that this node's hardware began no round from `end` on and will begin none.
+
+        Without this note every setting of the open batch counts as applied: whoever dies cannot tell.
+        """
+        if self._batch is None:
+            return
+        if not self._done <= end <= self._batch.end:
+            raise StorageError(f"{self._done} rounds are done of {self._batch.end}, none ends at {end}")
+        with transaction(self._connection, self.path) as connection:
+            self._insert_waiting()
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('begun', ?)", (str(end),))
+        self._committed()
+        self._begun = end
+
+    def replace_by_lost(
+        self, first_round: int, round_type: npt.ArrayLike, herald_pattern: npt.ArrayLike, reason: str
+    ) -> None:
+        """Record the open batch's rounds from `first_round` on as lost, whatever was recorded of them.
+
+        For rounds whose outcomes cannot be told apart any more. Their number stays; round_type and
+        herald_pattern are (k,) for all of them. On disk, in one transaction, before this returns.
+        """
+        types, patterns = np.asarray(round_type), np.asarray(herald_pattern)
+        if self._batch is None or not self._batch.first_round <= first_round <= self._done:
+            raise StorageError(f"{self.path}: round {first_round} does not belong to an open batch")
+        if types.shape != (self._done - first_round,):
+            raise ParameterError(f"{types.size} round types, {self._done - first_round} rounds are replaced")
+        if not types.size:
+            return
+        self.flush()
+        count = int(types.size)
+        outcome, timestamps = np.zeros(count, np.uint8), np.full(count, LOST_TIMESTAMP, np.int64)
+        patterns = round_table.checked_column("herald_pattern", patterns, round_table.IS_PATTERN_OR_UNKNOWN)
+        chunk = self._batch.chunk(first_round, outcome, types, patterns, timestamps, 1)
+        with transaction(self._connection, self.path):
+            self._table.take_back(first_round)
+            self._table.insert(first_round, [chunk])
+            self._table.insert_loss(first_round, count, reason)
+
     def _append(
         self,
         first_round: int,
@@ -334,6 +387,7 @@ class RoundSpool:
         with transaction(self._connection, self.path) as connection:
             self._insert_waiting()
             connection.execute("DELETE FROM batch")
+            connection.execute("DELETE FROM meta WHERE name = 'begun'")
         self._committed()
         self._batch = None
 

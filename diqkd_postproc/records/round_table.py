@@ -73,6 +73,31 @@ class RoundTable:
         row = (first_round, reason, float(start_unix), float(end_unix))
         self._connection.execute("INSERT INTO gaps VALUES (?, ?, ?, ?)", row)
 
+    def take_back(self, first_round: int) -> None:
+        """Remove the rounds from `first_round` on, with what was noted of their losses."""
+        names = tuple(DTYPES)
+        held = self._rows(
+            f"SELECT first_round, {', '.join(names)} FROM rounds "
+            f"WHERE first_round < {int(first_round)} ORDER BY first_round DESC LIMIT 1"
+        )
+        self._connection.execute("DELETE FROM rounds WHERE first_round >= ?", (first_round,))
+        self._connection.execute("DELETE FROM losses WHERE first_round >= ?", (first_round,))
+        self._connection.execute(
+            "UPDATE losses SET num_rounds = min(num_rounds, ? - first_round)", (first_round,)
+        )
+        if held:
+            start, *blobs = held[0]
+            count = first_round - start
+            assignments = ", ".join(f"{name} = ?" for name in names)
+            kept = [
+                blob[: count * _on_disk(DTYPES[name]).itemsize]
+                for name, blob in zip(names, blobs, strict=True)
+            ]
+            self._connection.execute(
+                f"UPDATE rounds SET num_rounds = min(num_rounds, ?), {assignments} WHERE first_round = ?",
+                (count, *kept, start),
+            )
+
     def columns(self, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """All rounds of the named columns, name -> (n,) array of the dtype in DTYPES."""
         rows = self._rows(f"SELECT num_rounds, {', '.join(names)} FROM rounds ORDER BY first_round")

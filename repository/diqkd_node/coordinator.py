@@ -1,13 +1,11 @@
 """The host's half of a run: spool, classical link, and the remote calls of the kernel.
 
 Both nodes agree before every batch (`batch_ready`), may ask for its early end (`stop`), and compare after it
-what they have (`batch_done`, `batch_digest`). A node leaves a batch only between two rounds, and a herald
-needs both nodes, so their counts agree; where a fault made them differ, the node with fewer rounds learns
-types and patterns of the missing ones and records them as lost. Nothing private passes through here but to
-and from the spool.
+what they have (`batch_done`, then see `agreement`). A node leaves a batch only between two rounds, and a
+herald needs both nodes, so their counts agree unless there was a fault. Nothing private passes through here
+but to and from the spool.
 """
 
-import hashlib
 import logging
 import re
 import secrets
@@ -16,16 +14,25 @@ import time
 import numpy as np
 from artiq.experiment import *
 
+from diqkd_node.agreement import Agreement
 from diqkd_node.classical_link import POLL_INTERVAL_S, PeerAbsentError
-from diqkd_node.conditions import CONDITION_NAMES, ION_LOST, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS
-from diqkd_postproc.errors import DiqkdError, ParameterError, StorageError
+from diqkd_node.conditions import (
+    CONDITION_NAMES,
+    ION_LOST,
+    LOCK_LOST,
+    RUNNING,
+    TOO_MANY_UNDERFLOWS,
+    TYPE_MISSING,
+)
+from diqkd_postproc.errors import DiqkdError, ParameterError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
-_NONE = np.empty(0, dtype=np.uint8)
-HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer
+VERSION = 2
+HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer, and one left alone goes on
+MAX_DISAGREEMENTS = 3  # batches in a row
 PROGRESS_INTERVAL_S = 0.5
+UNFINISHED_ROUND = (CONDITION_NAMES[TYPE_MISSING], CONDITION_NAMES[TOO_MANY_UNDERFLOWS])
 OTHER = {"alice": "bob", "bob": "alice"}
 
 
@@ -92,13 +99,14 @@ class Coordinator:
         self._gap = None if interrupted_unix is None else ("restarted", interrupted_unix)
         self._loading = False
         self._last_publication = 0.0
+        self._num_disagreements = 0
+        self._agreement = Agreement(spool, link, self._await, herald_patterns)
         self._clear_batch(0)
 
     def _clear_batch(self, num_rounds):
         self._first = self.spool.rounds_done
         self._batch_size = num_rounds
-        self._round_types = []
-        self._patterns = []
+        self._agreement.begin(self._first)
         self._own_stop = None
         self._peer_stop = None
         self._peer_done = None
@@ -122,6 +130,8 @@ class Coordinator:
             run_id=spool.run_id or "",
             proposed_run_id=proposal,
             rounds=spool.rounds_done,
+            rounds_begun=spool.rounds_begun,
+            batch_start=spool.batch_start,
         )
         hello = self._await("hello")
         if hello["version"] != VERSION:
@@ -148,7 +158,8 @@ class Coordinator:
                 f"{hello['role']}: {hello['run_id']}); give both the directory of the same run",
                 ParameterError,
             )
-        if hello["rounds"] > self.num_rounds or not _is_run_id(hello["proposed_run_id"]):
+        ordered = hello["batch_start"] <= hello["rounds"] <= hello["rounds_begun"] <= self.num_rounds
+        if not ordered or not _is_run_id(hello["proposed_run_id"]):
             raise link.fail("the other node's hello makes no sense")
         own, other = proposal, hello["proposed_run_id"]
         agreed = spool.run_id or hello["run_id"] or (own if self.role == "bob" else other)
@@ -159,7 +170,7 @@ class Coordinator:
             )
         if spool.run_id is None:
             spool.adopt_run_id(agreed)
-        self._reconcile(hello["rounds"], "interrupted")
+        self._agreement.resume(hello)
         spool.end_batch()
         self._publish("ready")
 
@@ -218,8 +229,7 @@ class Coordinator:
                     self.spool.store(
                         self.spool.rounds_done, outcome[part], types[part], patterns[part], timestamps[part]
                     )
-            self._round_types.append(types)
-            self._patterns.append(patterns)
+            self._agreement.note(types, patterns)
         except Exception as error:
             self._failure = error
 
@@ -241,6 +251,8 @@ class Coordinator:
         if self._own_stop is None:
             self._check_progress(self._first + done)
             return self._batch_size
+        if self._peer_done is not None and self._silent_for(self._first + done) > HOLD_S:
+            return done  # the other node has left: the herald of the last round was seen there only
         last = max(self._own_stop, self._peer_stop or 0)
         return max(done, min(self._batch_size, last - self._first))
 
@@ -248,13 +260,37 @@ class Coordinator:
         """Leave the batch: compare with the other node, settle differences, commit."""
         self._raise_failure()
         self.ion_present = condition != ION_LOST
+        try:
+            self._end_batch(int(done), int(condition))
+        except Exception:
+            self.abandon_batch(done, condition in (TYPE_MISSING, TOO_MANY_UNDERFLOWS))
+            raise
+
+    def abandon_batch(self, done, in_doubt):
+        """The kernel has left the batch for good after `done` rounds; `in_doubt`: and one more herald.
+
+        Never raises, since an exception is under way already.
+        """
+        begun = self._first + int(done)
+        if self._failure is not None or self.spool.rounds_done < begun:
+            return  # rounds are missing: nothing can be vouched for
+        try:
+            self.spool.note_begun(max(begun + int(in_doubt), self.spool.rounds_done))
+        except DiqkdError as error:
+            logger.warning("%s", error)
+
+    def _end_batch(self, done, condition):
         reason = self._stop_reason if condition == RUNNING else CONDITION_NAMES[condition]
         self.link.send("batch_done", rounds=self.spool.rounds_done, reason=reason)
         if self._peer_done is None:
             self._peer_done = self._await("batch_done")
+        peer_reason, peer_rounds = self._peer_done["reason"], self._peer_done["rounds"]
+        # Alice cannot record the last round if she has not learnt its type.
+        explained = (reason if self.role == "alice" else peer_reason) in UNFINISHED_ROUND
         if reason == "complete":
-            reason = self._peer_done["reason"]
-        self._reconcile(self._peer_done["rounds"], reason)
+            reason = peer_reason
+        agreed = self._agreement.settle(peer_rounds, reason, uninterrupted=not explained)
+        self._num_disagreements = 0 if agreed else self._num_disagreements + 1
         self.spool.end_batch()
         early = self.spool.rounds_done < self._first + self._batch_size
         if early:
@@ -264,6 +300,12 @@ class Coordinator:
         if condition == TOO_MANY_UNDERFLOWS:
             raise NodeFaultError(
                 f"{reason} near round {self.spool.rounds_done}; increase the node's latencies"
+            )
+        if self._num_disagreements >= MAX_DISAGREEMENTS:
+            raise self.link.fail(
+                f"round types or herald patterns differed in {self._num_disagreements} batches in a row "
+                f"before round {self.spool.rounds_done}, which are recorded as lost; check the round-type "
+                "line and the station's detector lines"
             )
 
     def wait_for_recovery(self, locked, ion_present) -> TBool:
@@ -343,11 +385,15 @@ class Coordinator:
         else:
             raise self.link.fail(f"a {message['kind']!r} message came within a batch")
 
-    def _check_progress(self, rounds):
+    def _silent_for(self, rounds):
+        """Seconds since the number of rounds last changed."""
         now = time.monotonic()
         if rounds != self._last_round[1]:
             self._last_round = (now, rounds)
-        elif now - self._last_round[0] > self.stall_timeout_s:
+        return now - self._last_round[0]
+
+    def _check_progress(self, rounds):
+        if self._silent_for(rounds) > self.stall_timeout_s:
             raise self.link.fail(
                 f"{self.role} had no herald for {self.stall_timeout_s:g} s after round {rounds}; check both "
                 "ions, the light path to the station, and the ready and trigger lines"
@@ -371,54 +417,3 @@ class Coordinator:
                 return message
             elif message["kind"] != "stop":
                 raise self.link.fail(f"a {message['kind']!r} message came where {kind!r} was due")
-
-    def _reconcile(self, peer_rounds, reason):
-        """Make both counts equal, then compare types and patterns of the batch."""
-        own_rounds = self.spool.rounds_done
-        if peer_rounds < own_rounds:
-            self._send_missing(peer_rounds)
-        elif peer_rounds > own_rounds:
-            self._record_missing(self._await("missing"), own_rounds, peer_rounds - own_rounds, reason)
-        digest = hashlib.sha256(np.concatenate([*self._round_types, *self._patterns, _NONE])).hexdigest()
-        self.link.send("batch_digest", rounds=self.spool.rounds_done, digest=digest)
-        peer = self._await("batch_digest")
-        if peer["rounds"] != self.spool.rounds_done or peer["digest"] != digest:
-            raise self.link.fail(
-                f"types or herald patterns before round {self.spool.rounds_done} differ; check "
-                "the round-type line and the station's detector lines, and do not use this run"
-            )
-
-    def _send_missing(self, first):
-        """Tell the other node the types and patterns of the rounds from `first` on."""
-        if first < self._first:
-            types, patterns = self.spool.public_rounds(first)
-            self._round_types, self._patterns = [types], [patterns]
-            self._first = first
-        types = np.concatenate(self._round_types)[first - self._first :]
-        patterns = np.concatenate(self._patterns)[first - self._first :]
-        self.link.send(
-            "missing", first=first, round_types=types.tobytes().hex(), patterns=patterns.tobytes().hex()
-        )
-
-    def _record_missing(self, message, first, count, reason):
-        try:
-            types = np.frombuffer(bytes.fromhex(message["round_types"]), dtype=np.uint8)
-            patterns = np.frombuffer(bytes.fromhex(message["patterns"]), dtype=np.uint8)
-        except ValueError:
-            raise self.link.fail("the missing rounds are not hexadecimal") from None
-        known = np.isin(types, (0, 1)).all() and np.isin(patterns, (0, *self._pattern_of_index)).all()
-        if message["first"] != first or not types.size == patterns.size == count or not known:
-            raise self.link.fail(f"{count} missing rounds from {first} on were due, others came")
-        pending = self.spool.pending_batch
-        drawn = 0 if pending is None else pending.num_rounds
-        if drawn < count:
-            raise self.link.fail(
-                f"{self.role} is {count} rounds behind at round {first} and has drawn settings for {drawn} "
-                "of them; a round that is over gets no new settings. Use the run directory itself, not an "
-                "older copy, or begin a new run",
-                StorageError,
-            )
-        logger.warning("%d rounds recorded as lost: %s", count, reason)
-        self.spool.record_lost(count, types, patterns, reason)
-        self._round_types.append(types)
-        self._patterns.append(patterns)

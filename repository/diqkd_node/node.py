@@ -7,6 +7,7 @@ kernel is one. It talks to the host's `coordinator` by remote calls:
 * `store(count, outcome, round_type, pattern_index, timestamp_mu)`: asynchronous, one chunk of rounds;
 * `check(done, condition) -> limit`: at most every `check_interval`, the round at which to leave the batch;
 * `end_batch(done, condition)`: the node left the batch, and why;
+* `abandon_batch(done, in_doubt)`: an exception took it out of the batch, after a herald if `in_doubt`;
 * `wait_for_recovery(locked, ion_present) -> go on`: while laser or ion are away.
 
 A herald is a round. What goes wrong after it costs the outcome, never the round: it is stored as LOST, or,
@@ -212,71 +213,92 @@ class Node(HasEnvironment):
         underflows = 0
         condition = RUNNING
         look_for_ion = False
+        t_herald = int64(0)
+        pattern_index = -1
+        round_type = -1
+        heralded = False
         try:
-            self.begin_rounds()
-        except RTIOUnderflow:
-            underflows = self.start_over(1)
-            if underflows > self.max_underflows:
-                condition = TOO_MANY_UNDERFLOWS
-                limit = 0
-        t_check = now_mu() + self.check_mu
-        while done < limit:
-            t_herald = int64(0)
-            pattern_index = -1
-            round_type = -1
-            outcome = LOST
-            locked = True
             try:
-                if look_for_ion and not self.ion_watch.present():
-                    condition = ION_LOST
-                elif self.cool_and_synchronise():
-                    t_herald, pattern_index = self.attempts.search()
-                if pattern_index >= 0:
-                    self.analysis.map_qubit(t_herald)
-                    self.isolation.disconnect()
-                    setting = settings[done]
-                    round_type = self.round_type_link.exchange(setting)
-                    if round_type >= 0:
-                        if round_type == 0:
-                            setting = self.key_setting
-                        self.analysis.select_basis(t_herald, setting, pattern_index)
-                        self.lock_monitor.request()
-                        self.readout.detect()
-                        self.scrambling.scramble()
-                        self.isolation.reconnect()
-                        outcome = self.readout.fetch_outcome()
-                        locked = self.lock_monitor.fetch()
-                    else:
-                        condition = TYPE_MISSING
+                self.begin_rounds()
             except RTIOUnderflow:
-                underflows = self.start_over(underflows + 1)
-                outcome = LOST
-                if pattern_index >= 0 and round_type < 0:
-                    round_type = self.round_type_link.known_type(settings[done])
-                    if round_type < 0:
-                        condition = TYPE_MISSING
+                underflows = self.start_over(1)
                 if underflows > self.max_underflows:
                     condition = TOO_MANY_UNDERFLOWS
-            if pattern_index >= 0 and round_type >= 0:
-                outcomes[in_chunk] = outcome
+                    limit = 0
+            t_check = now_mu() + self.check_mu
+            while done < limit:
+                pattern_index = -1
+                round_type = -1
+                outcome = LOST
+                locked = True
+                try:
+                    if look_for_ion and not self.ion_watch.present():
+                        condition = ION_LOST
+                    elif self.cool_and_synchronise():
+                        t_herald, pattern_index = self.attempts.search()
+                    if pattern_index >= 0:
+                        heralded = True
+                        self.analysis.map_qubit(t_herald)
+                        self.isolation.disconnect()
+                        setting = settings[done]
+                        round_type = self.round_type_link.exchange(setting)
+                        if round_type >= 0:
+                            if round_type == 0:
+                                setting = self.key_setting
+                            self.analysis.select_basis(t_herald, setting, pattern_index)
+                            self.lock_monitor.request()
+                            self.readout.detect()
+                            self.scrambling.scramble()
+                            self.isolation.reconnect()
+                            outcome = self.readout.fetch_outcome()
+                            locked = self.lock_monitor.fetch()
+                        else:
+                            condition = TYPE_MISSING
+                except RTIOUnderflow:
+                    underflows = self.start_over(underflows + 1)
+                    outcome = LOST
+                    if pattern_index >= 0 and round_type < 0:
+                        round_type = self.round_type_link.known_type(settings[done])
+                        if round_type < 0:
+                            condition = TYPE_MISSING
+                    if underflows > self.max_underflows:
+                        condition = TOO_MANY_UNDERFLOWS
+                if pattern_index >= 0 and round_type >= 0:
+                    outcomes[in_chunk] = outcome
+                    round_types[in_chunk] = round_type
+                    pattern_indices[in_chunk] = pattern_index
+                    timestamps[in_chunk] = t_herald
+                    in_chunk += 1
+                    done += 1
+                    heralded = False
+                    if in_chunk == chunk_rounds:
+                        self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)
+                        in_chunk = 0
+                        self.core.break_realtime()
+                look_for_ion = pattern_index < 0 or done % self.ion_check_rounds == 0
+                if condition == TYPE_MISSING or condition == ION_LOST or condition == TOO_MANY_UNDERFLOWS:
+                    limit = done
+                elif not locked or pattern_index < 0 or now_mu() > t_check:
+                    if not locked:
+                        condition = LOCK_LOST
+                    limit = self.coordinator.check(done, condition)
+                    self.core.break_realtime()
+                    t_check = now_mu() + self.check_mu
+        except:  # noqa: E722 (the compiler's only way to catch whatever comes; it is raised again)
+            if heralded and round_type < 0:
+                round_type = self.round_type_link.known_type(settings[done])
+            if heralded and round_type >= 0:
+                outcomes[in_chunk] = LOST
                 round_types[in_chunk] = round_type
                 pattern_indices[in_chunk] = pattern_index
                 timestamps[in_chunk] = t_herald
                 in_chunk += 1
                 done += 1
-                if in_chunk == chunk_rounds:
-                    self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)
-                    in_chunk = 0
-                    self.core.break_realtime()
-            look_for_ion = pattern_index < 0 or done % self.ion_check_rounds == 0
-            if condition == TYPE_MISSING or condition == ION_LOST or condition == TOO_MANY_UNDERFLOWS:
-                limit = done
-            elif not locked or pattern_index < 0 or now_mu() > t_check:
-                if not locked:
-                    condition = LOCK_LOST
-                limit = self.coordinator.check(done, condition)
-                self.core.break_realtime()
-                t_check = now_mu() + self.check_mu
+                heralded = False
+            if in_chunk > 0:
+                self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)
+            self.coordinator.abandon_batch(done, heralded)
+            raise
         self.rest()
         if in_chunk > 0:
             self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)

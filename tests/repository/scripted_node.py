@@ -99,6 +99,7 @@ class NotingCoordinator:
         self.batches = list(batches)
         self.rounds: list[tuple[int, int, int, int]] = []
         self.ends: list[tuple[int, int]] = []
+        self.abandoned: list[tuple[int, bool]] = []
         self.checks: list[tuple[int, int]] = []
         self.recoveries: list[tuple[bool, bool]] = []
         self.on_check: Callable[[int, int], int | None] = lambda done, condition: None
@@ -120,6 +121,9 @@ class NotingCoordinator:
 
     def end_batch(self, done: int, condition: int) -> None:
         self.ends.append((done, condition))
+
+    def abandon_batch(self, done: int, in_doubt: bool) -> None:
+        self.abandoned.append((done, in_doubt))
 
     def wait_for_recovery(self, locked: bool, ion_present: bool) -> bool:
         self.recoveries.append((locked, ion_present))

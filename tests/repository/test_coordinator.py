@@ -144,18 +144,52 @@ def test_lost_outcome_keeps_its_round(nodes: Nodes) -> None:
     assert nodes.spools["alice"].rounds_done == 3
 
 
-def test_interrupted_run_goes_on(nodes: Nodes) -> None:
+@pytest.mark.parametrize(
+    ("in_order", "total"), [((), BATCH), (("bob",), 9), (("alice",), 9), (("alice", "bob"), 9)]
+)
+def test_interrupted_run_goes_on(nodes: Nodes, in_order: tuple[str, ...], total: int) -> None:
+    """A node that leaves the batch in order vouches for its rounds; if none does, all settings count."""
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
     _, y = nodes.begin()
-    nodes.play("bob", y, 9)
-    nodes.play("alice", y, 4)
+    done = {"alice": 4, "bob": 9}
+    for role in done:
+        nodes.play(role, y, done[role])
+    for role in in_order:
+        nodes.coordinators[role].abandon_batch(done[role], False)
     nodes.stop()
     nodes.start()
     assert nodes.same(lambda coordinator: coordinator.greet()) == [None, None]
-    assert [spool.rounds_done for spool in nodes.spools.values()] == [9, 9]
+    assert [spool.rounds_done for spool in nodes.spools.values()] == [total, total]
+    alice, bob = (nodes.spools[role]._columns() for role in ("alice", "bob"))
+    assert alice["lost"].tolist() == [0] * 4 + [1] * (total - 4)
+    assert bob["lost"].tolist() == [0] * 9 + [1] * (total - 9)
+    np.testing.assert_array_equal(alice["round_type"], bob["round_type"])
+    assert bob["setting"].tolist() == y[:total]
     x, _ = nodes.begin()
     assert len(x) == BATCH
+
+
+def test_a_herald_in_doubt_counts_if_the_other_node_died(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    for role in ("alice", "bob"):
+        nodes.play(role, y, 4)
+    nodes.coordinators["alice"].abandon_batch(4, True)
+    nodes.stop()
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    assert [spool.rounds_done for spool in nodes.spools.values()] == [5, 5]
+
+
+def test_a_failure_while_storing_vouches_for_nothing(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("bob", [2 - (setting == 2) for setting in y], 3)
+    nodes.coordinators["bob"].abandon_batch(3, False)
+    assert nodes.spools["bob"].rounds_begun == BATCH
 
 
 @pytest.mark.parametrize("drawn", [0, 3])
@@ -171,7 +205,7 @@ def test_rounds_that_are_over_get_no_new_settings(nodes: Nodes, drawn: int) -> N
         bob.spool.begin_batch(drawn)
     available = bob.spool.bits_available
     nodes.links["alice"].send("batch_done", rounds=9, reason="")
-    nodes.coordinators["alice"]._send_missing(0)
+    nodes.coordinators["alice"]._agreement._send_missing(0)
     with pytest.raises(StorageError, match=f"9 rounds behind at round 0 .* for {drawn} of them"):
         bob.end_batch(0, RUNNING)
     assert (bob.spool.rounds_done, bob.spool.bits_available) == (0, available)
@@ -241,18 +275,23 @@ def test_two_bobs(nodes: Nodes) -> None:
         {"version": 99},
         {"run_id": "elsewhere"},
         {"proposed_run_id": ""},
+        {"rounds": 3, "rounds_begun": 3},
         {"rounds": 3},
+        {"batch_start": 1},
+        {"rounds_begun": NUM_ROUNDS + 1},
     ],
 )
 def test_senseless_hello(nodes: Nodes, changes: dict) -> None:
     nodes.start()
     hello = {
-        "version": 1,
+        "version": 2,
         "role": "alice",
         "parameters": parameters().digest,
         "run_id": "",
         "proposed_run_id": "3" * 32,
         "rounds": 0,
+        "rounds_begun": 0,
+        "batch_start": 0,
     }
     nodes.links["alice"].send("hello", **(hello | changes))
     with pytest.raises((ParameterError, RemoteProtocolError)):
@@ -278,15 +317,55 @@ def test_senseless_missing_rounds(nodes: Nodes, changes: dict) -> None:
     assert nodes.spools["alice"].rounds_done == 0
 
 
-def test_different_patterns(nodes: Nodes) -> None:
+def test_a_batch_with_different_patterns_is_lost(nodes: Nodes) -> None:
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
     _, y = nodes.begin()
     nodes.play("alice", y, 2, patterns=[0, 1])
     nodes.play("bob", y, 2, patterns=[0, 2])
-    for error in nodes.same(lambda coordinator: coordinator.end_batch(2, RUNNING)):
-        assert isinstance(error, RemoteProtocolError)
-        assert "patterns" in str(error)
+    assert nodes.same(lambda coordinator: coordinator.end_batch(2, RUNNING)) == [None, None]
+    for spool in nodes.spools.values():
+        columns = spool._columns()
+        assert columns["lost"].tolist() == [1, 1]
+        assert not columns["outcome"].any() and not columns["herald_pattern"].any()
+    assert len(nodes.begin()[0]) == BATCH
+
+
+def test_batches_that_always_differ_end_the_run(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    for _ in range(3):
+        _, y = nodes.begin()
+        nodes.play("alice", y, 2, patterns=[0, 1])
+        nodes.play("bob", y, 2, patterns=[0, 2])
+        errors = nodes.same(lambda coordinator: coordinator.end_batch(2, RUNNING))
+    for error in errors:
+        assert isinstance(error, RemoteProtocolError) and "3 batches in a row" in str(error)
+    assert [spool.rounds_done for spool in nodes.spools.values()] == [6, 6]
+
+
+@pytest.mark.parametrize("missed", range(6))
+def test_a_missed_herald_shifts_no_outcome(nodes: Nodes, missed: int) -> None:
+    """Alice's station line drops one click: what she calls round k is Bob's k + 1 from there on."""
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    indices = [0, 0, 1, 1, 2, 3]
+    nodes.play("bob", y, 6, patterns=indices)
+    types = [int(setting != 2) for setting in y[:6]]
+    seen = [number for number in range(6) if number != missed]
+    nodes.coordinators["alice"].store(
+        5, [1] * 5, [types[i] for i in seen], [indices[i] for i in seen], list(range(1000, 1005))
+    )
+    assert nodes.same(lambda coordinator: coordinator.end_batch(5, RUNNING)) == [None, None]
+    alice, bob = (nodes.spools[role]._columns() for role in ("alice", "bob"))
+    for name in ("round_type", "herald_pattern", "lost"):
+        np.testing.assert_array_equal(alice[name], bob[name])
+    kept = np.flatnonzero(alice["lost"] == 0)
+    assert kept.size <= missed and bob["setting"].tolist() == y[:6]
+    # No round is voided that the missed herald cannot have moved.
+    twins = [i for i in range(missed) if (types[i], indices[i]) == (types[missed], indices[missed])]
+    assert kept.size == (twins[0] if twins else missed)
 
 
 def test_failure_while_storing_surfaces(nodes: Nodes) -> None:

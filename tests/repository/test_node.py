@@ -352,6 +352,44 @@ def test_failure_of_the_host_leaves_the_node_at_rest(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_failure_of_the_host_loses_no_round(role: str) -> None:
+    """Rounds that have not filled a chunk are handed over before the exception goes on."""
+    coordinator = NotingCoordinator([0] * 500)
+    node, apparatus = make_node(role, coordinator, chunk_rounds=1000)
+
+    def fail(done: int, condition: int) -> None:
+        raise OSError("link down")
+
+    coordinator.on_check = fail
+    with pytest.raises(OSError, match="link down"):
+        node.run_batches()
+    ((done, _),) = coordinator.checks
+    assert len(coordinator.rounds) == done > 0
+    assert coordinator.abandoned == [(done, False)] and coordinator.ends == []
+    assert_at_rest(apparatus)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("known", [True, False])
+def test_failure_within_a_round_costs_its_outcome_only(role: str, known: bool) -> None:
+    """Before the type is known Bob can tell it, and Alice leaves a herald in doubt."""
+    coordinator = NotingCoordinator([0, 1, 1])
+    node, apparatus = make_node(role, coordinator)
+
+    def fail(call: int) -> None:
+        if call == (3 if known else 2):
+            raise OSError("device gone")
+
+    apparatus.on_dds = fail
+    with pytest.raises(OSError, match="device gone"):
+        node.run_batches()
+    recorded = known or role == "bob"
+    assert [outcome == LOST for outcome, *_ in coordinator.rounds] == [False] + [True] * recorded
+    assert coordinator.abandoned == [(1 + recorded, not recorded)]
+    assert_at_rest(apparatus)
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_checks_are_rare_and_regular(role: str) -> None:
     coordinator = NotingCoordinator([0] * 1000)
     node, _ = make_node(role, coordinator)

@@ -50,6 +50,9 @@ class Coordinator(scripted_node.NotingCoordinator):
     def end_batch(self, done, condition) -> TNone:
         super().end_batch(done, condition)
 
+    def abandon_batch(self, done, in_doubt) -> TNone:
+        super().abandon_batch(done, in_doubt)
+
     def wait_for_recovery(self, locked, ion_present) -> TBool:
         return super().wait_for_recovery(locked, ion_present)
 
