@@ -149,7 +149,7 @@ def test_correlations_are_a_fact_of_characterisations_only():
 
 
 def test_no_experiment_sets_a_dataset_of_a_run_past_the_list():
-    """In the source: `key_generation` and the node's blocks hand `set_dataset` to `PublicFacts` only."""
+    """In the source: the run and the node's blocks hand `set_dataset` to `PublicFacts` only."""
     files = [ROOT / "repository" / "key_generation.py", *(ROOT / "repository" / "diqkd_node").glob("*.py")]
     uses = []
     for file in files:
@@ -157,4 +157,4 @@ def test_no_experiment_sets_a_dataset_of_a_run_past_the_list():
             names = ("set_dataset", "append_to_dataset", "mutate_dataset", "setattr_dataset")
             if isinstance(item, ast.Attribute) and item.attr in names:
                 uses.append((file.name, ast.unparse(item)))
-    assert uses == [("key_generation.py", "self.set_dataset")]
+    assert uses == [("two_node_run.py", "self.set_dataset")]
