@@ -1,4 +1,4 @@
-"""Sphinx: `python -m sphinx -W -b html docs docs/_build/html`, with the extra `docs`; no network, no ARTIQ."""
+"""Sphinx: `python -m sphinx -W -b html docs docs/_build/html`, with the extra `docs`; ARTIQ is not needed."""
 
 from __future__ import annotations
 

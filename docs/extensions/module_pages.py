@@ -1,6 +1,7 @@
-"""Writes the pages below `modules/`: one for each module, with a list of what a package holds.
+"""Writes the pages below `modules/`: one for each package, with its modules as sections.
 
-autosummary would do the same, but it cuts a docstring's first sentence out as reStructuredText.
+autosummary would write one for each module, which takes longer to build, and cuts first sentences out of
+docstrings as reStructuredText.
 """
 
 from __future__ import annotations
@@ -29,33 +30,26 @@ def summary(file: Path) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
-def submodules(folder: Path) -> dict[str, Path]:
-    """Modules and packages in a package's folder, by name."""
-    found = {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith("__")}
-    return dict(sorted((found | {path.parent.name: path for path in folder.glob("*/__init__.py")}).items()))
+def directive(name: str) -> str:
+    """What documents a module."""
+    return f"```{{eval-rst}}\n.. automodule:: {name}\n```\n"
 
 
-def pages(name: str, file: Path) -> dict[str, str]:
-    """Name and text of the page of a module, and of all below it."""
-    parts = [f"# {name}\n", f"```{{eval-rst}}\n.. automodule:: {name}\n```\n"]
-    below: dict[str, str] = {}
-    if file.name == "__init__.py" and (children := submodules(file.parent)):
-        rows = [f"| [{child}]({name}.{child}.md) | {summary(path)} |" for child, path in children.items()]
-        parts.append("\n".join(["| module | |", "| --- | --- |", *rows, ""]))
-        parts.append(
-            "\n".join(
-                [
-                    "```{toctree}",
-                    ":hidden:",
-                    "",
-                    *(f"{child} <{name}.{child}>" for child in children),
-                    "```\n",
-                ]
-            )
-        )
-        for child, path in children.items():
-            below |= pages(f"{name}.{child}", path)
-    return {name: "\n".join(parts)} | below
+def pages(name: str, folder: Path) -> dict[str, str]:
+    """Name and text of the page of a package, and of all packages below it."""
+    modules = {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("__")}
+    packages = {path.parent.name: path for path in sorted(folder.glob("*/__init__.py"))}
+    rows = [f"| [{child}]({name}.{child}.md) | {summary(path)} |" for child, path in packages.items()]
+    rows += [f"| [{child}](#{child}) | {summary(path)} |" for child, path in modules.items()]
+    parts = [f"# {name}\n", directive(name), "\n".join(["| module | |", "| --- | --- |", *rows, ""])]
+    if packages:
+        entries = (f"{child} <{name}.{child}>" for child in packages)
+        parts.append("\n".join(["```{toctree}", ":hidden:", "", *entries, "```\n"]))
+    parts += [f"## {child}\n\n{directive(f'{name}.{child}')}" for child in modules]
+    below = {name: "\n".join(parts)}
+    for child, path in packages.items():
+        below |= pages(f"{name}.{child}", path.parent)
+    return below
 
 
 def write_pages(app: Sphinx) -> None:
@@ -66,7 +60,7 @@ def write_pages(app: Sphinx) -> None:
     for package in PACKAGES:
         spec = find_spec(package)
         assert spec is not None and spec.origin is not None
-        wanted |= pages(package, Path(spec.origin))
+        wanted |= pages(package, Path(spec.origin).parent)
     for stale in set(folder.glob("*.md")) - {folder / f"{name}.md" for name in wanted}:
         stale.unlink()
     for name, text in wanted.items():
