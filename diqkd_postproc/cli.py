@@ -21,6 +21,7 @@ from diqkd_postproc import (
     benchmark_command,
     code_commands,
     credential_arguments,
+    delivery_command,
     keys_command,
     plan_command,
     tomography_command,
@@ -178,6 +179,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     tomography_command.add_parser(commands, _Formatter)
     code_commands.add_parsers(commands, _Formatter)
+    delivery_command.add_parsers(commands, _Formatter)
     benchmark_command.add_parser(commands, _Formatter)
     return parser
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from diqkd_postproc.delivery.certificates import NameField
 from diqkd_postproc.delivery.data_formats import KeyLimits
 from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.key_store.credentials import Credential, KeyFile, PassphraseFile, PassphrasePrompt
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
@@ -42,15 +43,27 @@ class _Table(BaseModel):
 
 
 class Node(_Table):
-    """[kme]: this service. authority: who signs the certificates of SAEs and of the other KME."""
+    """[kme]: this service. authority: who signs the certificates of SAEs and of the other KME.
+
+    passphrase_file, key_file: what opens an encrypted key store, one of them; without either, its passphrase
+    is asked for on the terminal.
+    """
 
     id: Name
     role: Literal["alice", "bob"]
     key_store: Path
+    passphrase_file: Path | None = None
+    key_file: Path | None = None
     audit_log: Path
     certificate: Path
     private_key: Path
     authority: Path
+
+    def credential(self) -> Credential:
+        """What opens the key store, if it is encrypted."""
+        if self.passphrase_file is not None:
+            return PassphraseFile(self.passphrase_file)
+        return PassphrasePrompt(str(self.key_store)) if self.key_file is None else KeyFile(self.key_file)
 
 
 class Api(_Table):
@@ -120,6 +133,8 @@ class DeliveryConfiguration(_Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.kme.passphrase_file and self.kme.key_file:
+            raise ValueError("give passphrase_file or key_file, not both")
         nodes = {self.kme.id, self.link.peer}
         if len(nodes) != 2:
             raise ValueError("kme.id and link.peer are the same")
@@ -164,8 +179,8 @@ def load_configuration(path: Path) -> DeliveryConfiguration:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise ParameterError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
     folder = path.absolute().parent
-    names = ("key_store", "audit_log", "certificate", "private_key", "authority")
-    resolved = {name: folder / getattr(configuration.kme, name) for name in names}
+    paths = {name: value for name, value in configuration.kme if isinstance(value, Path)}
+    resolved = {name: folder / value for name, value in paths.items()}
     return configuration.model_copy(update={"kme": configuration.kme.model_copy(update=resolved)})
 
 

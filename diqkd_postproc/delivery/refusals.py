@@ -25,6 +25,8 @@ class Refusal(DiqkdError):
 class BadRequest(Refusal):
     """The request is malformed, outside the limits that Status states, or for keys that are not here."""
 
+    exit_code = 2
+
     status = 400
 
 

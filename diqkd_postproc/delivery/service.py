@@ -50,7 +50,7 @@ async def running_service(
     async with contextlib.AsyncExitStack() as stack:
         context = service_context(kme.certificate, kme.private_key, kme.authority)
         audit_log = stack.enter_context(contextlib.closing(AuditLog(kme.audit_log)))
-        store = stack.enter_context(KeyStore.open(kme.key_store))
+        store = stack.enter_context(KeyStore.open(kme.key_store, credential=kme.credential()))
         store_thread = stack.enter_context(contextlib.closing(StoreThread()))
         pads = TagPads(store.generated, kme.role)
         reservations = Reservations(store.generated, configuration)

@@ -1,0 +1,151 @@
+"""An SAE's side of the key delivery API, for trials and scripts: one request, one answer.
+
+A key comes out of the KME exactly once. Where it is to be written is therefore made ready before it is asked
+for, and nothing is ever asked for twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from diqkd_postproc.delivery.data_formats import Key
+from diqkd_postproc.delivery.key_delivery_api import PREFIX
+from diqkd_postproc.delivery.refusals import BadRequest, Refusal, Unauthorized, Unavailable
+from diqkd_postproc.delivery.tls import client_context
+from diqkd_postproc.errors import ParameterError, RemoteProtocolError
+from diqkd_postproc.records.private_files import create_private_file, make_private_directory
+
+MAX_ANSWER_BYTES = 1 << 26
+_REFUSALS: dict[int, type[Refusal]] = {400: BadRequest, 401: Unauthorized, 503: Unavailable}
+
+
+class SaeProfile(BaseModel):
+    """Who an SAE is and which KME it asks; a TOML file, with paths relative to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    service: str
+    certificate: Path
+    private_key: Path
+    authority: Path
+    timeout_s: float = 30.0
+
+    @classmethod
+    def load(cls, path: Path) -> SaeProfile:
+        """Read a profile; ParameterError names what is wrong with it."""
+        try:
+            profile = cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ParameterError(f"cannot read {path}: {error.strerror}") from None
+        except ValidationError as problem:
+            first = problem.errors(include_url=False)[0]
+            raise ParameterError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except ValueError as error:
+            raise ParameterError(f"{path} is not TOML: {error}") from None
+        names = ("certificate", "private_key", "authority")
+        return profile.model_copy(update={n: path.absolute().parent / getattr(profile, n) for n in names})
+
+
+class SaeClient:
+    """Asks one KME on behalf of one SAE."""
+
+    def __init__(self, profile: SaeProfile) -> None:
+        parts = urlsplit(profile.service)
+        if parts.scheme != "https" or not parts.hostname:
+            raise ParameterError(f"service {profile.service!r} is not https://HOST:PORT")
+        self._profile = profile
+        self._host, self._port = parts.hostname, parts.port or 443
+        self._context = client_context(profile.certificate, profile.private_key, profile.authority)
+
+    def status(self, peer: str) -> dict[str, Any]:
+        """Get status: what can be had for `peer` as the slave."""
+        return self._call("GET", peer, "status", None)
+
+    def new_keys(self, slave: str, number: int | None = None, size: int | None = None) -> tuple[Key, ...]:
+        """Get key: new keys that `slave` can then fetch at its KME. size: bits of each key."""
+        asked = {name: value for name, value in (("number", number), ("size", size)) if value is not None}
+        return _keys(self._call("POST", slave, "enc_keys", asked))
+
+    def keys_with_ids(self, master: str, key_ids: Sequence[str]) -> tuple[Key, ...]:
+        """Get key with key IDs: the keys that `master` has been given."""
+        asked = {"key_IDs": [{"key_ID": key_id} for key_id in key_ids]}
+        return _keys(self._call("POST", master, "dec_keys", asked))
+
+    def _call(self, method: str, peer: str, name: str, document: Mapping[str, Any] | None) -> dict[str, Any]:
+        body = None if document is None else json.dumps(document).encode()
+        headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if body else {})
+        where = f"{self._host}:{self._port}"
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, timeout=self._profile.timeout_s, context=self._context
+        )
+        try:
+            connection.request(method, f"{PREFIX}{quote(peer, safe='')}/{name}", body, headers)
+            answer = connection.getresponse()
+            content = answer.read(MAX_ANSWER_BYTES)
+        except OSError as error:
+            reason = getattr(error, "verify_message", "") or error.strerror or str(error) or "no answer"
+            raise Unavailable(f"the KME at {where} does not serve us: {reason}") from None
+        except http.client.HTTPException:
+            raise RemoteProtocolError(f"the KME at {where} does not speak HTTP as it should") from None
+        finally:
+            connection.close()
+        if answer.status == 200:
+            return _object(content)
+        if answer.status == 401:
+            raise Unauthorized(f"the KME at {where} does not grant this to our certificate (401)")
+        message = str(_object(content).get("message", ""))[:500]
+        raise _REFUSALS.get(answer.status, Refusal)(f"the KME at {where} answers {answer.status}: {message}")
+
+
+def write_keys(directory: Path, keys: Sequence[Key]) -> list[Path]:
+    """Write every key to a new private file, DIRECTORY/KEY_ID.key, as bytes."""
+    paths = []
+    for key in keys:
+        path = directory / f"{key.key_id}.key"
+        with os.fdopen(create_private_file(path), "wb") as file:
+            file.write(key.key)
+        paths.append(path)
+    return paths
+
+
+def prepare_output(directory: Path) -> None:
+    """Make the folder for keys before any is asked for; StorageError where it is not private."""
+    make_private_directory(directory)
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise RemoteProtocolError("the KME's answer is not a JSON object")
+    return document
+
+
+def _keys(document: Mapping[str, Any]) -> tuple[Key, ...]:
+    try:
+        return tuple(
+            Key(key_id=_file_name(item["key_ID"]), key=base64.b64decode(item["key"], validate=True))
+            for item in document["keys"]
+        )
+    except (KeyError, TypeError, binascii.Error):
+        raise RemoteProtocolError("the KME's answer is not a key container") from None
+
+
+def _file_name(key_id: str) -> str:
+    """A key_ID becomes the name of a file: nothing but what a UUID consists of."""
+    if not key_id or len(key_id) > 64 or not all(c.isalnum() or c == "-" for c in key_id):
+        raise RemoteProtocolError("the KME's answer holds a key_ID that is not a UUID")
+    return key_id

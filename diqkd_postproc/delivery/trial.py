@@ -1,0 +1,83 @@
+"""Everything for a trial of key delivery on one machine: certificates, configurations, profiles of two SAEs.
+
+The names and layout:
+
+    delivery/certificates/   authority.crt, and a certificate and a key for each KME and SAE
+    delivery/alice.toml      configuration of `diqkd serve` at Alice's node; bob.toml at Bob's
+    delivery/sae-alice.toml  profile of an application at Alice's node for `diqkd key`; sae-bob.toml at Bob's
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from diqkd_postproc.delivery.certificates import TrialAuthority
+from diqkd_postproc.errors import StorageError
+from diqkd_postproc.records.private_files import make_private_directory, write_atomically
+
+ROLES = ("alice", "bob")
+HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+def write_certificates(
+    directory: Path, services: Sequence[str], clients: Sequence[str], hosts: Sequence[str]
+) -> None:
+    """Make an authority, whose own key is forgotten at once, and certificates signed by it."""
+    make_private_directory(directory)
+    if os.path.lexists(directory / "authority.crt"):
+        raise StorageError(f"{directory} holds certificates already; choose another folder")
+    authority = TrialAuthority("diqkd trial authority")
+    for name in services:
+        authority.issue(directory, name, is_service=True, hosts=hosts)
+    for name in clients:
+        authority.issue(directory, name, is_service=False)
+    authority.write(directory / "authority.crt")
+
+
+def write_trial(run: Path, stores: Sequence[Path], api_ports: Sequence[int], link_port: int) -> Path:
+    """Write a trial for the key stores of Alice and Bob into RUN/delivery; returns that folder."""
+    folder = make_private_directory(run / "delivery")
+    kmes = [f"kme-{role}" for role in ROLES]
+    saes = [f"sae-{role}" for role in ROLES]
+    write_certificates(folder / "certificates", kmes, saes, HOSTS)
+    for place, role in enumerate(ROLES):
+        store = os.path.relpath(stores[place], folder).replace(os.sep, "/")
+        write_atomically(
+            folder / f"{role}.toml", _configuration(place, store, kmes, saes, api_ports, link_port).encode()
+        )
+        write_atomically(folder / f"sae-{role}.toml", _profile(saes[place], api_ports[place]).encode())
+    return folder
+
+
+def _files(name: str) -> str:
+    return (
+        f"certificate = {json.dumps(f'certificates/{name}.crt')}\n"
+        f"private_key = {json.dumps(f'certificates/{name}.key')}\n"
+        'authority = "certificates/authority.crt"\n'
+    )
+
+
+def _profile(name: str, port: int) -> str:
+    return f'service = "https://localhost:{port}"\n{_files(name)}'
+
+
+def _configuration(
+    place: int,
+    store: str,
+    kmes: Sequence[str],
+    saes: Sequence[str],
+    api_ports: Sequence[int],
+    link_port: int,
+) -> str:
+    me, peer = kmes[place], kmes[1 - place]
+    tables = [
+        f'[kme]\nid = "{me}"\nrole = "{ROLES[place]}"\nkey_store = {json.dumps(store)}\n'
+        f'audit_log = "audit-{ROLES[place]}.jsonl"\n{_files(me)}',
+        f'[api]\nlisten = "127.0.0.1:{api_ports[place]}"\n',
+        f'[link]\npeer = "{peer}"\n{("listen", "connect")[place]} = "127.0.0.1:{link_port}"\n',
+        *(f'[[sae]]\nid = "{sae}"\nkme = "{kme}"\n' for sae, kme in zip(saes, kmes, strict=True)),
+    ]
+    return "\n".join(tables)
