@@ -2,8 +2,8 @@
 
 Results go to stdout (`--json` for programs), progress and messages to stderr. Exit codes: 0 done,
 2 usage or parameters, 3 protocol abort, 4 tampering detected, 5 not enough initial key, 6 storage or
-random number generator, 1 any other failure (an absent peer, a device), 130 interrupted. Heavy modules
-are imported by the command that needs them.
+random number generator, 7 a file has to be carried to the peer first, 1 any other failure (an absent
+peer, a device), 130 interrupted. Heavy modules are imported by the command that needs them.
 """
 
 from __future__ import annotations
@@ -156,6 +156,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     where.add_argument(
         "--connect", type=argument_types.address, metavar="HOST:PORT", help="connect to the listening peer"
+    )
+    where.add_argument(
+        "--exchange",
+        type=Path,
+        metavar="FOLDER",
+        help="no network: write this side's messages to a file in FOLDER and read the peer's there; carry "
+        "them, and run the command again until it has the key",
     )
     post.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for the peer")
     add_progress(post)

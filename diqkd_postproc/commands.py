@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 from argparse import Namespace
 from collections.abc import Iterator
@@ -19,11 +20,12 @@ from rich.table import Table
 from diqkd_postproc.balance_sheet import BalanceSheet
 from diqkd_postproc.console import ProgressDisplay, peak_memory_mib, print_json
 from diqkd_postproc.credential_arguments import credential_of
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.errors import AuthenticationError, ParameterError, ProtocolAbort
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.records.sealed_record import RoundRecord, setting_name
 
 if TYPE_CHECKING:
+    from diqkd_postproc.parameters import ProtocolParameters
     from diqkd_postproc.session import SessionResult
 
 
@@ -133,30 +135,72 @@ def postprocess(arguments: Namespace) -> None:
 
     parameters = load_certified(arguments.parameters)
     record = RoundRecord.read(arguments.record)
-    host, port = arguments.listen or arguments.connect
     with interrupt_on_termination():
         with (
             KeyStore.open(arguments.keys, parameters, credential_of(arguments, arguments.keys)) as keys,
             ProgressDisplay(arguments.progress) as progress,
         ):
-            result = run_session(
-                role=arguments.role,
-                record=record,
-                key_store=keys,
-                parameters=parameters,
-                host=host,
-                port=port,
-                listen=arguments.listen is not None,
-                progress=progress,
-                timeout=arguments.timeout,
-                listening=progress.listening,
-            )
+            if arguments.exchange is not None:
+                result = _exchange(arguments, record, keys, parameters, progress)
+            else:
+                host, port = arguments.listen or arguments.connect
+                result = run_session(
+                    role=arguments.role,
+                    record=record,
+                    key_store=keys,
+                    parameters=parameters,
+                    host=host,
+                    port=port,
+                    listen=arguments.listen is not None,
+                    progress=progress,
+                    timeout=arguments.timeout,
+                    listening=progress.listening,
+                )
             save_result(keys.path, result)
             let_finish()
         if arguments.json:
             print_json(result.to_dict() | {"peak_memory_mib": peak_memory_mib()})
         else:
             print_result(result)
+            print_last_errand(arguments, result)
+
+
+def _exchange(
+    arguments: Namespace,
+    record: RoundRecord,
+    keys: KeyStore,
+    parameters: ProtocolParameters,
+    progress: ProgressDisplay,
+) -> SessionResult:
+    """The session as far as the carried files allow; where it ends here, the peer has to hear of it too."""
+    from diqkd_postproc.session.exchange import ExchangePending, exchange_file
+    from diqkd_postproc.session.run import run_exchange
+
+    try:
+        return run_exchange(arguments.role, record, keys, parameters, arguments.exchange, progress)
+    except ExchangePending as pending:
+        if arguments.json:
+            print_json({"pending": True, "carry": str(pending.carry), "bring_back": str(pending.wanted)})
+        raise
+    except (ProtocolAbort, AuthenticationError):
+        own_file = exchange_file(arguments.exchange, arguments.role)
+        print(f"diqkd: carry {own_file} to the other side, so that it ends as well", file=sys.stderr)
+        raise
+
+
+def print_last_errand(arguments: Namespace, result: SessionResult) -> None:
+    """What has still to be done when this side has its key."""
+    from diqkd_postproc.session.exchange import exchange_file
+
+    if arguments.exchange is None:
+        if not result.peer_confirmed:
+            print("The peer has not confirmed its key: run the same command on both sides again.")
+        return
+    own_file = exchange_file(arguments.exchange, arguments.role)
+    if arguments.role == "alice":
+        print(f"carry {own_file} to Bob: it tells him that you have the key")
+    elif not result.peer_confirmed:
+        print(f"carry {own_file} to Alice: she has no key before that")
 
 
 def print_result(result: SessionResult) -> None:
@@ -167,8 +211,7 @@ def print_result(result: SessionResult) -> None:
         console.print(
             f"lost test rounds: {result.num_losses:,} of {result.num_tests:,}, limit {result.max_losses:,}"
         )
-    if not result.peer_confirmed:
-        console.print("The peer has not confirmed its key: run the same command on both sides again.")
+    print(f"transcript, the same on both sides: {result.transcript_digest}")
 
 
 def record_show(arguments: Namespace) -> None:

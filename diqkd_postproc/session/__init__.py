@@ -2,10 +2,12 @@
 
 `messages` and `framing` are the wire; `states` the two state machines as tables; `engine` walks them and
 touches neither sockets nor secrets; `computation` holds the secrets and the numerics; `journal` makes a
-session survive a crash; `driver`, `transport` and `run` put them together over TCP.
+session survive a crash; `continuity` notices restored old copies; `driver`, `transport`, `exchange` and `run`
+put them together over TCP and over files that are carried by hand.
 """
 
 from diqkd_postproc.session.engine import PeerUnavailable
-from diqkd_postproc.session.run import SessionResult, run_session
+from diqkd_postproc.session.exchange import ExchangePending
+from diqkd_postproc.session.run import SessionResult, run_exchange, run_session
 
-__all__ = ["PeerUnavailable", "SessionResult", "run_session"]
+__all__ = ["ExchangePending", "PeerUnavailable", "SessionResult", "run_exchange", "run_session"]

@@ -110,5 +110,6 @@ def require_common_past(ours: Hello, theirs: Hello) -> None:
             names = ", ".join(kind.name for kind in sorted(forgotten))
             raise OldCopyError(
                 f"{who} has forgotten what it sent before ({names}): its key store and journal are a "
-                f"restored old copy (epoch {ours.epoch} here, {theirs.epoch} at the peer). {_REMEDY}"
+                f"restored old copy (epoch {ours.epoch} here, {theirs.epoch} at the peer), or a carried file "
+                f"is not its newest. {_REMEDY}"
             )

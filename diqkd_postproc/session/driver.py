@@ -1,4 +1,4 @@
-"""Drives one engine over one connection: moves bytes, sends work to threads, makes effects durable.
+"""Drives one engine over one transport: moves bytes, sends work to threads, makes effects durable.
 
 The extraction runs in a thread of its own as soon as the outcomes are final, so that Alice extracts while
 Bob decodes. Journal and key store are written in the event loop's thread only.
@@ -43,7 +43,7 @@ from diqkd_postproc.session.events import (
 )
 from diqkd_postproc.session.journal import SessionJournal
 from diqkd_postproc.session.messages import AbortReason, Message, MessageType, Verdict
-from diqkd_postproc.session.transport import GOODBYE_S, SILENCE_S, Connection
+from diqkd_postproc.session.transport import GOODBYE_S, SILENCE_S, Transport
 
 _T = TypeVar("_T")
 
@@ -65,7 +65,7 @@ STAGES = {
 
 
 class SessionDriver:
-    """Answers one engine's events over one connection."""
+    """Answers one engine's events over one transport."""
 
     def __init__(
         self,
@@ -96,37 +96,37 @@ class SessionDriver:
         if code_is_needed and not engine.key_is_active:
             self._computation.prepare()
 
-    async def run(self, connection: Connection) -> bool:
+    async def run(self, transport: Transport) -> bool:
         """Drive to the end; whether the peer confirmed. Raises what ended the session otherwise."""
-        pump = asyncio.create_task(self._pump(connection))
+        pump = asyncio.create_task(self._pump(transport))
         try:
-            await connection.send(self._engine.data_to_send())
+            await transport.send(self._engine.data_to_send())
             while self._peer_confirmed is None:
-                await self._turn()
-                await connection.send(self._engine.data_to_send())
+                await self._turn(transport)
+                await transport.send(self._engine.data_to_send())
         except BaseException as error:
-            await self._say_why(connection, error)
+            await self._say_why(transport, error)
             raise
         finally:
             self._computation.stop.set()
             if self._extraction is not None:
                 self._extraction.cancel()
-            connection.end()
+            transport.end()
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(pump, GOODBYE_S)
-            await connection.close()
+            await transport.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
         return self._peer_confirmed
 
-    async def _say_why(self, connection: Connection, error: BaseException) -> None:
+    async def _say_why(self, transport: Transport, error: BaseException) -> None:
         if not isinstance(error, ProtocolAbort | AuthenticationError):
             self._engine.leave(abort_reason(error))
-        await connection.send(self._engine.data_to_send())
+        await transport.send(self._engine.data_to_send())
 
-    async def _pump(self, connection: Connection) -> None:
+    async def _pump(self, transport: Transport) -> None:
         data = b"start"
         while data:
-            data = await connection.receive()
+            data = await transport.receive()
             if self._pump_error is None:
                 try:
                     self._engine.receive_data(data)
@@ -134,19 +134,21 @@ class SessionDriver:
                     self._pump_error = error
             self._arrived.set()
 
-    async def _turn(self) -> None:
+    async def _turn(self, transport: Transport) -> None:
         self._arrived.clear()
         event = self._engine.next_event()
         if event is Signal.NEED_DATA:
-            await self._wait_for_data()
+            await self._wait_for_data(transport)
         elif isinstance(event, Signal):
             raise AssertionError("every event is answered before the next is asked for")
         else:
             await self._handle(event)
 
-    async def _wait_for_data(self) -> None:
+    async def _wait_for_data(self, transport: Transport) -> None:
         if self._pump_error is not None:
             raise self._pump_error
+        if (pending := transport.pending()) is not None:
+            raise pending
         with self._timed("waiting for the peer"):
             try:
                 await asyncio.wait_for(self._arrived.wait(), SILENCE_S)

@@ -28,10 +28,10 @@ Bytes are judged only where the table waits for the peer, except that a lost con
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from diqkd_postproc.errors import (
     DiqkdError,
@@ -67,6 +67,7 @@ from diqkd_postproc.session.messages import (
 )
 from diqkd_postproc.session.states import (
     NEEDS_NO_PEER,
+    SENT_BY,
     TABLES,
     TERMINAL,
     State,
@@ -76,6 +77,16 @@ from diqkd_postproc.session.states import (
 
 class PeerUnavailable(DiqkdError):
     """The peer cannot be reached, or went away before the end: no outcome of the protocol, try again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptEntry:
+    """One public protocol message: type, sender, size and SHA-256 of its frame."""
+
+    message: str
+    sender: Role
+    num_bytes: int
+    sha256: str
 
 
 def derive_session_id(parameters: ProtocolParameters, key_id: str, run_id: str) -> bytes:
@@ -152,9 +163,33 @@ class SessionEngine:
         return self._resume_state is not None
 
     @property
+    def max_bytes(self) -> int:
+        """Bytes of a whole session: more than this no peer has to say."""
+        return self._reader.capacity
+
+    @property
+    def has_part_of_a_message(self) -> bool:
+        """Whether the bytes received up to now end within a message."""
+        return self._reader.has_rest
+
+    @property
     def needs_peer(self) -> bool:
         """Whether the loss of the connection ends the session now."""
         return self.state not in TERMINAL and self.state not in NEEDS_NO_PEER[self.role]
+
+    @property
+    def transcript(self) -> tuple[TranscriptEntry, ...]:
+        """The protocol messages up to now, in the order of the protocol: equal on both sides."""
+        senders = {kind: role for role, kinds in SENT_BY.items() for kind in kinds}
+        return tuple(
+            TranscriptEntry(
+                message=kind.name,
+                sender=senders[kind],
+                num_bytes=len(entry.frame),
+                sha256=hashlib.sha256(entry.frame).hexdigest(),
+            )
+            for kind, entry in sorted(self._frames.items())
+        )
 
     @property
     def transcript_digest(self) -> str:
@@ -164,7 +199,7 @@ class SessionEngine:
 
     def whole_stream(self) -> bytes:
         """All that this side has to say by now, behind a Hello of now: for transports that keep files."""
-        hello = dataclasses.replace(self._hello, held=frozenset(self._frames))
+        hello = replace(self._hello, held=frozenset(self._frames))
         frames = [encode_frame(self.session_id, hello)]
         frames += [entry.frame for entry in self._frames.values() if entry.outgoing]
         if self._wrong_tag is not None:

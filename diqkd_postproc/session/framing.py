@@ -64,6 +64,11 @@ class FrameReader:
         self._num_received += len(data)
         self._buffer += data
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether bytes are left that no whole frame has used."""
+        return bool(self._buffer)
+
     def _header(self) -> tuple[MessageType, int] | None:
         start = bytes(self._buffer[: len(MAGIC)])
         if not MAGIC.startswith(start):

@@ -35,6 +35,7 @@ def save_result(key_store_path: Path, result: SessionResult) -> Path:
             document[name] = earlier.get(name)
     if result.resumed and "finished_unix" in earlier:
         document["finished_unix"] = earlier["finished_unix"]
+    document["peer_confirmed"] |= earlier.get("peer_confirmed") is True
     path = result_path(key_store_path, result.session_id)
     write_atomically(path, json.dumps(document, indent=2).encode())
     return path

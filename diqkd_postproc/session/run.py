@@ -1,4 +1,4 @@
-"""`run_session`: one party's post-processing, from its record to the key in its key store.
+"""`run_session` and `run_exchange`: one party's post-processing, from its record to the key in its key store.
 
 Checks that the inputs belong together, opens the journal, finds the peer, lets the driver work, and gives
 the result or the error that ended the session.
@@ -7,8 +7,9 @@ the result or the error that ended the session.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 from diqkd_postproc.balance_sheet import BalanceSheet
@@ -19,11 +20,13 @@ from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session.computation import Computation, ProgressReporter
 from diqkd_postproc.session.continuity import Past, require_one_past
 from diqkd_postproc.session.driver import SessionDriver
-from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine, derive_session_id
+from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine, TranscriptEntry, derive_session_id
 from diqkd_postproc.session.events import Pad
+from diqkd_postproc.session.exchange import FileExchange
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.messages import Role
-from diqkd_postproc.session.transport import connect, listen
+from diqkd_postproc.session.transport import Transport, connect
+from diqkd_postproc.session.transport import listen as wait_for_connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class SessionResult:
 
     num_losses, decode_iterations: Bob only, and None where an earlier session had done that work.
     proof, proof_status: on which theorem the key rests, and how far that has been reviewed.
+    transcript: the public messages, with `transcript_digest` over all: equal on both sides.
     seconds: time by stage; the extraction runs beside other stages. peer_confirmed: whether Alice said that
     she has her key too; where she did not, starting both sides again lets her finish.
     """
@@ -48,6 +52,7 @@ class SessionResult:
     seconds: dict[str, float]
     balance_sheet: BalanceSheet
     transcript_digest: str
+    transcript: tuple[TranscriptEntry, ...]
     resumed: bool
     peer_confirmed: bool
 
@@ -80,36 +85,68 @@ def run_session(
 
     Raises ProtocolAbort (a test failed), PeerUnavailable, AuthenticationError or RemoteProtocolError
     (tampering, or different initial keys), ParameterError (the two sides do not fit together),
-    InsufficientKeyError, StorageError.
+    InsufficientKeyError, StorageError, of which OldCopyError.
     """
+
+    async def meet(engine: SessionEngine, driver: SessionDriver) -> Transport:
+        driver.prepare()
+        if listen:
+            return await wait_for_connection(host, port, timeout, listening)
+        return await connect(host, port, timeout)
+
+    return _run(role, record, key_store, parameters, progress or _no_progress, meet)
+
+
+def run_exchange(
+    role: Role,
+    record: RoundRecord,
+    key_store: KeyStore,
+    parameters: ProtocolParameters,
+    folder: Path,
+    progress: ProgressReporter | None = None,
+) -> SessionResult:
+    """Go as far as the files in `folder` allow (see `exchange`), and write this side's file there.
+
+    Raises ExchangePending, which says which file to carry, as long as there is no key on this side; else as
+    `run_session`.
+    """
+
+    async def meet(engine: SessionEngine, driver: SessionDriver) -> Transport:
+        return FileExchange(folder, engine)
+
+    return _run(role, record, key_store, parameters, progress or _no_progress, meet)
+
+
+Meet = Callable[[SessionEngine, SessionDriver], Awaitable[Transport]]
+
+
+def _run(
+    role: Role,
+    record: RoundRecord,
+    key_store: KeyStore,
+    parameters: ProtocolParameters,
+    progress: ProgressReporter,
+    meet: Meet,
+) -> SessionResult:
     _check_inputs(role, record, key_store, parameters)
     key_id = _key_id_of(record, key_store, parameters)
     session_id = derive_session_id(parameters, key_id, record.run_id)
     key_is_active = key_store.has_key(session_id)
     if not key_is_active:
         key_store.require_pads(session_id.hex())
-    journal = SessionJournal(
-        journal_path(key_store.path, session_id), parameters, session_id, key_store.epoch
-    )
+    path = journal_path(key_store.path, session_id)
+    journal = SessionJournal(path, parameters, session_id, key_store.epoch)
     try:
         past = _past(key_store, key_is_active)
-        require_one_past(role, journal.entries, past, journal.path, key_store.path)
+        require_one_past(role, journal.entries, past, path, key_store.path)
         engine = SessionEngine(
-            role,
-            parameters,
-            key_id,
-            record.run_id,
-            journal.entries,
-            key_is_active,
-            journal.epoch,
+            role, parameters, key_id, record.run_id, journal.entries, key_is_active, journal.epoch
         )
-        computation = Computation(engine, record, key_store, parameters, progress or _no_progress)
-        driver = SessionDriver(
-            engine, computation, journal, key_store, progress or _no_progress, parameters.max_losses
-        )
-        peer_confirmed = asyncio.run(_converse(driver, host, port, listen, timeout, listening))
+        computation = Computation(engine, record, key_store, parameters, progress)
+        driver = SessionDriver(engine, computation, journal, key_store, progress, parameters.max_losses)
+        peer_confirmed = asyncio.run(_converse(engine, driver, meet))
     except PeerUnavailable:
-        if not key_is_active:
+        if not key_store.has_key(session_id):
             raise
         peer_confirmed = False
     finally:
@@ -127,9 +164,14 @@ def run_session(
         seconds=driver.seconds,
         balance_sheet=key_store.balance_sheet(session_id),
         transcript_digest=engine.transcript_digest,
+        transcript=engine.transcript,
         resumed=engine.resumed,
         peer_confirmed=peer_confirmed,
     )
+
+
+async def _converse(engine: SessionEngine, driver: SessionDriver, meet: Meet) -> bool:
+    return await driver.run(await meet(engine, driver))
 
 
 def _check_inputs(
@@ -181,19 +223,3 @@ def _past(key_store: KeyStore, key_is_active: bool) -> Past:
     pads: tuple[Pad, ...] = get_args(Pad)
     consumed = frozenset(pad for pad in pads if key_store.segment_state(pad) != UNUSED)
     return Past(consumed, key_is_active)
-
-
-async def _converse(
-    driver: SessionDriver,
-    host: str,
-    port: int,
-    listens: bool,
-    timeout: float,
-    listening: Callable[[str, int], None] | None,
-) -> bool:
-    driver.prepare()
-    if listens:
-        connection = await listen(host, port, timeout, listening)
-    else:
-        connection = await connect(host, port, timeout)
-    return await driver.run(connection)

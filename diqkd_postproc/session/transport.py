@@ -1,4 +1,6 @@
-"""One TCP connection between the parties. One side listens, the other connects; either role may do either.
+"""How bytes travel: what the driver needs of any transport, and TCP.
+
+One side listens, the other connects; either role may do either.
 
 The network belongs to the adversary: this module moves bytes and bounds waiting, nothing else.
 """
@@ -9,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from diqkd_postproc.session.engine import PeerUnavailable
 from diqkd_postproc.session.framing import MAGIC
@@ -19,6 +22,25 @@ GOODBYE_S = 3.0
 FIRST_BYTES_S = 10.0
 SILENCE_S = 3600.0
 """Longest silence of a connected peer: a slow machine's decoding at the greatest block length."""
+
+
+class Transport(Protocol):
+    """What carries one session's bytes; `Connection` and `exchange.FileExchange` are two."""
+
+    async def receive(self) -> bytes:
+        """Bytes of the peer; b"" when no more will come."""
+
+    async def send(self, data: bytes) -> None:
+        """Take bytes for the peer."""
+
+    def pending(self) -> PeerUnavailable | None:
+        """Where the peer cannot say more before somebody acts: the error that says how."""
+
+    def end(self) -> None:
+        """Say that nothing more will be sent."""
+
+    async def close(self) -> None:
+        """Release what was in use."""
 
 
 class Connection:
@@ -51,6 +73,9 @@ class Connection:
         with contextlib.suppress(OSError):
             self._writer.write(data)
             await asyncio.wait_for(self._writer.drain(), SILENCE_S)
+
+    def pending(self) -> None:
+        """A connected peer may always say more."""
 
     def end(self) -> None:
         """Say that nothing more will be sent; what was sent still arrives."""
