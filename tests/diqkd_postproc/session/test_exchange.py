@@ -79,7 +79,10 @@ class Desk:
         self.stores[role] = KeyStore.open(self.folder / role / "keys.db")
 
     def restore(self, role: Role, name: str, pattern: str = "*") -> None:
+        """Put old files back, on a machine that has never seen newer ones."""
         self.stores[role].close()
+        for witness in Path(os.environ["DIQKD_STATE_DIR"]).iterdir():
+            witness.unlink()
         for path in (self.folder / role).glob(pattern):
             path.unlink()
         for path in (self.folder / name).glob(pattern):
