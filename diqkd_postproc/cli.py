@@ -19,6 +19,7 @@ from diqkd_postproc import (
     __version__,
     argument_types,
     benchmark_command,
+    calibration_command,
     code_commands,
     credential_arguments,
     delivery_command,
@@ -184,6 +185,7 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("record", type=Path)
     _add_json(show)
 
+    calibration_command.add_parser(commands, _Formatter)
     tomography_command.add_parser(commands, _Formatter)
     code_commands.add_parsers(commands, _Formatter)
     delivery_command.add_parsers(commands, _Formatter)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diqkd_postproc.balance_sheet import BalanceSheet
+from diqkd_postproc.calibration_command import print_calibration
 from diqkd_postproc.console import ProgressDisplay, peak_memory_mib, print_json
 from diqkd_postproc.credential_arguments import credential_of
 from diqkd_postproc.errors import AuthenticationError, ParameterError, ProtocolAbort
@@ -105,7 +106,9 @@ def node(arguments: Namespace) -> None:
 
         def show(name: str, value: Any) -> None:
             latest[name] = value
-            if name == "diqkd.rounds_done":
+            if name == "calibration.points_done":
+                progress("points", value, latest["calibration.num_points"])
+            elif name == "diqkd.rounds_done":
                 rate = latest.get("diqkd.herald_rate", 0.0)
                 progress("rounds", value, latest.get("diqkd.num_rounds", 0), f"{rate:,.0f} heralds/s")
 
@@ -125,6 +128,10 @@ def node(arguments: Namespace) -> None:
             name: value.tolist() if hasattr(value, "tolist") else value for name, value in latest.items()
         }
         print_json({"datasets": public, "peak_memory_mib": peak_memory_mib()})
+    else:
+        for name, path in latest.items():
+            if name.endswith(".result_file"):
+                print_calibration(Path(path))
 
 
 def postprocess(arguments: Namespace) -> None:

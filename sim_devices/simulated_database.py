@@ -3,8 +3,9 @@
 Every driver keeps its arguments and gets `key`, by which it finds its place in the apparatus; our own
 controllers are told to simulate. Three devices come on top: `apparatus`, the simulated hardware,
 `ion_loader`, and `clock`, the laboratory's time of day. The environment says where the laboratory is
-(DIQKD_LABORATORY, host:port) and, for reproducible runs only, what the random number generator repeats
-(DIQKD_QRNG_SEED).
+(DIQKD_LABORATORY, host:port), what differs in this node's nature (DIQKD_NATURE, a JSON file) and, for
+reproducible runs only, what the random number generator (DIQKD_QRNG_SEED) and the node's own ion
+(DIQKD_NODE_SEED) repeat.
 """
 
 import os
@@ -15,6 +16,8 @@ from typing import Any
 from sim_devices.laboratory.client import ADDRESS_VARIABLE
 
 QRNG_SEED_VARIABLE = "DIQKD_QRNG_SEED"
+NATURE_VARIABLE = "DIQKD_NATURE"
+NODE_SEED_VARIABLE = "DIQKD_NODE_SEED"
 DEFAULT_LABORATORY = "127.0.0.1:3270"
 
 # Module of the real driver -> module of the simulated one; the class keeps its name.
@@ -62,8 +65,14 @@ def simulated_database(hardware_path: str | Path, role: str) -> dict[str, Any]:
             raise ValueError(f"device {key!r}: no simulated driver for {entry['module']}.{entry['class']}")
         database[key] = _local(module, entry["class"], **entry.get("arguments", {}), key=key)
     address = os.environ.get(ADDRESS_VARIABLE, DEFAULT_LABORATORY)
+    node_seed = os.environ.get(NODE_SEED_VARIABLE)
     database["apparatus"] = _local(
-        "sim_devices.laboratory.apparatus", "NodeApparatus", role=role, laboratory=address
+        "sim_devices.laboratory.apparatus",
+        "NodeApparatus",
+        role=role,
+        laboratory=address,
+        nature=os.environ.get(NATURE_VARIABLE),
+        seed=None if node_seed is None else int(node_seed),
     )
     database["ion_loader"] = _local("sim_devices.laboratory.ion_loader", "IonLoader", apparatus="apparatus")
     database["clock"] = _local(

@@ -36,7 +36,7 @@ class Analysis(HasEnvironment):
         configuration = self.configuration
         self.latency_mu = machine_units(self.core, configuration.herald_latency)
         self.set_mu = machine_units(self.core, configuration.dds_set_time + configuration.pulse_gap)
-        self.pi_mu = machine_units(self.core, configuration.pi_time)
+        self.pi_mu = machine_units(self.core, configuration.pi_time_map)
         self.frequency_map = configuration.frequency_map
         self.amplitude = configuration.amplitude_674
         self.attenuation = configuration.attenuation
@@ -63,15 +63,26 @@ class Analysis(HasEnvironment):
         self.ttl_674.off()
 
     @kernel
-    def map_qubit(self, t_herald: TInt64):
-        """Transfer S1/2 m=+1/2 to D5/2 m=-3/2. Leaves the cursor at the end of the pulse."""
-        t_set = t_herald + self.latency_mu
-        at_mu(t_set)
+    def play(
+        self, t_reference: TInt64, frequency: TFloat, phase: TFloat, amplitude: TFloat, duration_mu: TInt64
+    ):
+        """One pulse, its phase (turns) tracked from `t_reference`. Advances by setting time and duration."""
+        t_set = now_mu()
         self.dds_674.set(
-            self.frequency_map, amplitude=self.amplitude, phase_mode=PHASE_MODE_TRACKING, ref_time_mu=t_herald
+            frequency,
+            phase=phase,
+            amplitude=amplitude,
+            phase_mode=PHASE_MODE_TRACKING,
+            ref_time_mu=t_reference,
         )
         at_mu(t_set + self.set_mu)
-        self.ttl_674.pulse_mu(self.pi_mu)
+        self.ttl_674.pulse_mu(duration_mu)
+
+    @kernel
+    def map_qubit(self, t_herald: TInt64):
+        """Transfer S1/2 m=+1/2 to D5/2 m=-3/2. Leaves the cursor at the end of the pulse."""
+        at_mu(t_herald + self.latency_mu)
+        self.play(t_herald, self.frequency_map, 0.0, self.amplitude, self.pi_mu)
 
     @kernel
     def select_basis(self, t_herald: TInt64, setting: TInt32, pattern_index: TInt32):
@@ -80,13 +91,5 @@ class Analysis(HasEnvironment):
         the next handshake, comes at times that do not tell it."""
         i = setting * self.num_patterns + pattern_index
         t_set = now_mu()
-        self.dds_674.set(
-            self.pulse_frequency[i],
-            phase=self.pulse_phase[i],
-            amplitude=self.amplitude,
-            phase_mode=PHASE_MODE_TRACKING,
-            ref_time_mu=t_herald,
-        )
-        at_mu(t_set + self.set_mu)
-        self.ttl_674.pulse_mu(self.pulse_mu[i])
+        self.play(t_herald, self.pulse_frequency[i], self.pulse_phase[i], self.amplitude, self.pulse_mu[i])
         at_mu(t_set + self.set_mu + self.longest_mu)

@@ -156,11 +156,9 @@ class TTLAttempts(HasEnvironment):
             detector.input()
 
     @kernel
-    def attempt(self) -> TInt32:
-        """One attempt from the cursor on; returns the pattern of the detectors that clicked.
-
-        Consumes all slack; the cursor ends at the close of the detectors' gates.
-        """
+    def play(self) -> TInt64:
+        """The outputs and gates of one attempt from the cursor on; returns the time at which the gates close,
+        where it leaves the cursor."""
         t_start = now_mu()
         with parallel:
             self.ttl_422_sigma.pulse_mu(self.sigma_mu)
@@ -171,6 +169,15 @@ class TTLAttempts(HasEnvironment):
         for detector in self.detectors:
             at_mu(t_start + self.gate_start_mu)
             t_close = detector.gate_rising_mu(self.gate_mu)
+        return t_close
+
+    @kernel
+    def attempt(self) -> TInt32:
+        """One attempt from the cursor on; returns the pattern of the detectors that clicked.
+
+        Consumes all slack; the cursor ends at the close of the detectors' gates.
+        """
+        t_close = self.play()
         pattern = 0
         for i in range(4):
             t_click = self.detectors[i].timestamp_mu(t_close)

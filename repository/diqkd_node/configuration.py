@@ -61,7 +61,9 @@ class NodeConfiguration:
     frequency_qubit: float = 108.0e6
     frequency_shelve: float = 71.6e6
     amplitude_674: float = 0.5
-    pi_time: float = 5.0e-6
+    pi_time_map: float = 5.0e-6
+    pi_time: float = 5.0e-6  # of the optical qubit; analysis pulses are fractions of it
+    pi_time_shelve: float = 5.0e-6
     pattern_phase_turns: tuple[float, ...] = PATTERN_PHASE_TURNS
     pulse_gap: float = 2e-6  # from the end of a DDS setting to the pulse that uses it
     dds_set_time: float = 6e-6
@@ -79,6 +81,9 @@ class NodeConfiguration:
     strobe_timeout: float = 200e-6
     strobe_sample_delay: float = 15e-6
     round_type_latency: float = 25e-6
+
+    # Optical pumping into S1/2 m=+1/2 before the shots of a calibration.
+    pumping_time: float = 5e-6
 
     # Readout, scrambling (PROTOCOL 3.8 and 3.9).
     readout_time: float = 250e-6
@@ -107,7 +112,8 @@ class NodeConfiguration:
             raise ParameterError(f"role={self.role!r} is not one of {', '.join(ROLES)}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name.endswith(("_time", "_interval", "_gate", "_delay", "_latency")) and value <= 0:
+            is_time = field.name.endswith(("_time", "_interval", "_gate", "_delay", "_latency"))
+            if (is_time or field.name.startswith("pi_time")) and value <= 0:
                 raise ParameterError(f"{field.name}={value} s must be positive")
         if self.herald_source not in HERALD_SOURCES:
             raise ParameterError(
@@ -168,7 +174,7 @@ class NodeConfiguration:
         Rxy(theta, phi) rotates by theta about an axis at phi in the equator; Rxy(-theta, phi) equals
         Rxy(theta, phi + pi). The computational basis takes the shelving pulse instead.
         """
-        shelving = (self.frequency_shelve, 0.0, self.pi_time)
+        shelving = (self.frequency_shelve, 0.0, self.pi_time_shelve)
         if self.role == "alice":
             return shelving if setting == 0 else (self.frequency_qubit, 0.0, self.pi_time / 2)
         if setting == 2:
@@ -179,6 +185,12 @@ class NodeConfiguration:
     def to_json(self) -> str:
         """All settings as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    def differences(self) -> dict[str, Any]:
+        """Settings that are not the defaults, as JSON has them."""
+        plain = json.loads(self.to_json())
+        defaults = json.loads(type(self)(role=self.role).to_json())
+        return {name: value for name, value in plain.items() if value != defaults[name]}
 
     @classmethod
     def from_json(cls, text: str, role: str, **settings: Any) -> Self:

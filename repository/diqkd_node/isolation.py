@@ -37,10 +37,23 @@ class Isolation(HasEnvironment):
     @kernel
     def disconnect(self):
         """Move the ion out of the focus and wait until it has arrived. Advances by a little over 30 us."""
+        self.step_out()
+        delay_mu(self.settling_mu)
+
+    @kernel
+    def step_out(self):
+        """Start moving the ion out of the focus. Advances by 32 ns."""
         for i in range(len(self.channels)):
             self.fastino.set_dac(self.channels[i], self.isolated[i])
             delay_mu(self.spacing_mu)
-        delay_mu(self.settling_mu)
+
+    @kernel
+    def move(self, part: TFloat):
+        """Start moving the ion to a part of its way out: 0 is the focus, 1 isolated. Advances by 32 ns."""
+        for i in range(len(self.channels)):
+            volts = self.connected[i] + part * (self.isolated[i] - self.connected[i])
+            self.fastino.set_dac(self.channels[i], volts)
+            delay_mu(self.spacing_mu)
 
     @kernel
     def reconnect(self):

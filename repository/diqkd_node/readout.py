@@ -31,8 +31,13 @@ class Readout(HasEnvironment):
         delay_mu(self.gap_mu)
 
     @kernel
+    def fetch_count(self) -> TInt32:
+        """Photons of the last detection. Waits for the end of its gate, does not move the cursor."""
+        return self.pmt_counter.fetch_count()
+
+    @kernel
     def fetch_outcome(self) -> TInt32:
         """Outcome bit of the last detection. Waits for the end of its gate, does not move the cursor."""
-        if self.pmt_counter.fetch_count() > self.threshold:
+        if self.fetch_count() > self.threshold:
             return self.bright_outcome
         return 1 - self.bright_outcome

@@ -25,8 +25,13 @@ class Scrambling(HasEnvironment):
     @kernel
     def scramble(self):
         """All three beams on for the scrambling time. Advances by it and a gap after it."""
+        self.scramble_for(self.duration_mu)
+
+    @kernel
+    def scramble_for(self, duration_mu: TInt64):
+        """All three beams on for `duration_mu`. Advances by it and a gap after it."""
         with parallel:
-            self.ttl_422_cool.pulse_mu(self.duration_mu)
-            self.ttl_1092.pulse_mu(self.duration_mu)
-            self.ttl_1033.pulse_mu(self.duration_mu)
+            self.ttl_422_cool.pulse_mu(duration_mu)
+            self.ttl_1092.pulse_mu(duration_mu)
+            self.ttl_1033.pulse_mu(duration_mu)
         delay_mu(self.gap_mu)

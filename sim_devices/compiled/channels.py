@@ -55,7 +55,7 @@ class TTL(Silent):
         self._apparatus = apparatus
         self._latency = input_mu
         self._report = report
-        self._sinks = [apparatus.level_sink(key), *sinks]
+        self._sinks = [self._first_output, *sinks]
         self._last = NEVER
         self._first_edge: Callable[[int, int], int] | None = None
         self._level: Callable[[int], int] | None = None
@@ -63,6 +63,11 @@ class TTL(Silent):
         self._gates: deque[tuple[int, int]] = deque()
         self._samples: deque[int] = deque()
         self._overflow = False
+
+    def _first_output(self, time: int, value: int) -> None:
+        """Ask for the sink when the first event comes: every channel exists here, whether used or not."""
+        self._sinks[0] = sink = self._apparatus.level_sink(self.key)
+        sink(time, value)
 
     def output(self, address: int, data: int, time: int) -> None:
         if address == 0:

@@ -6,10 +6,15 @@ what light is on. When the readout light goes on, the effect that the pulses mad
 apparatus draws it from his reduced state; Alice's, which is never told the state of her ion, has the result
 from the laboratory (see `alice_results`). Nobody ever passes a basis. The hot path is plain Python on
 integers: a round has about fifty calls.
+
+Between rounds a node may work with its ion alone (`local_ion`, `station`): that is what calibrations do. They
+need no laboratory, so the apparatus connects to it only for what has to do with the other node.
 """
 
+import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +22,14 @@ import numpy as np
 from diqkd_postproc.errors import ParameterError
 from sim_devices.laboratory import wire
 from sim_devices.laboratory.alice_results import Effect, rounded
-from sim_devices.laboratory.client import LaboratoryClient
+from sim_devices.laboratory.client import LaboratoryClient, observe
+from sim_devices.laboratory.electrodes import Electrodes
 from sim_devices.laboratory.isolation_audit import Beam, IsolationAudit
-from sim_devices.physics import constants
+from sim_devices.laboratory.local_ion import LocalIon
+from sim_devices.laboratory.station import DETECTOR_KEYS, Station
 from sim_devices.physics.fluorescence import PhotonCounter
 from sim_devices.physics.ion import Ion, Pulse, driven_transition
-from sim_devices.physics.link import coupling
+from sim_devices.physics.nature import Nature
 
 ENTANGLER_TIMEOUT = 0x3FFF
 PATIENCE = 0.5  # s of wall clock that a handshake line waits for the partner
@@ -44,23 +51,41 @@ class NodeApparatus:
 
     :param role: "alice" or "bob"
     :param laboratory: "host:port"; default from the environment variable DIQKD_LABORATORY
+    :param nature: JSON file with what is true of this node, see `sim_devices.physics.nature`
+    :param seed: of what the node draws when it works alone; default: fresh
     """
 
+    _client: LaboratoryClient
+    _readout: PhotonCounter
+
     def __init__(
-        self, device_mgr: Any = None, role: str = "", laboratory: str | None = None, **_: Any
+        self,
+        device_mgr: Any = None,
+        role: str = "",
+        laboratory: str | None = None,
+        nature: str | None = None,
+        seed: int | None = None,
+        **_: Any,
     ) -> None:
         if role not in wire.ROLES:
             raise ParameterError(f"apparatus of role {role!r}; roles are alice and bob")
         self.role = role
         self._draws_outcomes = role == "bob"
-        self._client = LaboratoryClient(role, laboratory)
-        # Rounds draw from a stream of their own: how often a node looks at its ion while it waits depends on
-        # the speed of both processes, and must not change outcomes.
-        self._readout = PhotonCounter(np.random.default_rng([self._client.seed, 0]))
-        self._idle = PhotonCounter(np.random.default_rng([self._client.seed, 1]))
-        self._uniform = self._readout.uniform
+        self._laboratory = laboratory
+        self._connected = False
+        self.nature = nature_of_node = Nature.load(nature, role)
+        local_rng = np.random.default_rng(seed)
+        rates = nature_of_node.bright_count_rate, nature_of_node.dark_count_rate
+        self._idle = PhotonCounter(local_rng, *rates)
+        self._readout = self._idle  # until there are rounds, see `connect`
         self._readout_mu = -1  # start of the last light that measured
-        self._ion = Ion(constants.COHERENCE_TIME[role])
+        self._transitions = nature_of_node.transitions
+        self._ion = Ion(nature_of_node.coherence_time, nature_of_node.pulse_error, self._transitions)
+        self._local_ion = LocalIon(nature_of_node)
+        self._electrodes = Electrodes(nature_of_node)
+        self._station = Station(nature_of_node, local_rng, self._electrodes, self._fluorescing)
+        self._deshelving_mu = 1e9 * nature_of_node.deshelving_time
+        self._sigma_mu = self._deshelve_on_mu = -1
         self._effects: dict[Any, Effect] = {}
         self._registered: dict[Effect, int] = {}  # Alice's effects by their number in `results`
         self._basis_dependent: dict[float, bool] = {}
@@ -93,8 +118,8 @@ class NodeApparatus:
         self._lock_until_mu = -1
         self._lock_back_at = 0.0
         # Laboratory time: that of the last entry, or of a step, and from there on this node's own clock.
-        self._anchor_s, self._anchor_mu, self._last_mu = self._client.time_s, 0, 0
-        self._drift = self._client.drift
+        self._drift, time_s = observe(laboratory)
+        self._anchor_s, self._anchor_mu, self._last_mu = time_s, 0, 0
         self._epoch = self._entry_epoch = -1
         self._light_offset, self._light_scale = 0.0, 1.0  # Hz; Rabi frequency over the nominal one
         self._follow_drift(self._anchor_s)
@@ -102,6 +127,21 @@ class NodeApparatus:
         self._synthesiser = (0.0, 0.0, 0.0, -1)
         self._pulse_start_mu = -1
         self._line_level = 0
+
+    def connect(self) -> None:
+        """Meet the laboratory as this node, unless that is done. Raises LaboratoryError if there is none."""
+        if self._connected:
+            return
+        self._client = LaboratoryClient(self.role, self._laboratory)
+        # Rounds draw from a stream of their own: how often a node looks at its ion while it waits depends on
+        # the speed of both processes, and must not change outcomes.
+        rates = self.nature.bright_count_rate, self.nature.dark_count_rate
+        self._readout = PhotonCounter(np.random.default_rng([self._client.seed, 0]), *rates)
+        self._uniform = self._readout.uniform
+        self._drift = self._client.drift
+        self._epoch = -1
+        self._connected = True
+        self.catch_up(self._client.time_s)
 
     @property
     def time_s(self) -> float:
@@ -125,11 +165,15 @@ class NodeApparatus:
     # What the drivers bind.
 
     def level_sink(self, key: str) -> Sink:
+        if key in HANDSHAKE_LATENCY_MU:
+            self.connect()  # only rounds have a handshake
         sinks: dict[str, Sink] = {
             "ttl_422_cool": self._switch_cooling,
             "ttl_1092": self._repump.switch,
             "ttl_1033": self._switch_deshelving,
             "ttl_674": self._switch_674,
+            "ttl_422_sigma": self._switch_sigma,
+            "ttl_422_ps": self._switch_picosecond,
             "ttl_round_type": self._set_round_type,
             "ttl_round_type_strobe": self._strobe,
         }
@@ -139,9 +183,11 @@ class NodeApparatus:
         return self._set_674 if key == "dds_674" else _ignore
 
     def dac_sink(self, key: str) -> Sink:
-        return self.audit.set_electrode
+        return self._electrodes.noting(self.audit.set_electrode)
 
     def edge_source(self, key: str) -> Callable[[int, int], int]:
+        if key in DETECTOR_KEYS:
+            return partial(self._station.count, DETECTOR_KEYS.index(key))
         return self._count if key in ("pmt", "pmt_counter") else lambda t_open, t_close: 0
 
     def first_edge_source(self, key: str) -> Callable[[int, int], int]:
@@ -150,6 +196,8 @@ class NodeApparatus:
             return lambda t_open, t_close: self._handshake(t_open, t_close, latency)
         if key == "ttl_round_type_strobe":
             return self._strobe_edge
+        if key in DETECTOR_KEYS:
+            return partial(self._station.first_click, DETECTOR_KEYS.index(key))
         return lambda t_open, t_close: -1
 
     def level_source(self, key: str) -> Callable[[int], int]:
@@ -178,7 +226,8 @@ class NodeApparatus:
 
     def close(self) -> None:
         self._close_round()
-        self._client.close()
+        if self._connected:
+            self._client.close()
 
     # Lines and attempts.
 
@@ -206,7 +255,8 @@ class NodeApparatus:
         if self._ion_lost or (self._entry is None and not self._next_entry(t_start)) or self._ion_lost:
             return t_start + duration, ENTANGLER_TIMEOUT
         if t_start < audit.connected_mu + FOCUS_TIME_MU:
-            coupled = coupling(audit.displacement_um(t_start))
+            displacement_um = self._electrodes.displacement_um(np.array([float(t_start)]))[0]
+            coupled = self.nature.coupling(float(displacement_um))
             if coupled < 0.999:
                 num_attempts = int(num_attempts * coupled)
         left = self._attempts_left
@@ -260,6 +310,7 @@ class NodeApparatus:
     def _next_entry(self, time_mu: int) -> bool:
         queue = self._queue
         if not queue:
+            self.connect()
             self._queue = queue = self._client.fetch(
                 PATIENCE if self._partner_present else IMPATIENCE, self.time_s
             )
@@ -287,6 +338,7 @@ class NodeApparatus:
                 return False
         self._entry = entry
         self._attempts_left = entry[1]
+        self._local_ion.forget()
         self._last_mu = time_mu
         if not self._drift.still or self._drift.time_scale > 1.0:
             epoch = self._drift.epoch(entry[-1])
@@ -324,18 +376,23 @@ class NodeApparatus:
         if value:
             self._pulse_start_mu = time_mu
             return
-        start = self._pulse_start_mu
-        if start < 0 or not self._open or self._measured:
+        start, self._pulse_start_mu = self._pulse_start_mu, -1
+        if start < 0:
             return
-        self._pulse_start_mu = -1
         frequency, phase, amplitude, reference = self._synthesiser
         nominal = frequency
         frequency += self._light_offset
         amplitude *= self._light_scale
+        if self._local_ion.coherent:
+            if self._lock_level(start):
+                self._local_ion.drive(start, time_mu, frequency, phase, amplitude, reference)
+            return
+        if not self._open or self._measured:
+            return
         basis_dependent = self._basis_dependent.get(nominal)
         if basis_dependent is None:
-            driven = driven_transition(frequency)
-            basis_dependent = driven is not None and driven[0] != constants.TRANSITIONS[0][0]
+            driven = driven_transition(frequency, self._transitions)
+            basis_dependent = driven is not None and driven[0] != self.nature.map_frequency
             self._basis_dependent[nominal] = basis_dependent
         if basis_dependent:
             self.audit.private(start, "an analysis pulse began")
@@ -348,8 +405,39 @@ class NodeApparatus:
 
     def _switch_deshelving(self, time_mu: int, value: int) -> None:
         self._deshelve.switch(time_mu, value)
-        if not value:
-            self._bright = True
+        if value:
+            self._deshelve_on_mu = time_mu
+            if self._local_ion.coherent:
+                self._project()
+        elif not self._bright:
+            time_constants = (time_mu - self._deshelve_on_mu) / self._deshelving_mu
+            self._bright = time_constants > 20 or self._idle.uniform() >= math.exp(-time_constants)
+
+    def _switch_sigma(self, time_mu: int, value: int) -> None:
+        if value:
+            self._sigma_mu = time_mu
+            if self._local_ion.coherent:
+                self._project()
+        elif self._bright and not self._open:
+            self._follow_drift(self.time_s)
+            self._local_ion.pump(self._sigma_mu, time_mu)
+
+    def _switch_picosecond(self, time_mu: int, value: int) -> None:
+        if value and self._local_ion.coherent and not self._ion_lost:
+            self._local_ion.forget()
+            self._station.excite(time_mu)
+
+    def _project(self) -> None:
+        """Light that tells S1/2 from D5/2, on an ion that this node alone has prepared."""
+        self._bright = self._idle.uniform() < self._local_ion.ground_population()
+
+    def _fluorescing(self, start_mu: int, stop_mu: int) -> tuple[int, int]:
+        """The part of an interval in which the ion scatters cooling light."""
+        bright = self._lit_bright if self._cooling.on_mu < stop_mu else self._previous_lit_bright
+        if self._ion_lost or not bright:
+            return start_mu, start_mu
+        cooling, repump = self._cooling.light(start_mu, stop_mu), self._repump.light(start_mu, stop_mu)
+        return max(cooling[0], repump[0]), min(cooling[1], repump[1])
 
     def _switch_cooling(self, time_mu: int, value: int) -> None:
         self._last_mu = time_mu
@@ -357,6 +445,8 @@ class NodeApparatus:
             # The light measures, whether or not anybody counts.
             if self._open and not self._measured:
                 self._measure(time_mu)
+            elif self._local_ion.coherent:
+                self._project()
             self._previous_lit_bright = self._lit_bright
             self._lit_bright = self._bright
         self._cooling.switch(time_mu, value)

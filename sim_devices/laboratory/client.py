@@ -15,6 +15,7 @@ from sim_devices.physics.drift import Drift
 CONNECT_TIMEOUT = 5.0  # s
 FLUSH_INTERVAL = 0.02  # s without a new result after which Bob's results go out unasked
 ADDRESS_VARIABLE = "DIQKD_LABORATORY"
+DEFAULT_ADDRESS = "127.0.0.1:3270"
 
 
 class LaboratoryError(DiqkdError):
@@ -28,6 +29,23 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def observe(address: str | None = None) -> tuple[Drift, float]:
+    """Drift and time (s) of the laboratory, asked as nobody in particular; still and 0 if there is none."""
+    host, port = parse_address(address or os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS))
+    try:
+        with socket.create_connection((host, port), CONNECT_TIMEOUT) as connection:
+            connection.settimeout(CONNECT_TIMEOUT)
+            hello = wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, wire.OBSERVER)
+            connection.sendall(wire.frame(wire.HELLO, hello))
+            kind, payload = wire.receive_frame(connection)
+        if kind != wire.WELCOME:
+            return Drift(), 0.0
+        fixed, drift = payload[: wire.WELCOME_PAYLOAD.size], payload[wire.WELCOME_PAYLOAD.size :]
+        return Drift.from_json(drift.decode()), wire.WELCOME_PAYLOAD.unpack(fixed)[2]
+    except (OSError, struct.error, ValueError, TypeError):
+        return Drift(), 0.0
+
+
 class LaboratoryClient:
     """Blocking client of one role. Results may be flushed from a background thread, answers come to the
     caller.
@@ -36,7 +54,7 @@ class LaboratoryClient:
     def __init__(self, role: str, address: str | None = None) -> None:
         if role not in wire.ROLES:
             raise ParameterError(f"role {role!r} is neither alice nor bob")
-        self.address = address or os.environ.get(ADDRESS_VARIABLE, "127.0.0.1:3270")
+        self.address = address or os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)
         host, port = parse_address(self.address)
         self._entry = wire.ENTRY_OF_ROLE[wire.ROLES.index(role)]
         self._pending: list[tuple[Any, ...]] = []

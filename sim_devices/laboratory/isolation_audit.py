@@ -5,7 +5,6 @@ depends on the basis, and the readout. Before the ion comes back, 100 us of 422,
 together must have scrambled it after the last private event (SI S2 D). A violation fails the run, for good.
 """
 
-import math
 from collections.abc import Sequence
 
 from diqkd_postproc.errors import DiqkdError
@@ -49,7 +48,7 @@ class Beam:
 
 
 class IsolationAudit:
-    """Position of one node's ion and the checks on it. All times are that node's machine units."""
+    """Electrodes and beams of one node, and the checks on them. All times are that node's machine units."""
 
     def __init__(self, scrambling_beams: Sequence[Beam]) -> None:
         self._beams = tuple(scrambling_beams)
@@ -104,13 +103,6 @@ class IsolationAudit:
             raise IsolationViolation(self.failure)
         if self.private_mu >= 0 and self.isolated_mu == _NEVER:
             self.fail("entanglement attempts before the last outcome was scrambled")
-
-    def displacement_um(self, time_mu: int) -> float:
-        """Distance of the ion from the focus behind the electrodes' low-pass."""
-        if self.connected_mu <= time_mu:
-            elapsed = 1e-9 * (time_mu - self.connected_mu)
-            return constants.SHUTTLE_DISTANCE_UM * math.exp(-elapsed / constants.ELECTRODE_TIME_CONSTANT)
-        return constants.SHUTTLE_DISTANCE_UM
 
     def fail(self, message: str) -> None:
         self.failure = f"isolation violated: {message}"

@@ -21,9 +21,14 @@ ADDRESSING_WIDTH = 1.0e6  # Hz; a pulse further than this from every resonance d
 PI_TIME = 5.0e-6  # s at PI_AMPLITUDE; the Rabi frequency is proportional to the amplitude
 PI_AMPLITUDE = 0.5
 
+PUMPING_ERROR = 2e-3  # population that optical pumping leaves in S1/2 m=-1/2
+PUMPING_TIME = 0.1e-6  # s, its time constant
 PULSE_ERROR = 5e-4  # depolarising probability of a pulse (SI S2 B: per Clifford gate)
 COHERENCE_TIME = {"alice": 4.2e-3, "bob": 7.5e-3}  # s, Gaussian 1/e (SI Table S3, qubit transition)
 D_LIFETIME = 0.39  # s, D5/2
+# How far a magnetic field shifts each level, as a multiple of the qubit transition's shift (SI Table S3;
+# Lande factors 2 of S1/2 and 6/5 of D5/2).
+LEVEL_SENSITIVITY = (-14.0 / 11.2, 14.0 / 11.2, -25.2 / 11.2, 25.2 / 11.2)
 
 BRIGHT_COUNT_RATE = 60 / 250e-6  # 1/s
 DARK_COUNT_RATE = 1.5 / 250e-6  # 1/s
@@ -38,6 +43,13 @@ FOCUS_RADIUS_UM = 0.62  # coupling falls by 1e-4 within 30 us of the step
 COUPLING_FLOOR = 1e-6  # scattered light that displacement does not remove
 
 ATTEMPT_SUCCESS = 1.6e-4  # per attempt with both ions in focus (SI Fig. S3)
+# The station sees a photon of one node's pulse with probability p; half of the pairs herald: p^2/2 = 1.6e-4.
+PHOTON_PROBABILITY = math.sqrt(2 * ATTEMPT_SUCCESS)
+PHOTON_DELAY = 24e-9  # s, from the switch of the pulse to the first photons at the detectors
+PHOTON_LIFETIME = 7.4e-9  # s, 5P1/2; "7 ns duration" (SI S2 A)
+PHOTON_JITTER = 0.5e-9  # s, standard deviation of detectors and laser pulse
+STATION_COUNT_RATE = 2e5  # 1/s, of an ion in focus under cooling light
+STATION_DARK_RATE = 110.0  # 1/s, all four detectors together (SI Table S5: 0.0277 in 250 us)
 
 HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
 # Phase phi (rad) of (|01> + e^(i phi) |10>)/sqrt2, Alice's label first, 0 = m=-1/2 (SI Fig. S3).

@@ -14,26 +14,33 @@ _BLOCK = 4096
 
 
 class PhotonCounter:
-    """Draws the counts of a gate of given duration for a bright, dark or absent ion."""
+    """Draws the counts of a gate of given duration (s) for a bright, dark or absent ion; rates in 1/s."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        bright_rate: float = constants.BRIGHT_COUNT_RATE,
+        dark_rate: float = constants.DARK_COUNT_RATE,
+    ) -> None:
         self._rng = rng
+        self._bright_rate = bright_rate
+        self._dark_rate = dark_rate
         self._uniform = self._uniforms().__next__
         self._poisson: dict[float, Callable[[], int]] = {}
 
     def bright(self, duration: float) -> int:
-        return self._draw(constants.BRIGHT_COUNT_RATE * duration)
+        return self._draw(self._bright_rate * duration)
 
     def background(self, duration: float) -> int:
-        return self._draw(constants.DARK_COUNT_RATE * duration)
+        return self._draw(self._dark_rate * duration)
 
     def dark(self, duration: float) -> int:
         """Counts of an ion that starts in D5/2."""
         decay_after = -constants.D_LIFETIME * math.log(1.0 - self._uniform())
         if decay_after >= duration:
-            return self._draw(constants.DARK_COUNT_RATE * duration)
-        excess = (constants.BRIGHT_COUNT_RATE - constants.DARK_COUNT_RATE) * (duration - decay_after)
-        return int(self._rng.poisson(constants.DARK_COUNT_RATE * duration + excess))
+            return self._draw(self._dark_rate * duration)
+        excess = (self._bright_rate - self._dark_rate) * (duration - decay_after)
+        return int(self._rng.poisson(self._dark_rate * duration + excess))
 
     def uniform(self) -> float:
         """A number in [0, 1)."""

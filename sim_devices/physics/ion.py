@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim_devices.physics import constants
+from sim_devices.physics.nature import Nature
+
+Transitions = tuple[tuple[float, int, int, float], ...]
+PUBLISHED = Nature().transitions
 
 Matrix = NDArray[np.complex128]
 
@@ -29,24 +33,26 @@ class Pulse(NamedTuple):
     phase_reference: float  # time at which the tracked phase is `phase_turns`, s from the herald
 
 
-def driven_transition(frequency: float) -> tuple[float, int, int] | None:
-    """Resonance (Hz), lower and upper level that a frequency drives; None when it is off every resonance."""
-    resonance, lower, upper = min(constants.TRANSITIONS, key=lambda entry: abs(entry[0] - frequency))
-    if abs(resonance - frequency) > constants.ADDRESSING_WIDTH:
-        return None
-    return resonance, lower, upper
+def driven_transition(
+    frequency: float, transitions: Transitions = PUBLISHED
+) -> tuple[float, int, int, float] | None:
+    """Resonance (Hz), lower and upper level and pi time (s) of what a frequency drives; None when it is off
+    every resonance.
+    """
+    driven = min(transitions, key=lambda entry: abs(entry[0] - frequency))
+    return None if abs(driven[0] - frequency) > constants.ADDRESSING_WIDTH else driven
 
 
-def pulse_unitary(pulse: Pulse) -> tuple[Matrix, int, int] | None:
+def pulse_unitary(pulse: Pulse, transitions: Transitions = PUBLISHED) -> tuple[Matrix, int, int] | None:
     """2x2 unitary on (lower, upper) in the frame rotating at the resonance; None for a pulse that does
     nothing.
     """
-    driven = driven_transition(pulse.frequency)
+    driven = driven_transition(pulse.frequency, transitions)
     if driven is None or pulse.duration <= 0:
         return None
-    resonance, lower, upper = driven
+    resonance, lower, upper, pi_time = driven
     detuning = 2 * math.pi * (pulse.frequency - resonance)
-    rabi = math.pi / constants.PI_TIME * pulse.amplitude / constants.PI_AMPLITUDE
+    rabi = math.pi / pi_time * pulse.amplitude / constants.PI_AMPLITUDE
     phase = 2 * math.pi * pulse.phase_turns + detuning * (pulse.start - pulse.phase_reference)
     total = math.hypot(rabi, detuning)
     if total == 0.0:
@@ -70,9 +76,15 @@ def pulse_unitary(pulse: Pulse) -> tuple[Matrix, int, int] | None:
 class Ion:
     """The levels of one node's ion as operators, from the herald on."""
 
-    def __init__(self, coherence_time: float, pulse_error: float = constants.PULSE_ERROR) -> None:
+    def __init__(
+        self,
+        coherence_time: float,
+        pulse_error: float = constants.PULSE_ERROR,
+        transitions: Transitions = PUBLISHED,
+    ) -> None:
         self.coherence_time = coherence_time
         self.pulse_error = pulse_error
+        self.transitions = transitions
 
     def bright_effect(self, pulses: tuple[Pulse, ...], readout_start: float) -> Matrix:
         """(2, 2) effect of "in S1/2 at `readout_start`" (s after the herald) on the Zeeman qubit."""
@@ -83,7 +95,7 @@ class Ion:
         now = 0.0
         for pulse in pulses:
             self._wait(operators, now, pulse.start)
-            self._apply(operators, pulse)
+            self.apply(operators, pulse)
             now = pulse.start + pulse.duration
         self._wait(operators, now, readout_start)
         in_ground = operators[:, :, 0, 0] + operators[:, :, 1, 1]
@@ -103,8 +115,9 @@ class Ion:
         for level in range(constants.NUM_LEVELS):
             operators[..., level, level] = diagonal[..., level]
 
-    def _apply(self, operators: Matrix, pulse: Pulse) -> None:
-        driven = pulse_unitary(pulse)
+    def apply(self, operators: Matrix, pulse: Pulse) -> None:
+        """Let a pulse act, in place, on (..., NUM_LEVELS, NUM_LEVELS) operators."""
+        driven = pulse_unitary(pulse, self.transitions)
         if driven is None:
             return
         rotation, lower, upper = driven

@@ -74,7 +74,10 @@ def attempts_until_herald(
     return rng.geometric(success_probability, count)
 
 
-def coupling(displacement_um: float) -> float:
+def coupling(
+    displacement_um: float,
+    focus_radius_um: float = constants.FOCUS_RADIUS_UM,
+    floor: float = constants.COUPLING_FLOOR,
+) -> float:
     """Photon collection relative to an ion in focus (SI Fig. S5)."""
-    gaussian = math.exp(-((displacement_um / constants.FOCUS_RADIUS_UM) ** 2))
-    return max(gaussian, constants.COUPLING_FLOOR)
+    return max(math.exp(-((displacement_um / focus_radius_um) ** 2)), floor)

@@ -20,7 +20,7 @@ def test_published_times() -> None:
 
 def test_alice_pulses() -> None:
     configuration = NodeConfiguration(role="alice")
-    shelving = (configuration.frequency_shelve, 0.0, configuration.pi_time)
+    shelving = (configuration.frequency_shelve, 0.0, configuration.pi_time_shelve)
     for index in range(4):
         assert configuration.analysis_pulse(0, index) == shelving
         assert configuration.analysis_pulse(1, index) == (configuration.frequency_qubit, 0.0, 2.5e-6)
@@ -28,7 +28,8 @@ def test_alice_pulses() -> None:
 
 def test_bob_pulses() -> None:
     configuration = NodeConfiguration(role="bob", pattern_phase_turns=(0.1, 0.2, 0.6, 0.9))
-    assert configuration.analysis_pulse(2, 1) == (configuration.frequency_shelve, 0.0, configuration.pi_time)
+    shelving = (configuration.frequency_shelve, 0.0, configuration.pi_time_shelve)
+    assert configuration.analysis_pulse(2, 1) == shelving
     for index, phase in enumerate((0.1, 0.2, 0.6, 0.9)):
         plus, minus = configuration.analysis_pulse(0, index), configuration.analysis_pulse(1, index)
         assert plus == (configuration.frequency_qubit, pytest.approx(phase), 1.25e-6)

@@ -33,6 +33,7 @@ class Player:
 
     def __post_init__(self) -> None:
         self.apparatus = NodeApparatus(None, self.role, self.address)
+        self.apparatus.connect()
         names = ("ttl_422_cool", "ttl_1092", "ttl_1033", "ttl_674", "ttl_round_type", "ttl_round_type_strobe")
         self.level = {name: self.apparatus.level_sink(name) for name in names}
         self.set_dds = self.apparatus.dds_sink("dds_674")

@@ -218,13 +218,13 @@ def test_killed_bob_gets_the_rounds_that_he_had_not_finished(laboratory: StartLa
 
 def test_missing_laboratory_is_named_with_the_remedy() -> None:
     with pytest.raises(DiqkdError, match=r"sim_devices\.laboratory"):
-        NodeApparatus(None, "alice", "127.0.0.1:1")
+        NodeApparatus(None, "alice", "127.0.0.1:1").connect()
 
 
 @pytest.mark.parametrize("address", ["nowhere", "host:", "host:99999", ":12"])
 def test_bad_address_is_refused(address: str) -> None:
     with pytest.raises(ParameterError, match="host:port"):
-        NodeApparatus(None, "alice", address)
+        NodeApparatus(None, "alice", address).connect()
 
 
 def test_bad_role_is_refused() -> None:

@@ -1,0 +1,145 @@
+"""The machinery of every scan: points in any order, shots within a point, results to the host, rest between.
+
+One kernel runs a whole scan, because starting one takes longer than a point. It asks the host for the next
+point (`ScanData.next_point`), which is where the host stops it, waits for laser and ion, or ends; shots leave
+in chunks by asynchronous calls. What a shot is, a subclass says.
+"""
+
+from artiq.coredevice.exceptions import RTIOUnderflow
+from artiq.experiment import *
+
+from diqkd_node.analysis import Analysis
+from diqkd_node.cooling import Cooling
+from diqkd_node.ion_watch import IonWatch
+from diqkd_node.isolation import Isolation
+from diqkd_node.lock_monitor import LockMonitor
+from diqkd_node.readout import Readout
+from diqkd_node.scrambling import Scrambling
+from diqkd_node.state_preparation import StatePreparation, StatePreparationBesideEntangler
+from diqkd_node.timebase import machine_units
+
+CAPACITY = 500
+"""Numbers sent to the host at a time."""
+
+
+class Scan(HasEnvironment):
+    """Base of the scans. `data` is a `ScanData`; `shot` appends at most `MAX_PER_SHOT` numbers."""
+
+    MAX_PER_SHOT = 1
+    kernel_invariants = {"capacity", "room", "max_underflows"}
+
+    def build(self, configuration, data, **tables):
+        self.configuration = configuration
+        self.data = data
+        self.setattr_device("core")
+        self.cooling = Cooling(self, configuration)
+        if configuration.herald_source == "entangler":
+            self.preparation = StatePreparationBesideEntangler(self, configuration)
+        else:
+            self.preparation = StatePreparation(self, configuration)
+        self.isolation = Isolation(self, configuration)
+        self.analysis = Analysis(self, configuration)
+        self.readout = Readout(self, configuration)
+        self.scrambling = Scrambling(self, configuration)
+        self.lock_monitor = LockMonitor(self, configuration)
+        self.ion_watch = IonWatch(self, configuration)
+        self.build_scan(**tables)
+
+    def build_scan(self):
+        """Further devices, and the tables of the points."""
+
+    def mu(self, seconds):
+        """Machine units in a time."""
+        return machine_units(self.core, seconds)
+
+    def prepare(self):
+        self.call_child_method("prepare")
+        self.capacity = CAPACITY
+        self.room = CAPACITY - self.MAX_PER_SHOT
+        self.max_underflows = self.configuration.max_underflows
+
+    @kernel
+    def setup(self):
+        """Reset the core and initialise the devices; ends at rest. Takes milliseconds."""
+        self.core.reset()
+        self.isolation.setup()
+        self.cooling.setup()
+        self.analysis.setup()
+        self.preparation.setup()
+        self.lock_monitor.setup()
+        self.setup_scan()
+        self.rest()
+
+    @kernel
+    def setup_scan(self):
+        """Initialise the further devices of a subclass. Breaks real time."""
+        self.core.break_realtime()
+
+    @kernel
+    def rest(self):
+        """Disconnect the link and cool, for as long as nothing else is asked. Breaks real time."""
+        self.core.break_realtime()
+        self.analysis.ttl_674.off()
+        self.cooling.stay_on()
+        self.isolation.disconnect()
+
+    @kernel
+    def run(self):
+        """Run points until the host gives none; always leaves the node at rest."""
+        try:
+            self.setup()
+            self.run_points()
+        finally:
+            self.rest()
+
+    @kernel
+    def run_points(self):
+        """Points from the host. Breaks real time."""
+        values = [0 for _ in range(self.capacity)]
+        point = self.data.next_point(-1, True, True)
+        while point >= 0:
+            self.core.break_realtime()
+            self.cooling.off()
+            ion_present = self.ion_watch.present()
+            if ion_present:
+                self.begin_point(point)
+                self.run_shots(point, values)
+            self.rest()
+            self.lock_monitor.request()
+            locked = self.lock_monitor.fetch()
+            point = self.data.next_point(point, locked, ion_present)
+
+    @kernel
+    def begin_point(self, point: TInt32):
+        """What has to be done once, before the first shot of a point. Breaks real time."""
+        self.core.break_realtime()
+
+    @kernel
+    def run_shots(self, point: TInt32, values: TList(TInt32)):
+        """All shots of a point; one that meets an underflow is repeated. Breaks real time."""
+        num_left = self.data.shots_of(point)
+        self.core.break_realtime()
+        in_chunk = 0
+        num_values = 0
+        underflows = 0
+        while num_left > 0:
+            try:
+                num_values = self.shot(point, values, num_values)
+                in_chunk += 1
+                num_left -= 1
+            except RTIOUnderflow:
+                underflows += 1
+                if underflows > self.max_underflows:
+                    raise
+                self.setup()
+                self.begin_point(point)
+            if num_values > self.room or num_left == 0:
+                self.data.store(point, in_chunk, num_values, values)
+                self.core.break_realtime()
+                in_chunk = 0
+                num_values = 0
+
+    @kernel
+    def shot(self, point: TInt32, values: TList(TInt32), num_values: TInt32) -> TInt32:
+        """One shot: append its numbers to `values` and return how many there are."""
+        return num_values

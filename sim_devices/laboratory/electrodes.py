@@ -1,0 +1,64 @@
+"""Where the ion is: four electrode voltages behind their low-pass filters, as a function of time.
+
+The steps are only noted as they come, since a round makes eight and never asks; whoever asks for the position
+pays for it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim_devices.physics import constants
+from sim_devices.physics.nature import Nature
+
+_MAX_NOTED = 4096
+_MAX_PIECES = 64
+
+
+class Electrodes:
+    """Displacement of the ion from the focus. Times in mu (1 ns)."""
+
+    def __init__(self, nature: Nature) -> None:
+        self._distance_um = nature.shuttle_distance_um
+        self._time_constant_mu = 1e9 * nature.electrode_time_constant
+        self._volts = dict.fromkeys(constants.ELECTRODE_CHANNELS, 0.0)
+        self._noted: list[tuple[int, int, float]] = []
+        # Pieces of the motion: from `start` on, towards `target` from where it was then.
+        self._pieces: list[tuple[int, float, float]] = [(-(1 << 62), 0.0, 0.0)]
+
+    def noting(self, then: Callable[[int, int, float], None]) -> Callable[[int, int, float], None]:
+        """A sink for the DAC's events that notes them and passes them on."""
+        noted = self._noted
+
+        def note(time_mu: int, channel: int, volts: float) -> None:
+            noted.append((time_mu, channel, volts))
+            if len(noted) > _MAX_NOTED:
+                self._follow()
+            then(time_mu, channel, volts)
+
+        return note
+
+    def displacement_um(self, times_mu: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) displacement at each of (n,) times, as far back as the last few steps."""
+        self._follow()
+        starts, origins, targets = np.array(self._pieces).T
+        piece = np.maximum(np.searchsorted(starts, times_mu, side="right") - 1, 0)
+        elapsed = np.maximum(times_mu - starts[piece], 0.0)
+        lag = np.exp(-elapsed / self._time_constant_mu)
+        displacement: NDArray[np.float64] = targets[piece] + (origins[piece] - targets[piece]) * lag
+        return displacement
+
+    def _follow(self) -> None:
+        if not self._noted:
+            return
+        for time_mu, channel, volts in self._noted:
+            if channel not in self._volts or self._volts[channel] == volts:
+                continue
+            self._volts[channel] = volts
+            start, origin, target = self._pieces[-1]
+            lag = np.exp(-(time_mu - start) / self._time_constant_mu)
+            mean = sum(self._volts.values()) / len(self._volts)
+            self._pieces.append((time_mu, target + (origin - target) * float(lag), self._distance_um * mean))
+        self._noted.clear()
+        del self._pieces[:-_MAX_PIECES]
