@@ -26,6 +26,7 @@ SMALLEST_P_VALUE = 1e-4
 LARGEST_FREQUENCY_STEP = 1e6  # Hz, from the configured value
 LARGEST_FREQUENCY_ERROR = 10e3  # Hz
 LARGEST_RELATIVE_ERROR = 0.05
+SMALLEST_CONTRAST = 0.2
 
 # Lowest and highest plausible value of a setting, in its unit.
 RANGES = {
@@ -80,14 +81,19 @@ def implausible(result: CalibrationResult, configured: dict[str, Any]) -> str | 
                     f"{setting} would move by {step / 1e6:.3g} MHz, more than "
                     f"{LARGEST_FREQUENCY_STEP / 1e6:g} MHz; if that is true, edit the configuration by hand"
                 )
-    return _imprecise(result)
+    return _uncertain(result)
 
 
-def _imprecise(result: CalibrationResult) -> str | None:
+def _uncertain(result: CalibrationResult) -> str | None:
     for name, quantity in result.finding.quantities.items():
         error = quantity.standard_error
         if not math.isfinite(quantity.value) or not math.isfinite(error):
             return f"{name} has no finite value and error; measure more shots"
+        if name == "contrast" and quantity.value < SMALLEST_CONTRAST:
+            return (
+                f"there is hardly anything to see: the contrast is {quantity.value:.2g}, below "
+                f"{SMALLEST_CONTRAST:g}; scan a wider range"
+            )
         if name == "frequency" and error > LARGEST_FREQUENCY_ERROR:
             return (
                 f"the frequency is uncertain by {error / 1e3:.3g} kHz, more than "
