@@ -1,8 +1,9 @@
 """Every kernel of every experiment, through the real ARTIQ compiler, for Kasli and Kasli-SoC.
 
 Nothing is listed by hand: experiments are found in `repository/`, classes with kernels in `diqkd_node`, and
-all their kernels are compiled as entry points, with arguments made up from their annotations. A failure shows
-the compiler's own diagnostic.
+all their kernels are compiled as entry points, with arguments made up from their annotations; of a
+calibration's scan only the whole, since its parts are the node's. A failure shows the compiler's own
+diagnostic.
 """
 
 import importlib
@@ -10,6 +11,7 @@ import inspect
 import pkgutil
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +23,8 @@ from artiq.experiment import EnvExperiment, TBool, TFloat, TInt32, TInt64  # noq
 from numpy import int32, int64  # noqa: E402
 
 import diqkd_node  # noqa: E402
+from diqkd_node.calibration.experiment import CalibrationExperiment  # noqa: E402
+from diqkd_node.calibration.scan import Scan  # noqa: E402
 from diqkd_node.configuration import NodeConfiguration  # noqa: E402
 from diqkd_node.coordinator import Coordinator  # noqa: E402
 from diqkd_node.node import Node  # noqa: E402
@@ -67,7 +71,8 @@ class Parent(EnvExperiment):
 
 def device_manager(role: str, target: str) -> object:
     pytest.importorskip("entangler.driver", reason="needs the entangler-core package")
-    return DeviceManager(Database(role, target))
+    scheduler = SimpleNamespace(rid=0, expid={})
+    return DeviceManager(Database(role, target), {"scheduler": scheduler, "ccb": None})
 
 
 def whole_node(role: str, herald_source: str, target: str) -> Node:
@@ -76,6 +81,28 @@ def whole_node(role: str, herald_source: str, target: str) -> Node:
     node = Node(parent, configuration, Coordinator.__new__(Coordinator))
     node.prepare()
     return node
+
+
+def experiment_classes(path: Path) -> list[type]:
+    """The experiments of a file."""
+    return [
+        value
+        for value in runpy.run_path(str(path)).values()
+        if isinstance(value, type) and issubclass(value, EnvExperiment) and value is not EnvExperiment
+    ]
+
+
+def scans(role: str, target: str) -> dict[str, Scan]:
+    """The scan of every calibration, with the default arguments, by the file's name."""
+    found = {}
+    for path in EXPERIMENTS:
+        for cls in experiment_classes(path):
+            if issubclass(cls, CalibrationExperiment):
+                arguments = ProcessArgumentManager({"role": role})
+                calibration = cls((device_manager(role, target), None, arguments, {}))
+                calibration.prepare()
+                found[path.stem] = calibration.scan
+    return found
 
 
 def kernels_of(cls: type) -> list[str]:
@@ -124,11 +151,7 @@ def test_every_kernel_of_a_node_compiles(role: str, herald_source: str, target: 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_kernel_of_an_experiment_compiles(path: Path, role: str, target: str) -> None:
     """Kernels of the experiment class itself; those of its node are compiled above."""
-    classes = [
-        value
-        for value in runpy.run_path(str(path)).values()
-        if isinstance(value, type) and issubclass(value, EnvExperiment) and value is not EnvExperiment
-    ]
+    classes = experiment_classes(path)
     assert classes, f"{path} holds no experiment"
     for cls in classes:
         if not kernels_of(cls):
@@ -142,13 +165,25 @@ def test_every_kernel_of_an_experiment_compiles(path: Path, role: str, target: s
             assert binary[:4] == b"\x7fELF", name
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("role", ROLES)
+def test_the_scan_of_every_calibration_compiles(role: str, target: str) -> None:
+    found = scans(role, target)
+    assert found
+    for name, scan in found.items():
+        _, binary, *_ = scan.core.compile(scan.run, (), {})
+        assert binary[:4] == b"\x7fELF", name
+
+
 def test_no_class_with_kernels_is_left_out() -> None:
-    """A class that neither role's node reaches would escape the tests above."""
+    """A class that neither role's node nor a calibration reaches would escape the tests above."""
     reached: set[type] = set()
     for role in ROLES:
         for herald_source in HERALD_SOURCES:
             node = whole_node(role, herald_source, "rv32g")
             reached |= {type(node), *(type(value) for value in vars(node).values())}
+        for scan in scans(role, "rv32g").values():
+            reached |= {type(scan), *(type(value) for value in vars(scan).values())}
     covered = {base for cls in reached for base in cls.__mro__}
     for module in pkgutil.walk_packages(diqkd_node.__path__, "diqkd_node."):
         for cls in vars(importlib.import_module(module.name)).values():
