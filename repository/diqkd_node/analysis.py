@@ -36,7 +36,7 @@ class Analysis(HasEnvironment):
         configuration = self.configuration
         self.latency_mu = machine_units(self.core, configuration.herald_latency)
         self.set_mu = machine_units(self.core, configuration.dds_set_time + configuration.pulse_gap)
-        self.pi_mu = machine_units(self.core, configuration.pi_time_map)
+        self.pi_mu = machine_units(self.core, configuration.pi_time_of("map"))
         self.frequency_map = configuration.frequency_map
         self.amplitude = configuration.amplitude_674
         self.attenuation = configuration.attenuation

@@ -61,9 +61,9 @@ class NodeConfiguration:
     frequency_qubit: float = 108.0e6
     frequency_shelve: float = 71.6e6
     amplitude_674: float = 0.5
-    pi_time_map: float = 5.0e-6
     pi_time: float = 5.0e-6  # of the optical qubit; analysis pulses are fractions of it
-    pi_time_shelve: float = 5.0e-6
+    pi_time_map: float | None = None  # None: the same
+    pi_time_shelve: float | None = None
     pattern_phase_turns: tuple[float, ...] = PATTERN_PHASE_TURNS
     pulse_gap: float = 2e-6  # from the end of a DDS setting to the pulse that uses it
     dds_set_time: float = 6e-6
@@ -113,7 +113,7 @@ class NodeConfiguration:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             is_time = field.name.endswith(("_time", "_interval", "_gate", "_delay", "_latency"))
-            if (is_time or field.name.startswith("pi_time")) and value <= 0:
+            if (is_time or field.name.startswith("pi_time_")) and value is not None and value <= 0:
                 raise ParameterError(f"{field.name}={value} s must be positive")
         if self.herald_source not in HERALD_SOURCES:
             raise ParameterError(
@@ -168,13 +168,18 @@ class NodeConfiguration:
         """Outcome bit of a bright ion; Alice inverts hers, so that key rounds agree (PROTOCOL 3.8)."""
         return 0 if self.role == "alice" else 1
 
+    def pi_time_of(self, transition: str) -> float:
+        """Pi time (s) of "map", "qubit" or "shelve"."""
+        own = self.pi_time if transition == "qubit" else getattr(self, f"pi_time_{transition}")
+        return self.pi_time if own is None else float(own)
+
     def analysis_pulse(self, setting: int, pattern_index: int) -> tuple[float, float, float]:
         """(frequency, phase in turns, duration) of the 674 nm pulse that selects the basis.
 
         Rxy(theta, phi) rotates by theta about an axis at phi in the equator; Rxy(-theta, phi) equals
         Rxy(theta, phi + pi). The computational basis takes the shelving pulse instead.
         """
-        shelving = (self.frequency_shelve, 0.0, self.pi_time_shelve)
+        shelving = (self.frequency_shelve, 0.0, self.pi_time_of("shelve"))
         if self.role == "alice":
             return shelving if setting == 0 else (self.frequency_qubit, 0.0, self.pi_time / 2)
         if setting == 2:

@@ -49,7 +49,7 @@ def _effect(node: NodeConfiguration, setting: int, pattern_index: int, state: Dr
     frequency, phase, duration = node.analysis_pulse(setting, pattern_index)
     offset = state.frequency_offset
     amplitude = node.amplitude_674 * state.rabi_scale[node.role]
-    mapping = Pulse(MAPPING_START, node.pi_time_map, node.frequency_map + offset, 0.0, amplitude, 0.0)
+    mapping = Pulse(MAPPING_START, node.pi_time_of("map"), node.frequency_map + offset, 0.0, amplitude, 0.0)
     start = _ANALYSIS_START[node.role]
     analysis = Pulse(start, duration, frequency + offset, phase, amplitude, 0.0)
     ion = Ion(constants.COHERENCE_TIME[node.role])

@@ -20,7 +20,7 @@ def test_published_times() -> None:
 
 def test_alice_pulses() -> None:
     configuration = NodeConfiguration(role="alice")
-    shelving = (configuration.frequency_shelve, 0.0, configuration.pi_time_shelve)
+    shelving = (configuration.frequency_shelve, 0.0, configuration.pi_time)
     for index in range(4):
         assert configuration.analysis_pulse(0, index) == shelving
         assert configuration.analysis_pulse(1, index) == (configuration.frequency_qubit, 0.0, 2.5e-6)
@@ -28,8 +28,7 @@ def test_alice_pulses() -> None:
 
 def test_bob_pulses() -> None:
     configuration = NodeConfiguration(role="bob", pattern_phase_turns=(0.1, 0.2, 0.6, 0.9))
-    shelving = (configuration.frequency_shelve, 0.0, configuration.pi_time_shelve)
-    assert configuration.analysis_pulse(2, 1) == shelving
+    assert configuration.analysis_pulse(2, 1) == (configuration.frequency_shelve, 0.0, configuration.pi_time)
     for index, phase in enumerate((0.1, 0.2, 0.6, 0.9)):
         plus, minus = configuration.analysis_pulse(0, index), configuration.analysis_pulse(1, index)
         assert plus == (configuration.frequency_qubit, pytest.approx(phase), 1.25e-6)
@@ -86,3 +85,10 @@ def test_unknown_role() -> None:
 
 def test_defaults_are_json(tmp_path) -> None:
     assert json.loads(NodeConfiguration(role="alice").to_json())["role"] == "alice"
+
+
+def test_pi_times_follow_the_qubits_unless_they_are_set() -> None:
+    configuration = NodeConfiguration(role="alice", pi_time=6e-6, pi_time_shelve=7e-6)
+    assert [configuration.pi_time_of(name) for name in ("map", "qubit", "shelve")] == [6e-6, 6e-6, 7e-6]
+    assert configuration.analysis_pulse(0, 0)[2] == 7e-6
+    assert configuration.differences() == {"pi_time": 6e-6, "pi_time_shelve": 7e-6}

@@ -27,12 +27,13 @@ class Transition:
 
 def transition(name: str, configuration: NodeConfiguration) -> Transition:
     """One of `TRANSITIONS`."""
-    pi_time_setting = "pi_time" if name == "qubit" else f"pi_time_{name}"
-    mapping = ScanPulse(configuration.frequency_map, configuration.pi_time_map, configuration.amplitude_674)
+    mapping = ScanPulse(
+        configuration.frequency_map, configuration.pi_time_of("map"), configuration.amplitude_674
+    )
     return Transition(
         frequency=getattr(configuration, f"frequency_{name}"),
-        pi_time=getattr(configuration, pi_time_setting),
+        pi_time=configuration.pi_time_of(name),
         frequency_setting=f"frequency_{name}",
-        pi_time_setting=pi_time_setting,
+        pi_time_setting="pi_time" if name == "qubit" else f"pi_time_{name}",
         preparation=(mapping,) if name == "qubit" else (),
     )
