@@ -65,14 +65,13 @@ def simulated_database(hardware_path: str | Path, role: str) -> dict[str, Any]:
             raise ValueError(f"device {key!r}: no simulated driver for {entry['module']}.{entry['class']}")
         database[key] = _local(module, entry["class"], **entry.get("arguments", {}), key=key)
     address = os.environ.get(ADDRESS_VARIABLE, DEFAULT_LABORATORY)
-    node_seed = os.environ.get(NODE_SEED_VARIABLE)
+    alone: dict[str, Any] = {}  # what concerns the node alone
+    if os.environ.get(NATURE_VARIABLE):
+        alone["nature"] = os.environ[NATURE_VARIABLE]
+    if os.environ.get(NODE_SEED_VARIABLE):
+        alone["seed"] = int(os.environ[NODE_SEED_VARIABLE])
     database["apparatus"] = _local(
-        "sim_devices.laboratory.apparatus",
-        "NodeApparatus",
-        role=role,
-        laboratory=address,
-        nature=os.environ.get(NATURE_VARIABLE),
-        seed=None if node_seed is None else int(node_seed),
+        "sim_devices.laboratory.apparatus", "NodeApparatus", role=role, laboratory=address, **alone
     )
     database["ion_loader"] = _local("sim_devices.laboratory.ion_loader", "IonLoader", apparatus="apparatus")
     database["clock"] = _local(

@@ -52,3 +52,10 @@ def test_laboratory_address_comes_from_the_environment(monkeypatch: pytest.Monke
     for role in ROLES:
         arguments = load(f"{role}_sim")["apparatus"]["arguments"]
         assert arguments == {"role": role, "laboratory": "127.0.0.1:4711"}
+
+
+def test_nature_and_seed_of_a_node_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIQKD_NATURE", "nature.json")
+    monkeypatch.setenv("DIQKD_NODE_SEED", "7")
+    arguments = load("bob_sim")["apparatus"]["arguments"]
+    assert (arguments["nature"], arguments["seed"]) == ("nature.json", 7)
