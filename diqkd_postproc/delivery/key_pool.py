@@ -20,11 +20,12 @@ from diqkd_postproc.delivery.refusals import Unavailable
 from diqkd_postproc.delivery.reservations import Owners, Reservations
 from diqkd_postproc.delivery.store_thread import StoreThread
 from diqkd_postproc.errors import DiqkdError, InsufficientKeyError
-from diqkd_postproc.key_store import GeneratedKeys, Piece
+from diqkd_postproc.key_store import GeneratedKeys, HeldKey, Piece
 
 MAX_KEYS_IN_EXCHANGE = 512
 MAX_WAITING = 1024
 MAX_ATTEMPTS = 3
+COUNTS_S = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -65,6 +66,8 @@ class KeyPool:
         self._new: asyncio.Queue[_Wish] = asyncio.Queue(MAX_WAITING)
         self._known: asyncio.Queue[_Wish] = asyncio.Queue(MAX_WAITING)
         self._to_cancel: tuple[Piece, ...] = ()
+        self._held: tuple[HeldKey, ...] | None = None
+        self._held_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         link.on_link = self._cancel_left_overs
 
@@ -110,9 +113,14 @@ class KeyPool:
             raise
 
     async def counts(self, size: int) -> tuple[int, int]:
-        """(keys of `size` bits that are left, most that there were)."""
+        """(keys of `size` bits that are left, most that there were), up to date with this node's requests,
+        and by COUNTS_S with the peer's."""
+        now = asyncio.get_running_loop().time()
+        if self._held is None or now > self._held_until:
+            self._held = await self._store_thread.run(self._generated.held)
+            self._held_until = now + COUNTS_S
         sessions = {key.session_id for key in self._link.keys}
-        held = [k for k in await self._store_thread.run(self._generated.held) if k.session_id in sessions]
+        held = [key for key in self._held if key.session_id in sessions]
         return sum(key.available // size for key in held), sum(key.num_bits // size for key in held)
 
     def _wish(
@@ -149,7 +157,9 @@ class KeyPool:
             while not queue.empty() and sum(max(1, w.number) for w in wishes) < MAX_KEYS_IN_EXCHANGE:
                 wishes.append(queue.get_nowait())
             try:
+                self._held = None
                 await work(wishes)
+                self._held = None
             except DiqkdError as error:
                 for wish in wishes:
                     wish.fail(error)

@@ -372,9 +372,10 @@ class GeneratedKeys:
         """Bits of a range, after the blocks' counts have been compared with the pieces."""
         low = first_bit // BLOCK_BITS * BLOCK_BITS
         high = -(-(first_bit + num_bits) // BLOCK_BITS) * BLOCK_BITS
-        rows = self._ledger.rows(
-            "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state = ? AND first_bit < ?",
-            (number, DELIVERED, high),
+        rows = self._ledger.rows(  # from the piece that holds bit `low` on, as pieces tile the key
+            "SELECT first_bit, num_bits FROM pieces WHERE key = ?1 AND state = ?2 AND first_bit < ?4 AND "
+            "first_bit >= (SELECT max(first_bit) FROM pieces WHERE key = ?1 AND first_bit <= ?3)",
+            (number, DELIVERED, low, high),
         )
         delivered = sum(max(0, min(start + size, high) - max(start, low)) for start, size in rows)
         if delivered != self._blocks.delivered_bits(number, first_bit, num_bits):
