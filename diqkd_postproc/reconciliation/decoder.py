@@ -1,8 +1,9 @@
 """Bob's side of reconciliation: from a noisy copy and a syndrome to Alice's outcomes (SI S6 C 3).
 
 The decoder works on the error pattern, guess xor truth: its syndrome is the received one xor the guess's, and
-its prior is known a round (error rate of test or key rounds). A word is returned as converged only if it has
-the received syndrome exactly; whether it is the right one is what the universal hash tells afterwards.
+its prior is known a round (error rate of test or key rounds). The few errors in
+which it gets stuck are solved for afterwards (`residual_errors`). A word is returned as converged only if it
+has the received syndrome exactly; whether it is the right one is what the universal hash tells afterwards.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.reconciliation import belief_propagation, flooding
+from diqkd_postproc.reconciliation import belief_propagation, flooding, residual_errors
 from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, check_bits
 
 MAX_ITERATIONS = 400
@@ -81,13 +83,40 @@ def decode(
     ratios = np.array([prior_llr(qber), prior_llr(test_error)], dtype=np.float32)
     prior[: code.num_rounds] = ratios[(is_test != 0).astype(np.uint8)[positions]]
     run = _flooding if code.ensemble.chain_length else _layered
-    word, iterations, unsatisfied = run(code, target, prior, max_iterations, progress)
+    attempt = run(code, target, prior, max_iterations, progress)
+    if attempt.unsatisfied:
+        attempt = _mended(code, target, attempt)
 
     error = np.empty(code.num_rounds, dtype=np.uint8)
-    error[positions] = word[: code.num_rounds]
+    error[positions] = attempt.word[: code.num_rounds]
     return DecodeResult(
-        bits=guess ^ error, converged=unsatisfied == 0, iterations=iterations, unsatisfied=unsatisfied
+        bits=guess ^ error,
+        converged=attempt.unsatisfied == 0,
+        iterations=attempt.iterations,
+        unsatisfied=attempt.unsatisfied,
     )
+
+
+class _Attempt(NamedTuple):
+    """Where sum-product decoding has ended: posterior and word at the code positions."""
+
+    posterior: NDArray[np.float32]
+    word: NDArray[np.uint8]
+    iterations: int
+    unsatisfied: int
+
+
+def _mended(code: SyndromeCode, target: NDArray[np.uint8], attempt: _Attempt) -> _Attempt:
+    """The attempt with the last violated checks satisfied, where flips for that are found."""
+    parities = np.empty_like(target)
+    belief_propagation.syndrome_of(
+        attempt.word, code.lifting, code.row_start, code.edge_column, code.edge_shift, parities
+    )
+    flips = residual_errors.solve(code, attempt.posterior, np.flatnonzero(parities != target))
+    if flips is None:
+        return attempt
+    attempt.word[flips] ^= 1
+    return attempt._replace(unsatisfied=0)
 
 
 class _Stall:
@@ -112,8 +141,8 @@ def _layered(
     prior: NDArray[np.float32],
     max_iterations: int,
     progress: Progress | None,
-) -> tuple[NDArray[np.uint8], int, int]:
-    """Word at the code positions, iterations, and the number of violated checks; for quasi-cyclic codes."""
+) -> _Attempt:
+    """Layered decoding, for quasi-cyclic codes; `prior` becomes the posterior."""
     lifting = code.lifting
     posterior = prior
     message = np.zeros(code.edge_column.size * lifting, dtype=np.float32)
@@ -135,7 +164,7 @@ def _layered(
         unsatisfied = int(belief_propagation.hamming_distance(parities, target))
         if progress is not None:
             progress(unsatisfied, code.syndrome_bits)
-    return word, iterations, unsatisfied
+    return _Attempt(posterior, word, iterations, unsatisfied)
 
 
 def _flooding(
@@ -144,7 +173,7 @@ def _flooding(
     prior: NDArray[np.float32],
     max_iterations: int,
     progress: Progress | None,
-) -> tuple[NDArray[np.uint8], int, int]:
+) -> _Attempt:
     """As `_layered`, for a graph without structure, by the plain schedule of the published run."""
     message = np.zeros(code.edge_column.size, dtype=np.float32)
     sign = np.where(target, np.float32(-1.0), np.float32(1.0))
@@ -161,4 +190,4 @@ def _flooding(
             progress(unsatisfied, code.syndrome_bits)
     word = np.empty(posterior.size, dtype=np.uint8)
     belief_propagation.hard_decision(posterior, word)
-    return word, iterations, unsatisfied
+    return _Attempt(posterior, word, iterations, unsatisfied)
