@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode
 
 MAX_ITERATIONS = 400
-DECODER = "sum-product 1"
+DECODER = "sum-product 2"
 """To be counted up when the decoder changes in a way that statistics could show."""
 
 

@@ -10,6 +10,13 @@ before an edge is placed, a breadth-first search from the column's variable mark
 and the edge goes to a check outside, or to the farthest. Rows fill evenly, so check degrees differ by at most
 one. Columns of degree two come first, when the graph consists of nothing else: the search then keeps cycles
 of that subgraph, whose columns are codewords, as long as it can.
+
+Next come columns of degree three. Two of them joined by three paths of columns of degree two are a codeword
+as well, and one on a cycle of such columns traps the decoder. Both are cycles with at most two columns of
+degree three, which a second search finds (`mark_weak_checks`); of the places that are far in the whole
+graph the one that leaves such cycles longest is taken. This is the criterion of approximate cycle extrinsic
+degree (Tian, Jones, Villasenor, Wesel, IEEE TCOM 52, 1242 (2004)), whose excess a cycle of such columns has
+as many units of as it has columns of degree three.
 """
 
 from __future__ import annotations
@@ -97,8 +104,75 @@ def mark_near_checks(  # type: ignore[no-untyped-def]
     return depth
 
 
+_WEAK_SEARCH = (
+    "void(int64, int64, int64, int32[:, ::1], int32[:, ::1], int32[::1], int32[:, ::1], int32[:, ::1], "
+    "int32[::1], int64[:, ::1], int64[::1], int64[::1], int64, int64)"
+)
+
+
+@nb.njit(_WEAK_SEARCH, cache=True, nogil=True)
+def mark_weak_checks(  # type: ignore[no-untyped-def]
+    column,
+    lifting,
+    budget,
+    column_rows,
+    column_shifts,
+    column_degree,
+    row_columns,
+    row_shifts,
+    row_degree,
+    check_mark,
+    queue,
+    row_size,
+    tag,
+    depth_limit,
+):
+    """As `mark_near_checks`, along paths with at most one column of degree above two behind `column`.
+
+    check_mark: (2, checks), `tag + d` in row k for a check first met after d columns with k such columns;
+    queue: (2 checks + 1,) scratch.
+    """
+    num_checks = row_degree.size * lifting
+    work = 0
+    tail = 0
+    for k in range(column_degree[column]):
+        row = column_rows[column, k]
+        check = row * lifting + (lifting - column_shifts[column, k]) % lifting
+        check_mark[0, check] = tag + 1
+        queue[tail] = check
+        tail += 1
+    head = 0
+    while head < tail and work < budget:
+        strong = queue[head] // num_checks
+        check = queue[head] - strong * num_checks
+        head += 1
+        depth = check_mark[strong, check] - tag
+        row = check // lifting
+        z = check - row * lifting
+        if depth >= depth_limit or z >= row_size[row]:
+            continue
+        work += row_degree[row]
+        for j in range(row_degree[row]):
+            other = row_columns[row, j]
+            next_strong = strong + (column_degree[other] > 2)
+            if next_strong > 1:
+                continue
+            v = z + row_shifts[row, j]
+            if v >= lifting:
+                v -= lifting
+            for k in range(column_degree[other]):
+                next_z = v - column_shifts[other, k]
+                if next_z < 0:
+                    next_z += lifting
+                next_check = column_rows[other, k] * lifting + next_z
+                if check_mark[next_strong, next_check] < tag and check_mark[0, next_check] < tag:
+                    check_mark[next_strong, next_check] = tag + depth + 1
+                    queue[tail] = next_strong * num_checks + next_check
+                    tail += 1
+
+
 _GROW = (
-    "void(int32[::1], int32[::1], int64, int64, int64, uint64[::1], int32[:, ::1], int32[:, ::1], "
+    "void(int32[::1], int32[::1], int64, int64, int64, int64, uint64[::1], int32[:, ::1], int32[:, ::1], "
     "int32[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1])"
 )
 
@@ -110,6 +184,7 @@ def grow(  # type: ignore[no-untyped-def]
     first_row,
     num_rows,
     budget,
+    weak_budget,
     state,
     column_rows,
     column_shifts,
@@ -125,10 +200,13 @@ def grow(  # type: ignore[no-untyped-def]
     `row_size`: checks of a row that exist (Z, or fewer for a partial last row).
     """
     tries = 64
+    weak_limit = 14
     lifting = row_size[0]
     check_mark = np.full(row_degree.size * lifting, -1, dtype=np.int64)
     variable_mark = np.full(column_degree.size * lifting, -1, dtype=np.int64)
     check_queue = np.empty(row_degree.size * lifting + 1, dtype=np.int64)
+    weak_mark = np.full((2, row_degree.size * lifting), -1, dtype=np.int64)
+    weak_queue = np.empty(2 * row_degree.size * lifting + 1, dtype=np.int64)
     pool = np.empty(num_rows, dtype=np.int64)
     depth_limit = 64
     tag = 0
@@ -168,21 +246,48 @@ def grow(  # type: ignore[no-untyped-def]
                 tag,
                 depth_limit,
             )
+            is_weak = target_degree[column] == 3
+            if is_weak:
+                mark_weak_checks(
+                    column,
+                    lifting,
+                    weak_budget,
+                    column_rows,
+                    column_shifts,
+                    column_degree,
+                    row_columns,
+                    row_shifts,
+                    row_degree,
+                    weak_mark,
+                    weak_queue,
+                    row_size,
+                    tag,
+                    weak_limit,
+                )
             best_row = -1
             best_shift = 0
             best_distance = -1
+            best_weak_distance = -1
             for _ in range(tries):
                 row = pool[below(state, pool_size)]
                 shift = below(state, lifting)
-                mark = check_mark[row * lifting + (lifting - shift) % lifting]
+                check = row * lifting + (lifting - shift) % lifting
                 distance = depth_limit + 1
-                if mark >= tag:
-                    distance = mark - tag
-                if distance > best_distance:
+                if check_mark[check] >= tag:
+                    distance = check_mark[check] - tag
+                weak_distance = weak_limit + 1
+                if is_weak:
+                    for k in range(2):
+                        if weak_mark[k, check] >= tag:
+                            weak_distance = min(weak_distance, weak_mark[k, check] - tag)
+                if distance > best_distance or (
+                    distance == best_distance and weak_distance > best_weak_distance
+                ):
                     best_row = row
                     best_shift = shift
                     best_distance = distance
-                if distance > depth_limit:
+                    best_weak_distance = weak_distance
+                if distance > depth_limit and weak_distance > weak_limit:
                     break
             k = column_degree[column]
             column_rows[column, k] = best_row

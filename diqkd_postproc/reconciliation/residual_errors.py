@@ -1,12 +1,12 @@
 """The last errors: what sum-product decoding leaves behind, found by linear algebra on few positions.
 
-Where columns of degree two form paths, most of whose positions are in error, sum-product decoding can stop in
-a trapping set: one or two checks stay violated for ever, and the positions that would mend them are among the
-few that it is unsure of. So the violated checks are solved for exactly those, as in ordered-statistics decoding
-(Fossorier, Lin, IEEE TIT 41, 1379 (1995)) but on the positions that are least reliable, not on a whole basis:
-by Gaussian elimination over GF(2), taken in order of reliability, so that the solution uses the least reliable
-positions that can carry it. Any solution is a word with the received syndrome; whether it is the right one is
-what the universal hash tells, as for every decoded word.
+Where columns of degree two form paths, most of whose positions are in error, sum-product decoding can stop
+in a trapping set: one or two checks stay violated for ever, and the positions that would mend them are
+among the few that it is unsure of. So the violated checks are solved for exactly those, as in
+ordered-statistics decoding (Fossorier, Lin, IEEE TIT 41, 1379 (1995)) but on the positions that are least
+reliable, not on a whole basis: by Gaussian elimination over GF(2), taken in order of reliability, so that
+the solution uses the least reliable positions that can carry it. Any solution is a word with the received
+syndrome; whether it is the right one is what the universal hash tells, as for every decoded word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ were among the first 53."""
 def solve(
     code: SyndromeCode, posterior: NDArray[np.float32], violated: NDArray[np.int64]
 ) -> NDArray[np.int64] | None:
-    """Positions to flip so that the `violated` checks are satisfied and no other is touched; None without one.
+    """Positions to flip so that the `violated` checks are satisfied and no other changes; None without any.
 
     posterior: (positions,) log(P(0)/P(1)) at the end of decoding; violated: indices of the checks.
     """
@@ -56,7 +56,7 @@ def _checks_of(code: SyndromeCode, positions: NDArray[np.int64]) -> list[NDArray
 def _combination(
     checks: list[NDArray[np.int64]], violated: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> NDArray[np.int64] | None:
-    """The earliest independent positions whose checks add up to `violated`, each a row of bits of an integer."""
+    """The earliest independent positions whose checks add up to `violated`; rows are integers' bits."""
     numbers: dict[int, int] = {}
     pivots: dict[int, tuple[int, int]] = {}
 
