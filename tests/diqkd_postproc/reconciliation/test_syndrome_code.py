@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -205,6 +206,37 @@ def test_short_blocks_keep_weak_columns_off_short_cycles(n: int, m: int, seed: i
     """The second of these had a codeword of six bits when the graph was grown but once."""
     code = build_code(n, m, GAMMA, NEAR_LIMIT, seed)
     assert cycle_length(code, max_degree=2, max_columns=30) >= 12
+
+
+def test_columns_of_degree_three_stay_off_short_cycles_of_pairs() -> None:
+    """One of them on a cycle of columns of degree two is a trapping set with one violated check."""
+    code = build_code(100_000, 16_940, GAMMA, NEAR_LIMIT, seed=20210929)
+    rows = np.repeat(np.arange(code.row_start.size - 1), np.diff(code.row_start))
+    columns = [np.flatnonzero(code.edge_column == c) for c in range(code.num_columns)]
+    neighbours: dict[int, list[tuple[int, int]]] = {}
+    for edges in columns:
+        for one, other in (edges, edges[::-1]) if edges.size == 2 else ():
+            # Check z of the one row meets z + shift of the column, and with it a check of the other row.
+            step = int(code.edge_shift[one]) - int(code.edge_shift[other])
+            neighbours.setdefault(int(rows[one]), []).append((int(rows[other]), step))
+
+    def cycle_through(first: int, second: int, limit: int) -> int:
+        """Columns on the shortest cycle through two edges of a column, else pairs; or above `limit`."""
+        start, goal = ((int(rows[e]), -int(code.edge_shift[e]) % code.lifting) for e in (first, second))
+        seen, front = {start}, {start}
+        for length in range(2, limit + 1):
+            front = {
+                (to, (z + step) % code.lifting) for row, z in front for to, step in neighbours.get(row, [])
+            } - seen
+            if goal in front:
+                return length
+            seen |= front
+        return limit + 1
+
+    triples = [edges for edges in columns if edges.size == 3][::40]
+    lengths = [cycle_through(*pair, limit=9) for edges in triples for pair in combinations(edges, 2)]
+    assert len(lengths) >= 30
+    assert min(lengths) >= 8
 
 
 def test_code_for_published_parameters() -> None:
