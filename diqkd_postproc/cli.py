@@ -20,6 +20,7 @@ from diqkd_postproc import (
     argument_types,
     benchmark_command,
     calibration_command,
+    characterise_command,
     code_commands,
     credential_arguments,
     delivery_command,
@@ -186,6 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_json(show)
 
     calibration_command.add_parser(commands, _Formatter)
+    characterise_command.add_parser(commands, _Formatter)
     tomography_command.add_parser(commands, _Formatter)
     code_commands.add_parsers(commands, _Formatter)
     delivery_command.add_parsers(commands, _Formatter)

@@ -65,6 +65,8 @@ CREATE TABLE batch (
 class RoundSpool:
     """One node's spool; open it with `create` or `open`, close it with `close` or a `with` block."""
 
+    parameters_class: type[ProtocolParameters] = ProtocolParameters
+
     def __init__(self, path: Path | str) -> None:
         """Open an existing spool and check it; same as `open` without comparisons."""
         self.path = Path(path)
@@ -86,7 +88,7 @@ class RoundSpool:
                 f"{self.path} has schema {meta.get('schema_version')}, this program reads {SCHEMA_VERSION}"
             )
         self.role: str = meta["role"]
-        self.parameters = ProtocolParameters.from_toml(meta["parameters"])
+        self.parameters = self.parameters_class.from_toml(meta["parameters"])
         self.provenance: dict[str, Any] = json.loads(meta["provenance"])
         self._run_id = meta.get("run_id")
         self._table = round_table.RoundTable(self._connection, self.path)
@@ -399,8 +401,18 @@ class RoundSpool:
     def public_rounds(self, first_round: int) -> tuple[UInt8, UInt8]:
         """Round types and herald patterns from `first_round` on, for the peer: two (k,) uint8."""
         self.flush()
-        columns = self._table.columns(("round_type", "herald_pattern"))
-        return columns["round_type"][first_round:], columns["herald_pattern"][first_round:]
+        columns = self._table.columns(("round_type", "herald_pattern"), first_round)
+        return columns["round_type"], columns["herald_pattern"]
+
+    def shared_rounds(self, first_round: int) -> dict[str, npt.NDArray[Any]]:
+        """All columns of the rounds from `first_round` on, for a characterisation, whose outcomes the nodes
+        share; ParameterError if the run is to make a key."""
+        if self.parameters.key_bits > 0:
+            raise ParameterError(
+                f"this run is to make a key of {self.parameters.key_bits:,} bits: its outcomes are not shared"
+            )
+        self.flush()
+        return self._table.columns(tuple(DTYPES), first_round)
 
     def _columns(self) -> dict[str, npt.NDArray[Any]]:
         return self._table.columns(tuple(DTYPES))

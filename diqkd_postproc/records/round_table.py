@@ -98,16 +98,18 @@ class RoundTable:
                 (count, *kept, start),
             )
 
-    def columns(self, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-        """All rounds of the named columns, name -> (n,) array of the dtype in DTYPES."""
-        rows = self._rows(f"SELECT num_rounds, {', '.join(names)} FROM rounds ORDER BY first_round")
+    def columns(self, names: Sequence[str], first_round: int = 0) -> dict[str, npt.NDArray[Any]]:
+        """Rounds from `first_round` on of the named columns, name -> (k,) array of the dtype in DTYPES."""
+        query = f"SELECT num_rounds, {', '.join(names)}, first_round FROM rounds"
+        rows = self._rows(f"{query} WHERE first_round + num_rounds > {int(first_round)} ORDER BY first_round")
+        skipped = max(0, first_round - rows[0][-1]) if rows else 0
         columns: dict[str, npt.NDArray[Any]] = {}
         for index, name in enumerate(names, start=1):
             on_disk = _on_disk(DTYPES[name])
             if any(len(row[index]) != row[0] * on_disk.itemsize for row in rows):
                 raise StorageError(f"{self._path} is damaged: {name} has entries missing")
             joined = b"".join(row[index] for row in rows)
-            columns[name] = np.frombuffer(joined, dtype=on_disk).astype(DTYPES[name])
+            columns[name] = np.frombuffer(joined, dtype=on_disk).astype(DTYPES[name])[skipped:]
         return columns
 
     def losses(self) -> list[dict[str, Any]]:

@@ -30,6 +30,9 @@ ROLES = ("alice", "bob")
 HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
 LOST_TIMESTAMP = -1
 
+SHARED_OUTCOMES = {"outcomes": "shared"}
+"""In the provenance of a record whose outcomes both nodes know: a characterisation, which makes no key."""
+
 # Dataset dtypes; the setting is stored as `x` (Alice) or `y` (Bob).
 DTYPES: dict[str, npt.DTypeLike] = {
     "setting": np.uint8,
@@ -106,6 +109,12 @@ class RoundRecord:
     def num_lost(self) -> int:
         """Rounds whose outcome is unknown and counts as 0."""
         return int(np.count_nonzero(self.lost))
+
+    @property
+    def outcomes_are_shared(self) -> bool:
+        """Whether both nodes have the outcomes, so that they can be compared and never make a key."""
+        provenance = self.attributes.get("provenance", {})
+        return bool(SHARED_OUTCOMES.items() <= provenance.items())
 
     def content_digest(self) -> str:
         """SHA-256 over the datasets. It depends on secrets: kept inside the private file, never shown."""

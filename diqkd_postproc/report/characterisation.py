@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd_postproc.link_characterisation import check_shared, default_window
 from diqkd_postproc.link_statistics import (
     Estimate,
     chsh_score,
@@ -34,9 +34,6 @@ from diqkd_postproc.report.drawing import (
 from diqkd_postproc.report.markup import Content, Markup, element, figure, section, table
 from diqkd_postproc.report.timeline import elapsed_seconds, time_unit, timeline_of
 
-MAX_WINDOW = 100_000
-"""Rounds of a window in Fig. 3; a shorter run takes a tenth of its rounds."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Characterisation:
@@ -55,8 +52,9 @@ def characterise(alice: RoundRecord, bob: RoundRecord) -> Characterisation:
     check_shared(alice, bob)
     shared = (alice.setting, bob.setting, alice.outcome, bob.outcome)
     score, errors, probabilities = chsh_score(*shared), qber(*shared), outcome_probabilities(*shared)
+    window = default_window(alice.parameters.num_rounds)
     caption = (
-        f"Moving averages over {_window(alice):,} rounds with 95 % bands. Over the whole run S = "
+        f"Moving averages over {window:,} rounds with 95 % bands. Over the whole run S = "
         f"{score.value:.4f} ± {score.standard_error:.4f} from {score.num_rounds:,} rounds, Q = "
         f"{100 * errors.value:.3f} ± {100 * errors.standard_error:.3f} % from {errors.num_rounds:,}."
     )
@@ -76,7 +74,7 @@ def moving_scores_figure(alice: RoundRecord, bob: RoundRecord, window: int | Non
     """S and Q in moving windows against time, with 95 % bands (Fig. 3, top), as an `<svg>` element."""
     check_shared(alice, bob)
     shared = (alice.setting, bob.setting, alice.outcome, bob.outcome)
-    windows = moving_windows(*shared, window=window or _window(alice))
+    windows = moving_windows(*shared, window=window or default_window(alice.parameters.num_rounds))
     middle = windows.first_round + windows.window // 2
     timeline = timeline_of(bob)
     scale, unit = time_unit(timeline.duration_s)
@@ -107,20 +105,3 @@ def moving_scores_figure(alice: RoundRecord, bob: RoundRecord, window: int | Non
             light_grid(axes)
         drawing.align_ylabels([above, below])
         return inline_svg(drawing, "scores", "CHSH score and bit error rate in moving windows")
-
-
-def check_shared(alice: RoundRecord, bob: RoundRecord) -> None:
-    """Raise unless the two records are Alice's and Bob's of one run that is not to make a key."""
-    if (alice.role, bob.role) != ("alice", "bob"):
-        raise ParameterError(f"these are records of {alice.role} and {bob.role}; give Alice's, then Bob's")
-    if (alice.run_id, alice.parameters.digest) != (bob.run_id, bob.parameters.digest):
-        raise StorageError("the two records belong to different runs")
-    if alice.parameters.key_bits > 0:
-        raise ParameterError(
-            f"this run is to make a key of {alice.parameters.key_bits:,} bits: its outcomes may not be "
-            "compared; characterise the link in a run of its own, with parameters that have key_bits = 0"
-        )
-
-
-def _window(record: RoundRecord) -> int:
-    return min(MAX_WINDOW, max(1, record.parameters.num_rounds // 10))

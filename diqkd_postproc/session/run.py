@@ -181,6 +181,11 @@ def _check_inputs(
         raise ParameterError(f"role {role!r} is neither 'alice' nor 'bob'")
     if record.role != role:
         raise ParameterError(f"this is {record.role}'s record, the role is {role}; give {role}'s record")
+    if record.outcomes_are_shared:
+        raise ParameterError(
+            f"the outcomes of run {record.run_id} are known to both nodes: it characterised the link and "
+            'makes no key; acquire a run with the experiment "DIQKD key generation"'
+        )
     for what, digest in (("record", record.parameters.digest), ("key store", key_store.parameters_digest)):
         if digest != parameters.digest:
             raise ParameterError(

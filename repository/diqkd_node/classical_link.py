@@ -1,9 +1,10 @@
 """The public TCP link between the two nodes' PCs: small JSON messages, one a line.
 
-Everything here is public and unauthenticated; it coordinates the acquisition and carries no outcome and no
-setting. Bob listens, Alice connects. A reader thread receives, so that nothing but `receive` ever waits.
-Messages are bounded in size and checked against MESSAGES; a peer that breaks a rule is told so before the
-connection closes, so that both sides end with an error.
+Everything here is public and unauthenticated; it coordinates the acquisition. Of a key run it carries no
+outcome and no setting; a characterisation shares them (`outcome_sharing`). Bob listens, Alice connects. A
+reader thread receives, so that nothing but `receive` ever waits. Messages are bounded in size and checked
+against MESSAGES; a peer that breaks a rule is told so before the connection closes, so that both sides end
+with an error.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ MESSAGES: dict[str, dict[str, type]] = {
     "batch_digest": {"rounds": int, "digest": str},
     "batch_rounds": {"round_types": str, "patterns": str},
     "finish": {"rounds": int},
+    # Of runs that make no key only, see `outcome_sharing`.
+    "shared_rounds": {"first": int, "settings": str, "outcomes": str, "lost": str, "timestamps": str},
     "leaving": {"reason": str},
     "error": {"message": str},
 }

@@ -164,6 +164,11 @@ class NodeConfiguration:
         return NUM_SETTINGS[self.role]
 
     @property
+    def key_setting(self) -> int:
+        """The setting of key rounds: x = 0, y = 2."""
+        return 0 if self.role == "alice" else 2
+
+    @property
     def bright_outcome(self) -> int:
         """Outcome bit of a bright ion; Alice inverts hers, so that key rounds agree (PROTOCOL 3.8)."""
         return 0 if self.role == "alice" else 1

@@ -79,7 +79,7 @@ class Node(HasEnvironment):
         self.ion_check_rounds = self.configuration.ion_check_rounds
         self.num_tries = self.configuration.handshake_tries
         self.max_underflows = self.configuration.max_underflows
-        self.key_setting = 0 if self.configuration.role == "alice" else 2
+        self.key_setting = self.configuration.key_setting
 
     @kernel
     def setup(self):

@@ -30,7 +30,13 @@ class _RoundTypeLink(HasEnvironment):
 
 
 class RoundTypeSender(_RoundTypeLink):
-    """Bob's side; his setting y decides: y = 2 is a key round."""
+    """Bob's side; his setting y decides: y = 2 is a key round. A scan of the link has none."""
+
+    kernel_invariants = _RoundTypeLink.kernel_invariants | {"key_setting"}
+
+    def prepare(self):
+        super().prepare()
+        self.key_setting = self.configuration.key_setting
 
     @kernel
     def setup(self):
@@ -42,7 +48,7 @@ class RoundTypeSender(_RoundTypeLink):
     @kernel
     def known_type(self, setting: TInt32) -> TInt32:
         """Type of a round with this setting, sent or not."""
-        if setting == 2:
+        if setting == self.key_setting:
             return 0
         return 1
 
@@ -50,7 +56,7 @@ class RoundTypeSender(_RoundTypeLink):
     def exchange(self, setting: TInt32) -> TInt32:
         """Send the type of the round and return it. Advances by delay, set-up time and strobe."""
         round_type = 1
-        if setting == 2:
+        if setting == self.key_setting:
             round_type = 0
         delay_mu(self.lead_mu)
         if round_type == 1:

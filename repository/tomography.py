@@ -1,0 +1,76 @@
+"""Tomography of the ions' joint state after each herald pattern, in 25 setting pairs (SI section S2 B)."""
+
+import logging
+import sys
+
+from artiq.experiment import *
+
+from diqkd_node.two_node_scan import TwoNodeScan
+from diqkd_postproc.tomography_counts import OBSERVABLES, TomographyCounts
+
+logger = logging.getLogger(__name__)
+
+# Phase (turns) of the pulse Rxy(pi/2, phase) before which an observable becomes "bright is +1": Rxy^+ Z Rxy =
+# cos(phase) Y - sin(phase) X.
+PHASES = {"X": 0.75, "Y": 0.0, "-X": 0.25, "-Y": 0.5}
+
+
+class Tomography(TwoNodeScan, EnvExperiment):
+    """State tomography
+
+    Measures both ions in all pairs of X, Y, -X, -Y and Z and estimates the state after each herald pattern.
+    The published data set has 180 000 heralds."""
+
+    scan = "tomography"
+    default_rounds = 180_000
+    default_directory = "~/diqkd/tomography"
+
+    def build(self):
+        super().build()
+        self.setattr_argument(
+            "num_resamples",
+            NumberValue(default=200, min=2, max=10_000, precision=0, step=10, type="int"),
+            "Analysis",
+            "Bootstrap samples behind the stated errors.",
+        )
+
+    def pairs(self):
+        # Z twice as often as the others at each node, as in the published data set.
+        plays = [*range(len(OBSERVABLES)), OBSERVABLES.index("Z")]
+        return [(first, second) for first in plays for second in plays]
+
+    def pulses(self, configuration):
+        rotations = {
+            name: (configuration.frequency_qubit, phase, configuration.pi_time / 2)
+            for name, phase in PHASES.items()
+        }
+        shelving = configuration.analysis_pulse(configuration.key_setting, 0)
+        return [rotations.get(name, shelving) for name in OBSERVABLES]
+
+    def write_results(self, rounds):
+        from diqkd_postproc.console import ProgressDisplay
+        from diqkd_postproc.tomography import analyse
+        from diqkd_postproc.tomography_command import COUNTS_NAME, write_results
+
+        first, second = rounds["pair"].astype(int).T
+        eigenstate = 2 * ~rounds["alice_bright"] + ~rounds["bob_bright"]
+        counts = TomographyCounts.of_rounds(
+            rounds["herald_pattern"], len(OBSERVABLES) * first + second, eigenstate
+        )
+        counts.write(self.directory / COUNTS_NAME)
+        mode = "auto" if sys.stderr is not None and sys.stderr.isatty() else "none"
+        with ProgressDisplay(mode) as progress:
+            self.result = analyse(counts, int(self.num_resamples), progress=progress)
+        files = write_results(self.result, self.directory, self.provenance())
+        for name, pattern in self.result.by_pattern.items():
+            logger.info(
+                "%s: fidelity %.2f +- %.2f %%, phase %.3f +- %.3f rad",
+                name,
+                100 * pattern.fidelity.value,
+                100 * pattern.fidelity.standard_error,
+                pattern.phase.value,
+                pattern.phase.standard_error,
+            )
+        mean = self.result.mean_fidelity
+        logger.info("mean fidelity %.2f +- %.2f %%", 100 * mean.value, 100 * mean.standard_error)
+        logger.info("written: %s", ", ".join(files.values()))
