@@ -27,7 +27,7 @@ from diqkd_postproc.errors import (
 )
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.parameters import ProtocolParameters
-from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.sealed_record import SHARED_OUTCOMES, RoundRecord
 from diqkd_postproc.security.design import syndrome_length
 from diqkd_postproc.session import PeerUnavailable, SessionResult, run_session
 from diqkd_postproc.session.messages import Role
@@ -132,6 +132,9 @@ def test_wrong_input_is_refused_before_the_network(folder: Path) -> None:
         run_session("bob", record, store, parameters, *anywhere)
     with pytest.raises(ParameterError, match="neither"):
         run_session("eve", record, store, parameters, *anywhere)  # type: ignore[arg-type]
+    shared = dataclasses.replace(record, attributes={"provenance": SHARED_OUTCOMES})
+    with pytest.raises(ParameterError, match="known to both nodes"):
+        run_session("alice", shared, store, parameters, *anywhere)
     with pytest.raises(ParameterError, match="the record was made with parameters"):
         run_session("alice", record, store, others, *anywhere)
     with pytest.raises(ParameterError, match="the key store was made with parameters"):
