@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from joined_parties import RUN_ID, correlated_records, small_parameters
@@ -23,9 +20,6 @@ from diqkd_postproc.errors import (
     RemoteProtocolError,
     StorageError,
 )
-from diqkd_postproc.key_store import KeyStore
-from diqkd_postproc.parameters import ProtocolParameters
-from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session import PeerUnavailable, SessionResult, driver, run_session
 from diqkd_postproc.session.engine import SessionEngine, derive_session_id
 from diqkd_postproc.session.journal import SessionJournal, journal_path
@@ -235,57 +229,3 @@ def test_a_journal_of_another_session_is_refused(folder: Path) -> None:
     other = derive_session_id(parameters, stores[0].key_id, "9" * 32)
     with pytest.raises(StorageError, match="not a journal of this session"):
         SessionJournal(mine, parameters, other)
-
-
-def killed_party(folder: str, port: int, method: str, call: int, before: bool) -> None:
-    """Alice in a process that dies at the given call of one of the durable effects."""
-    owner: Any = SessionJournal if method == "append" else KeyStore
-    effect, calls = getattr(owner, method), []
-
-    def deadly(*arguments: Any) -> Any:
-        calls.append(None)
-        if before and len(calls) == call:
-            os._exit(9)
-        result = effect(*arguments)
-        if len(calls) == call:
-            os._exit(9)
-        return result
-
-    setattr(owner, method, deadly)
-    parameters = ProtocolParameters.load(Path(folder) / "parameters.toml")
-    with KeyStore.open(Path(folder) / "alice" / "keys.db", parameters) as store:
-        record = RoundRecord.read(Path(folder) / "record" / "alice.h5")
-        run_session("alice", record, store, parameters, "127.0.0.1", port, False, timeout=20)
-
-
-@pytest.mark.parametrize(
-    ("method", "call", "before"),
-    [("append", 3, False), ("consume", 3, False), ("activate", 1, True), ("activate", 1, False)],
-)
-def test_a_killed_process_goes_on_to_the_same_key(folder: Path, method: str, call: int, before: bool) -> None:
-    parameters = small_parameters()
-    records, stores = correlated_records(parameters), make_stores(folder, parameters)
-    parameters.save(folder / "parameters.toml")
-    records[0].write(folder / "record" / "alice.h5")
-    stores[0].close()
-    processes: list[Any] = []
-
-    def start(host: str, port: int) -> None:
-        process = multiprocessing.get_context("spawn").Process(
-            target=killed_party, args=(str(folder), port, method, call, before)
-        )
-        process.start()
-        processes.append(process)
-
-    try:
-        run_session(
-            "bob", records[1], stores[1], parameters, "127.0.0.1", 0, True, timeout=60, listening=start
-        )
-    except PeerUnavailable:
-        assert method != "activate"
-    processes[0].join(30)
-    assert processes[0].exitcode == 9
-    with KeyStore.open(folder / "alice" / "keys.db") as alice:
-        results = both(records, (alice, stores[1]))
-        assert all(isinstance(result, SessionResult) and result.resumed for result in results)
-        assert alice.has_same_key(stores[1])
