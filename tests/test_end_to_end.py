@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from diqkd_postproc.cli import build_parser
-from diqkd_postproc.key_store import LINK_KEY_BITS, PAD_SET_BITS, PAD_SETS
+from diqkd_postproc.key_store.pieces import set_aside
 
 DIQKD = [sys.executable, "-m", "diqkd_postproc.cli"]
 DESIGN = ["--rounds", "60000", "--gamma", "13/128", "--soundness", "0.1", "--syndrome-bits", "9700"]
@@ -111,8 +111,8 @@ def test_the_key_can_be_shown_as_a_balance_sheet_and_exported(run, tmp_path):
         assert exported.returncode == 0, exported.stderr
         keys.append((private / "key").read_bytes())
     assert keys[0] == keys[1]
-    set_aside = PAD_SETS * PAD_SET_BITS + LINK_KEY_BITS
-    assert len(keys[0]) == -(-(report["key_bits"] - set_aside) // 8)
+    kept = sum(num_bits for _, num_bits in set_aside(report["key_bits"]))
+    assert 0 < kept < report["key_bits"] and len(keys[0]) == -(-(report["key_bits"] - kept) // 8)
 
 
 def test_a_second_session_on_the_same_pads_makes_no_second_key(run):

@@ -19,8 +19,8 @@ the keys (`from_end`). Where the peer may have heard of a reservation that came 
 `release` is for one that surely never left this node.
 
 The first bits of every key are set aside when it is activated, by its length alone, hence alike on both
-nodes: PAD_SETS sets of one-time pads for later sessions (`KeyStore.renew`), then LINK_KEY_BITS as the
-authentication key of the link between the nodes' key delivery (`link_key`; reusable, never delivered).
+nodes (`set_aside`): sets of one-time pads for later sessions (`KeyStore.renew`), then the authentication key
+of the link between the nodes' key delivery (`link_key`; reusable, never delivered).
 
 A count of delivered bits that contradicts the pieces means a damaged or altered file, and nothing is
 issued from it: zeros would pass for a key.
@@ -82,6 +82,19 @@ class HeldKey:
     available: int
     reserved: int
     delivered: int
+
+
+def set_aside(num_bits: int) -> tuple[tuple[str, int], ...]:
+    """Purpose and length of the pieces that a key of this length begins with.
+
+    Pads: PAD_SETS sets, but at most a quarter of the key, and one set if that is all it can pay for. Link:
+    LINK_KEY_BITS, where half of the key is left to be delivered.
+    """
+    num_sets = min(PAD_SETS, max(num_bits // (4 * PAD_SET_BITS), num_bits >= PAD_SET_BITS))
+    pads = ((PADS, PAD_SET_BITS),) * num_sets
+    if num_sets and 2 * (num_sets * PAD_SET_BITS + LINK_KEY_BITS) <= num_bits:
+        return (*pads, (LINK, LINK_KEY_BITS))
+    return pads
 
 
 def set_aside_label(purpose: str, session_id: str, index: int = 0) -> str:
@@ -332,21 +345,13 @@ class GeneratedKeys:
         self._blocks.write(number, bits)
         if size:
             self._ledger.execute(_INSERT, (number, 0, size, AVAILABLE, None, None))
-        set_aside = [(PADS, index, PAD_SET_BITS) for index in range(PAD_SETS)] + [(LINK, 0, LINK_KEY_BITS)]
         first_bit = 0
-        for purpose, index, num_bits in set_aside:
-            if first_bit + num_bits > size:
-                break
-            label = set_aside_label(purpose, session_id, index)
-            self._cut_out(
-                Piece(
-                    session_id=session_id,
-                    first_bit=first_bit,
-                    num_bits=num_bits,
-                    label=label,
-                    purpose=purpose,
-                )
+        for index, (purpose, num_bits) in enumerate(set_aside(size)):
+            label = set_aside_label(purpose, session_id, index if purpose == PADS else 0)
+            piece = Piece(
+                session_id=session_id, first_bit=first_bit, num_bits=num_bits, label=label, purpose=purpose
             )
+            self._cut_out(piece)
             first_bit += num_bits
 
     def spend(self, label: str, purpose: str) -> Bits:

@@ -311,13 +311,13 @@ def test_commands(
     )
     assert code == 0 and json.loads(message)["encrypted"] is True
     with KeyStore.open(directory / "bob", credential=KeyFile(key_file)) as bob:
-        make_key(bob, "s", random_key(3000))
+        make_key(bob, "s", random_key(5000))
     code, message = run("keys", "export", directory / "bob", directory / "key", *opened)
     assert code == 6 and "give --key-file" in message
     code, message = run("keys", "next", directory / "bob", "--abandon", "--key-file", key_file)
     assert code == 0
     code, message = run("keys", "export", directory / "bob", directory / "key", "--key-file", key_file)
-    assert code == 0 and (directory / "key").read_bytes() == packed(random_key(3000)[1280:])
+    assert code == 0 and (directory / "key").read_bytes() == packed(random_key(5000)[1280:])
     code, message = run("keys", "passphrase", directory / "bob", "--key-file", key_file, "--decrypt")
     assert code == 0 and "no longer encrypted" in message
     write_atomically(directory / "k0", secrets.token_bytes(20000))

@@ -150,13 +150,29 @@ def test_what_is_set_aside_is_not_delivered(keyed: Pair, key: np.ndarray) -> Non
         alice.generated.link_key("s2")
 
 
-@pytest.mark.parametrize("num_bits", [0, 1, 255, 256, 1000, SET_ASIDE - 1, SET_ASIDE])
-def test_short_keys_set_aside_what_fits(pair: Pair, num_bits: int) -> None:
+@pytest.mark.parametrize(
+    ("num_bits", "pad_sets", "has_link"),
+    [
+        (0, 0, False),
+        (1, 0, False),
+        (255, 0, False),
+        (256, 1, False),
+        (1023, 1, False),
+        (1024, 1, True),
+        (2047, 1, True),
+        (2048, 2, True),
+        (4095, 3, True),
+        (4096, 4, True),
+        (95_884, 4, True),
+    ],
+)
+def test_short_keys_set_less_aside(pair: Pair, num_bits: int, pad_sets: int, has_link: bool) -> None:
     store = pair[0]
     make_key(store, "s", random_key(num_bits))
-    assert len(store.generated.reserved(PADS)) == min(PAD_SETS, num_bits // PAD_SET_BITS)
-    assert len(store.generated.reserved(LINK)) == (num_bits == SET_ASIDE)
+    assert len(store.generated.reserved(PADS)) == pad_sets
+    assert len(store.generated.reserved(LINK)) == has_link
     (held,) = store.generated.held()
+    assert held.reserved == PAD_SET_BITS * pad_sets + LINK_KEY_BITS * has_link
     assert held.available + held.reserved == num_bits == store.generated_key().size
 
 

@@ -20,7 +20,7 @@ Pair = tuple[KeyStore, KeyStore]
 
 def test_the_next_initial_key_has_the_same_seeds_and_new_pads(pair: Pair) -> None:
     alice, bob = pair
-    key = random_key(3000)
+    key = random_key(5000)
     first_id, seeds = alice.key_id, [alice.peek_seed(name) for name in SEED_NAMES]
     for store in pair:
         make_key(store, "s1", key)
@@ -32,13 +32,13 @@ def test_the_next_initial_key_has_the_same_seeds_and_new_pads(pair: Pair) -> Non
         assert pads == packed(key[:PAD_SET_BITS])
         with pytest.raises(KeyReuseError):
             store.consume("pad_a", "s1", b"message")
-        assert store.balance_sheet().generated == 0 and store.balance_sheet("s1").generated == 3000
-        assert store.balance_sheet("s1").net_gain == 3000 - 256
+        assert store.balance_sheet().generated == 0 and store.balance_sheet("s1").generated == 5000
+        assert store.balance_sheet("s1").net_gain == 5000 - 256
         make_key_of_second = random_key(1500, seed=2)
         with pytest.raises(KeyReuseError):
             store.activate("s3", make_key_of_second)
         store.activate("s2", make_key_of_second)
-        assert [held.num_bits for held in store.generated.held()] == [3000, 1500]
+        assert [held.num_bits for held in store.generated.held()] == [5000, 1500]
         assert store.k1_bits == store.k0_bits - 256 + 1500
         with pytest.raises(StorageError, match="of this session"):
             store.balance_sheet("s3")
@@ -46,7 +46,7 @@ def test_the_next_initial_key_has_the_same_seeds_and_new_pads(pair: Pair) -> Non
 
 def test_aborted_sessions_use_up_what_is_set_aside(pair: Pair) -> None:
     alice, bob = pair
-    key = random_key(3000)
+    key = random_key(5000)
     with pytest.raises(LocalProtocolError, match=r"pads of .* are unused"):
         alice.renew()
     alice.consume("pad_ec", "s0", b"message")
@@ -66,7 +66,7 @@ def test_aborted_sessions_use_up_what_is_set_aside(pair: Pair) -> None:
 
 
 def test_spent_sets_are_zeros_in_the_file(pair: Pair, directory: Path) -> None:
-    key = random_key(3000)
+    key = random_key(5000)
     make_key(pair[0], "s1", key)
     pair[0].renew()
     pads = [pair[0].consume(name, "s2", b"m") for name in PAD_NAMES]
@@ -91,7 +91,7 @@ def test_the_command_waits_for_the_peers_confirmation(
     store = pair[0]
     code, message = run("keys", "next", store.path)
     assert code == 1 and "are unused" in message
-    make_key(store, "s1", random_key(3000))
+    make_key(store, "s1", random_key(5000))
     for result in (None, {"session_id": "s1", "peer_confirmed": False}):
         if result:
             write_atomically(result_path(store.path, "s1"), json.dumps(result).encode())
@@ -112,12 +112,12 @@ def test_the_command_waits_for_the_peers_confirmation(
 def test_show_and_export(pair: Pair, run: Callable[..., tuple[int, str]], directory: Path) -> None:
     store = pair[0]
     assert "Generated keys" not in run("keys", "show", store.path)[1]
-    make_key(store, "s1", random_key(3000))
+    make_key(store, "s1", random_key(5000))
     code, answer = run("keys", "show", store.path)
-    assert code == 0 and "3,000" in answer and "1,720" in answer and "4 more sessions" in answer
+    assert code == 0 and "5,000" in answer and "3,720" in answer and "4 more sessions" in answer
     code, answer = run("keys", "export", store.path, directory / "key", "--json")
-    assert json.loads(answer) == {"output": str(directory / "key"), "num_bits": 1720}
+    assert json.loads(answer) == {"output": str(directory / "key"), "num_bits": 3720}
     (held,) = json.loads(run("keys", "show", store.path, "--json")[1])["keys"]
-    assert (held["available"], held["reserved"], held["delivered"]) == (0, 1280, 1720)
+    assert (held["available"], held["reserved"], held["delivered"]) == (0, 1280, 3720)
     code, message = run("keys", "export", store.path, directory / "key")
     assert code == 6 and "no bit of this key is free" in message
