@@ -7,7 +7,8 @@ then replayed without pulling a plug: what was synced is there; of what was not,
 The model of the disk: a sector of 512 bytes is written whole or not at all; unsynced sectors reach the disk
 in any order or never; a name (creation, rename, removal) is durable when its directory was synced, and names
 become durable in their order. SQLite's POSIX layer syncs the directory with the first sync of a new journal.
-`fail_at` makes one effect fail instead, with an error of the operating system.
+`fail_at` makes one effect fail instead, or all from that one on (`lasting`), with an error of the operating
+system.
 """
 
 from __future__ import annotations
@@ -37,10 +38,14 @@ CREATE, WRITE, TRUNCATE, SYNC, RENAME, REMOVE, SYNC_DIRECTORY = (
     "remove",
     "sync directory",
 )
-FAULTS = {
-    "ENOSPC": (errno.ENOSPC, apsw.FullError),
-    "EIO": (errno.EIO, apsw.IOError),
-    "EROFS": (errno.EROFS, apsw.ReadOnlyError),
+FAULTS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
+# What SQLite's POSIX layer makes of an error: `disk is full` for ENOSPC while writing, these for all others.
+_SQLITE_ERRORS = {
+    WRITE: apsw.SQLITE_IOERR_WRITE,
+    TRUNCATE: apsw.SQLITE_IOERR_TRUNCATE,
+    SYNC: apsw.SQLITE_IOERR_FSYNC,
+    SYNC_DIRECTORY: apsw.SQLITE_IOERR_DIR_FSYNC,
+    REMOVE: apsw.SQLITE_IOERR_DELETE,
 }
 
 
@@ -62,6 +67,7 @@ class Disk:
         self.root = root
         self.effects: list[Effect] = []
         self.fail_at: int | None = None
+        self.lasting = True
         self.fault = "EIO"
         self.recording = True
 
@@ -79,8 +85,11 @@ class Disk:
         if not self.recording:
             return
         self.effects.append(effect)
-        if self.fail_at is not None and len(self.effects) > self.fail_at:
-            number = FAULTS[self.fault][0]
+        if self.fail_at is None:
+            return
+        position = len(self.effects) - 1
+        if position == self.fail_at or (self.lasting and position > self.fail_at):
+            number = FAULTS[self.fault]
             raise OSError(number, os.strerror(number))
 
     @contextlib.contextmanager
@@ -151,13 +160,18 @@ def _noted(disk: Disk, effect: Effect) -> None:
     try:
         disk.note(effect)
     except OSError as error:
-        raise FAULTS[disk.fault][1](os.strerror(error.errno or 0)) from None
+        if effect.kind == CREATE:
+            raise apsw.CantOpenError(error.strerror) from None
+        if effect.kind == WRITE and error.errno == errno.ENOSPC:
+            raise apsw.FullError(error.strerror) from None
+        failure = apsw.IOError(error.strerror)
+        failure.extendedresult = _SQLITE_ERRORS[effect.kind]
+        raise failure from None
 
 
 _MESSAGES = (
     (apsw.FullError, "database or disk is full"),
     (apsw.IOError, "disk I/O error"),
-    (apsw.ReadOnlyError, "attempt to write a readonly database"),
     (apsw.CantOpenError, "unable to open database file"),
     (apsw.BusyError, "database is locked"),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from diqkd_postproc.key_store import KeyStore, Passphrase, credentials
 from diqkd_postproc.key_store.pieces import EXPORT
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records import round_spool
+from diqkd_postproc.records.private_database import storage_errors
 from diqkd_postproc.records.private_files import open_private_file, write_atomically
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
@@ -45,13 +46,17 @@ _PASSPHRASE = Passphrase("a passphrase of the campaign")
 
 @dataclass(frozen=True)
 class Workload:
-    """Steps on the files of a folder; `steps` take the open object (None before the first)."""
+    """Steps on the files of a folder; `steps` take the open object (None before the first).
+
+    again: how a step is repeated on the same object after a storage error, where not by itself.
+    """
 
     name: str
     steps: tuple[tuple[str, Callable[[Path, Any], Any]], ...]
     content: Callable[[Path], Content]
     close: Callable[[Any], None]
     reopen: Callable[[Path], Any]
+    again: dict[str, Callable[[Path, Any], Any]] = field(default_factory=dict)
 
 
 def _bytes(seed: str, count: int) -> bytes:
@@ -60,11 +65,12 @@ def _bytes(seed: str, count: int) -> bytes:
 
 def _tables(connection: sqlite3.Connection) -> Content:
     """Every row of every table; StorageError if SQLite finds the file damaged."""
-    (verdict,) = connection.execute("PRAGMA integrity_check").fetchone()
-    if verdict != "ok":
-        raise StorageError(f"integrity check: {verdict}")
-    names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in names}
+    with storage_errors(Path("this file")):
+        (verdict,) = connection.execute("PRAGMA integrity_check").fetchone()
+        if verdict != "ok":
+            raise StorageError(f"integrity check: {verdict}")
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in names}
 
 
 def _key_store(folder: Path) -> Content:
@@ -220,6 +226,10 @@ SPOOL = Workload(
     content=_spool,
     close=lambda spool: spool.close(),
     reopen=lambda folder: RoundSpool.open(folder / "spool"),
+    again=dict.fromkeys(
+        ("store rounds", "store more rounds", "record lost rounds", "store the rest"),
+        _on_spool(lambda spool: spool.flush()),
+    ),
 )
 
 

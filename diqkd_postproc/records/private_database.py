@@ -13,7 +13,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -48,13 +48,17 @@ def storage_errors(path: Path) -> Iterator[None]:
             remedy = "the disk is full; free space and go on, nothing that was acknowledged is lost"
         elif "locked" in text:
             remedy = "it is in use by another process; end that one first"
-        elif "disk I/O" in text:  # what SQLite says of EFBIG, EDQUOT and EIO alike
+        elif "disk I/O" in text:  # what SQLite says of EFBIG, EDQUOT, EROFS and EIO alike
             remedy = (
-                f"{text}; the disk is failing, or the file meets a limit of its size: free space, check the "
-                "quota, raise `ulimit -f`, and go on, nothing that was acknowledged is lost"
+                f"{text}; the disk is failing or read-only, or the file meets a limit of its size: check the "
+                "disk, free space, check the quota, raise `ulimit -f`, and go on, nothing that was "
+                "acknowledged is lost"
             )
         elif "readonly" in text or "unable to open" in text:
-            remedy = f"{text}; check the disk and the rights of the folder"
+            remedy = (
+                f"{text}; check the rights of the folder, that there is space, and that the disk is neither "
+                "failing nor read-only, and go on"
+            )
         else:
             remedy = f"{text}; the file is damaged or not one of ours"
         raise StorageError(f"{path}: {remedy}") from None
@@ -111,7 +115,8 @@ def create_database(
     except OSError as error:
         raise storage_error("create", path, error) from None
     finally:
-        remove_database(temporary)
+        with suppress(OSError):  # what went wrong before is what has to be told
+            remove_database(temporary)
 
 
 def remove_database(path: Path) -> None:

@@ -22,6 +22,7 @@ from diqkd_postproc.errors import StorageError
 
 POSIX = os.name == "posix"
 _NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EFBIG", "EDQUOT") if hasattr(errno, name))
+_NO_RIGHTS = (errno.EROFS, errno.EACCES, errno.EPERM)
 _READ_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
@@ -40,6 +41,10 @@ def storage_error(action: str, path: Path, error: OSError) -> StorageError:
     reason = error.strerror or type(error).__name__
     if error.errno in _NO_ROOM:
         reason += "; free space, check the quota and `ulimit -f`, and go on"
+    elif error.errno in _NO_RIGHTS:
+        reason += "; check the rights of the folder and whether the disk is mounted read-only, and go on"
+    elif error.errno == errno.EIO:
+        reason += "; the disk is failing: check it, or go on with the folder on another one"
     return StorageError(f"cannot {action} {path}: {reason}")
 
 

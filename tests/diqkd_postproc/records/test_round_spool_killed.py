@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def run_until_killed(path: Path, num_lines: int) -> list[list[str]]:
     command = [sys.executable, str(Path(__file__).with_name("spool_child.py")), str(path)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
-    lines = [line for line, _ in zip(child.stdout, range(num_lines), strict=False)]
+    lines = list(itertools.islice(child.stdout, num_lines))
     child.kill()
     lines += child.stdout.readlines()
     child.stdout.close()
