@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections import Counter
 
 from diqkd_postproc.delivery.certificates import fingerprint, owner_of
-from diqkd_postproc.delivery.configuration import DeliveryConfiguration, host_and_port
+from diqkd_postproc.delivery.configuration import DeliveryConfiguration
 from diqkd_postproc.delivery.http_connection import HttpConnection, HttpLimits
 from diqkd_postproc.delivery.key_delivery_api import Caller, KeyDeliveryApi
+from diqkd_postproc.delivery.tls_listener import TlsListener
 
-HANDSHAKE_S = 10.0
-BACKLOG = 128
 _log = logging.getLogger(__name__)
 
 
@@ -30,66 +28,42 @@ class ApiListener:
     ) -> None:
         self._configuration = configuration
         self._api = api
-        self._context = context
         self._limits = limits or HttpLimits()
         self._owners = {
             sae.certificate_name or sae.id: sae
             for sae in configuration.sae
             if sae.kme == configuration.kme.id
         }
-        self._connections: dict[HttpConnection, asyncio.Task[None] | None] = {}
+        self._connections: set[HttpConnection] = set()
         self._callers: Counter[str] = Counter()
-        self._server: asyncio.Server | None = None
+        self._listener = TlsListener(context, self._serve, configuration.api.max_connections)
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the address, with the port that the system chose where 0 was configured."""
-        host, port = host_and_port(self._configuration.api.listen)
-        self._server = await asyncio.start_server(
-            self._accept,
-            host,
-            port,
-            ssl=self._context,
-            ssl_handshake_timeout=HANDSHAKE_S,
-            backlog=BACKLOG,
-        )
-        address = self._server.sockets[0].getsockname()
-        return str(address[0]), int(address[1])
+        return await self._listener.start(self._configuration.api.listen)
 
     async def close(self, seconds: float) -> None:
         """Accept nobody any more, finish the requests that are being served, then drop who is left."""
-        if self._server is not None:
-            self._server.close()
-        tasks = [task for task in self._connections.values() if task is not None]
+        self._listener.stop_listening()
         for connection in list(self._connections):
             connection.finish()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._listener.close(seconds)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         caller = self._identify(writer)
-        bounds = self._configuration.api
         name = caller.sae or ""
-        too_many = (
-            len(self._connections) >= bounds.max_connections
-            or self._callers[name] >= bounds.max_connections_per_sae
-        )
-        if too_many:
-            _log.warning("refused a connection of %s: too many are open", caller.certificate_name[:64])
-            writer.transport.abort()
+        if self._callers[name] >= self._configuration.api.max_connections_per_sae:
+            _log.warning("refused a connection of %r: too many are open", caller.certificate_name[:64])
             return
         connection = HttpConnection(
             reader, writer, lambda request: self._api.answer(request, caller), self._limits
         )
-        self._connections[connection] = asyncio.current_task()
+        self._connections.add(connection)
         self._callers[name] += 1
         try:
-            with contextlib.suppress(asyncio.CancelledError):
-                await connection.serve()
+            await connection.serve()
         finally:
-            del self._connections[connection]
+            self._connections.discard(connection)
             self._callers[name] -= 1
 
     def _identify(self, writer: asyncio.StreamWriter) -> Caller:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import h11
 
@@ -117,7 +117,8 @@ class HttpConnection:
             return False
         self._busy = True
         try:
-            await self._send(await self._handler(request))
+            response = await self._handler(request)
+            await self._send(replace(response, body=b"") if request.method == "HEAD" else response)
         finally:
             self._busy = False
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:

@@ -11,6 +11,7 @@ of the standard gets HTTP's own 404 and 405. The SAE ID of the caller is the one
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +28,7 @@ from diqkd_postproc.errors import InsufficientKeyError, StorageError
 PREFIX = "/api/v1/keys/"
 METHODS = {"status": ("GET",), "enc_keys": ("GET", "POST"), "dec_keys": ("GET", "POST")}
 MAX_PATH_CHARACTERS = 512
+_log = logging.getLogger(__name__)
 
 
 class Pool(Protocol):
@@ -93,6 +95,10 @@ class KeyDeliveryApi:
         except asyncio.CancelledError:
             self._note(method, "stopped", caller, peer, keys, "the service stopped")
             raise
+        except Exception as error:  # the last resort of a boundary: no traceback, which could hold key bits
+            reason = f"a fault of this program: {type(error).__name__}"
+            _log.error("%s failed by %s", method, reason)
+            response = _refused(Unavailable("the service has a fault"))
         try:
             self._note(method, response.status, caller, peer, keys, reason)
         except StorageError:

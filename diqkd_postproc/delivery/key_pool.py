@@ -163,6 +163,10 @@ class KeyPool:
             except DiqkdError as error:
                 for wish in wishes:
                     wish.fail(error)
+            except Exception as error:
+                _log.error("requests failed by a fault of this program: %s", type(error).__name__)
+                for wish in wishes:
+                    wish.fail(Unavailable("the service has a fault"))
             except asyncio.CancelledError:
                 for wish in wishes:
                     wish.keys.cancel()
@@ -188,7 +192,11 @@ class KeyPool:
         agreed = [wish for wish, ok in zip(reserved, done, strict=True) if ok]
         served = _still_wanted(agreed)
         self._to_cancel += tuple(piece for wish in agreed if wish not in served for piece in wish.pieces)
-        keys = await self._store_thread.run(self._deliver_all, served)
+        try:
+            keys = await self._store_thread.run(self._deliver_all, served)
+        except DiqkdError:
+            self._to_cancel += tuple(piece for wish in served for piece in wish.pieces)
+            raise
         for wish, delivered in zip(served, keys, strict=True):
             wish.succeed(delivered)
         if refused:

@@ -35,9 +35,10 @@ from diqkd_postproc.delivery.refusals import Unavailable
 from diqkd_postproc.delivery.store_thread import StoreThread
 from diqkd_postproc.delivery.tag_pads import SharedKey, TagPads
 from diqkd_postproc.delivery.tls import client_context, service_context
+from diqkd_postproc.delivery.tls_listener import HANDSHAKE_S, TlsListener
 from diqkd_postproc.errors import DiqkdError, RemoteProtocolError
 
-HANDSHAKE_S = 10.0
+MAX_CONNECTIONS = 8
 RETRY_S = 0.5
 ANNOUNCE_S = 5.0
 SILENCE_S = 4 * ANNOUNCE_S
@@ -61,12 +62,12 @@ class KmeLink:
         self._store_thread = store_thread
         make_context = client_context if self._options.listen is None else service_context
         self._context = make_context(kme.certificate, kme.private_key, kme.authority)
-        self._context.check_hostname = False  # the peer is known by its KME ID, at whatever address
+        self._context.check_hostname = False
         self._exchange = AuthenticatedExchange(self._me, self._peer, self._role, pads, settle, store_thread)
         self._writer: asyncio.StreamWriter | None = None
         self._peer_hello: Hello | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._listener = TlsListener(self._context, self._talk, MAX_CONNECTIONS)
         self.keys: tuple[SharedKey, ...] = ()
         """The keys of this node that can be delivered from."""
         self.on_link: Callable[[], Coroutine[None, None, None]] | None = None
@@ -95,17 +96,11 @@ class KmeLink:
         if self._options.connect is not None:
             self._run(self._keep_connecting(*host_and_port(self._options.connect)))
             return None
-        host, port = host_and_port(self._options.listen or "")
-        self._server = await asyncio.start_server(
-            self._accept, host, port, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_S
-        )
-        address = self._server.sockets[0].getsockname()
-        return str(address[0]), int(address[1])
+        return await self._listener.start(self._options.listen or "")
 
     async def close(self) -> None:
         """Hang up and stay away."""
-        if self._server is not None:
-            self._server.close()
+        await self._listener.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -172,18 +167,10 @@ class KmeLink:
                     port,
                     ssl=self._context,
                     ssl_handshake_timeout=HANDSHAKE_S,
-                    server_hostname=self._peer,
+                    server_hostname="",  # the peer is known by its KME ID, at whatever address
                 )
                 await self._talk(reader, writer)
             await asyncio.sleep(RETRY_S)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._talk(reader, writer)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
@@ -191,7 +178,7 @@ class KmeLink:
         name = owner_of(connection.getpeercert(binary_form=True) or b"", "common_name")
         if name != self._peer:
             _log.warning(
-                "refused a link from %s: its certificate is not that of %s", (name or "?")[:64], self._peer
+                "refused a link from %r: its certificate is not that of %s", (name or "")[:64], self._peer
             )
             writer.transport.abort()
             return

@@ -324,6 +324,73 @@ def test_pipelined_requests_are_answered_in_order(certificates: Path, folder: Pa
     asyncio.run(scenario())
 
 
+def test_head_and_upgrade_are_plain_requests(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        async with listening(configuration_of("alice", certificates, folder), KnownPool()) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            upgrade = "Connection: Upgrade\r\nUpgrade: h2c\r\n"
+            await client.send(f"GET {KEYS}/status HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n".encode())
+            assert (await client.answer())[0] == 200
+            await client.send(f"HEAD {KEYS}/status HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert (await client.answer())[::2] == (405, b"")
+            assert (await client.call("GET", f"{KEYS}/status"))[0] == 200
+            await client.close()
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_read_before_tls(certificates: Path, folder: Path) -> None:
+    """A request in plain text, then a handshake on the same connection: the request was never made."""
+
+    def inject(port: int) -> None:
+        context = client_context(*certificate_files(certificates, ALICE_SAE))
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(f"GET {KEYS}/enc_keys HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            with context.wrap_socket(connection, server_hostname="localhost") as secured:
+                secured.recv(1)
+
+    async def scenario() -> None:
+        pool = KnownPool()
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            with pytest.raises(OSError):
+                await asyncio.to_thread(inject, port)
+        assert not pool.asked
+
+    asyncio.run(scenario())
+
+
+def test_strangers_who_only_connect_keep_nobody_out(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        configuration = configuration_of("alice", certificates, folder, api={"max_connections": 4})
+        async with listening(configuration, KnownPool()) as port:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("diqkd_postproc.delivery.tls_listener.MAX_HANDSHAKES", 8)
+                strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
+                assert await strangers[0][0].read() == b"", "the oldest ones were ended"
+                client = await RawClient.connect(port, certificates, ALICE_SAE)
+                assert (await client.call("GET", f"{KEYS}/status"))[0] == 200
+                await client.close()
+                for _, writer in strangers:
+                    writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_fault_of_the_program_is_503_without_details(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        pool = KnownPool()
+        pool.error = ZeroDivisionError("deadbeef")
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            answer = await client.call("GET", f"{KEYS}/enc_keys")
+            assert answer == (503, {"message": "the service has a fault"})
+            pool.error = None
+            assert (await client.call("GET", f"{KEYS}/enc_keys"))[0] == 200
+            await client.close()
+
+    asyncio.run(scenario())
+
+
 def test_too_many_connections_of_one_sae(certificates: Path, folder: Path) -> None:
     async def scenario() -> None:
         configuration = configuration_of(
