@@ -25,6 +25,7 @@ from diqkd_postproc import (
     credential_arguments,
     delivery_command,
     keys_command,
+    lab_day_command,
     plan_command,
     tomography_command,
 )
@@ -192,6 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
     code_commands.add_parsers(commands, _Formatter)
     delivery_command.add_parsers(commands, _Formatter)
     benchmark_command.add_parser(commands, _Formatter)
+    lab_day_command.add_parser(commands, _Formatter)
     return parser
 
 

@@ -57,7 +57,11 @@ class PeerAbsentError(DiqkdError):
 
 
 class ClassicalLink:
-    """A connected link; make one with `listen` or `connect`."""
+    """A connected link; make one with `listen` or `connect`. Another purpose is a subclass with its own
+    `messages`, among which `leaving` and `error` keep their meaning.
+    """
+
+    messages = MESSAGES
 
     def __init__(self, connection: socket.socket, peer: str) -> None:
         self.peer = peer
@@ -127,8 +131,8 @@ class ClassicalLink:
 
     def send(self, kind: str, **fields: Any) -> None:
         """Send one message; PeerAbsentError if the connection is gone."""
-        if {name: type(value) for name, value in fields.items()} != MESSAGES[kind]:
-            raise ValueError(f"message {kind!r} takes the fields {', '.join(MESSAGES[kind])}")
+        if {name: type(value) for name, value in fields.items()} != self.messages[kind]:
+            raise ValueError(f"message {kind!r} takes the fields {', '.join(self.messages[kind])}")
         line = json.dumps({"kind": kind, **fields}).encode() + b"\n"
         if len(line) > MAX_MESSAGE_BYTES:
             raise ValueError(
@@ -211,7 +215,7 @@ class ClassicalLink:
                 if len(buffer) > MAX_MESSAGE_BYTES or any(len(line) > MAX_MESSAGE_BYTES for line in lines):
                     raise RemoteProtocolError(f"a message exceeds {MAX_MESSAGE_BYTES} bytes")
                 for line in lines:
-                    self._received.put(_checked(line))
+                    self._received.put(_checked(line, self.messages))
         except RemoteProtocolError as error:
             self._received.put(error)
             return
@@ -222,15 +226,15 @@ class ClassicalLink:
         )
 
 
-def _checked(line: bytes) -> Message:
+def _checked(line: bytes, messages: dict[str, dict[str, type]]) -> Message:
     """The message of one line; RemoteProtocolError if it is none."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
         raise RemoteProtocolError("a line is not JSON") from None
-    if not isinstance(message, dict) or message.get("kind") not in MESSAGES:
+    if not isinstance(message, dict) or message.get("kind") not in messages:
         raise RemoteProtocolError("a message of unknown kind came over the classical link")
-    fields = MESSAGES[message["kind"]]
+    fields = messages[message["kind"]]
     if {name: type(value) for name, value in message.items() if name != "kind"} != fields:
         raise RemoteProtocolError(f"a {message['kind']!r} message has wrong fields")
     if any(type(value) is int and not 0 <= value < 1 << 63 for value in message.values()):

@@ -99,6 +99,7 @@ class Coordinator:
         self._gap = None if interrupted_unix is None else ("restarted", interrupted_unix)
         self._loading = False
         self._last_publication = 0.0
+        self._published_state = ""
         self._num_disagreements = 0
         self._agreement = Agreement(spool, link, self._await, herald_patterns)
         self._clear_batch(0)
@@ -351,8 +352,10 @@ class Coordinator:
             raise self._failure
 
     def _publish(self, state, now=False):
-        if now or time.monotonic() - self._last_publication >= PROGRESS_INTERVAL_S:
+        changed = now or state != self._published_state
+        if changed or time.monotonic() - self._last_publication >= PROGRESS_INTERVAL_S:
             self._last_publication = time.monotonic()
+            self._published_state = state
             self.publish(self.spool.rounds_done, state)
 
     def _ask_to_stop(self, at_round, reason):

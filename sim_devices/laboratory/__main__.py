@@ -4,11 +4,13 @@ import argparse
 import secrets
 import sys
 import threading
+from pathlib import Path
 from typing import TextIO
 
 from sim_devices.laboratory.configuration import FAULT_KINDS, LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
 from sim_devices.physics.constants import ATTEMPT_SUCCESS
+from sim_devices.physics.drift import Drift
 from sim_devices.physics.link import LINK_KINDS, LinkModel
 
 
@@ -41,6 +43,9 @@ def argument_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="ROUND:KIND",
         help=f"one fault at a given round; kinds: {', '.join(FAULT_KINDS)}; may be repeated",
+    )
+    parser.add_argument(
+        "--drift", type=Path, metavar="FILE", help="how the laboratory drifts: JSON, see physics/drift.py"
     )
     parser.add_argument(
         "--stdin", action="store_true", help="end when standard input does, as it does with a parent's death"
@@ -76,9 +81,10 @@ def main(arguments: list[str] | None = None) -> int:
             lock_loss_probability=options.lock_loss,
             lock_loss_duration=options.lock_loss_duration,
             scheduled_faults=tuple(faults),
+            drift=Drift.from_json(options.drift.read_text()) if options.drift else Drift(),
         )
         server = LaboratoryServer(configuration, options.host, options.port)
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         parser.error(str(error))
     print(f"laboratory at {server.address[0]}:{server.address[1]}", flush=True)
     if options.stdin:

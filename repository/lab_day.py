@@ -1,0 +1,350 @@
+"""A day without an operator: key generation with calibrations in between, agreed with the other node."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+from artiq.experiment import *
+
+from diqkd_node.autonomy.autonomy import (
+    Acquisition,
+    Autonomy,
+    Cancel,
+    Finish,
+    GiveUp,
+    Hold,
+    Note,
+    Observation,
+    Outcome,
+    Release,
+    Send,
+    StartAcquisition,
+    Submit,
+)
+from diqkd_node.autonomy.autonomy_link import AutonomyLink
+from diqkd_node.autonomy.calibration_graph import CalibrationGraph
+from diqkd_node.autonomy.decision_log import DecisionLog
+from diqkd_node.autonomy.drift_watch import DriftWatch, PublicCounts
+from diqkd_node.autonomy.memory import Memory
+from diqkd_node.autonomy.scheduled_work import HOLD_PRIORITY, KEY_RUN_PRIORITY, ScheduledWork
+from diqkd_node.classical_link import PeerAbsentError
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.public_facts import PREFIX
+from diqkd_postproc.errors import DiqkdError, ParameterError
+
+logger = logging.getLogger(__name__)
+
+KEY_RUN, HOLD = "key_generation.py", "hold.py"
+MEETING_S = 3600.0
+RECORD_NAME = "record.h5"
+
+
+class NeedsOperatorError(DiqkdError):
+    """The lab day cannot go on by itself."""
+
+
+class LabDay(EnvExperiment):
+    """DIQKD lab day
+
+    Runs key generation to its last round and calibrates whenever that is due, at both nodes at the same time.
+    Submit it at both nodes; it submits everything else. Started again it goes on where it stopped."""
+
+    def build(self):
+        self.setattr_device("scheduler")
+        self.set_default_scheduling(pipeline_name="lab_day")
+        self.setattr_argument(
+            "role",
+            EnumerationValue(["alice", "bob"], default="alice"),
+            "Run",
+            "Which party this node is. Bob listens for Alice's connection.",
+        )
+        self.setattr_argument(
+            "parameters_file",
+            StringValue("~/diqkd/parameters.toml"),
+            "Run",
+            "Protocol parameters, TOML; must be the same file at both nodes.",
+        )
+        self.setattr_argument(
+            "run_directory",
+            StringValue("~/diqkd/run"),
+            "Run",
+            "Private directory of this run at this node. Decisions and their reasons are written there, too.",
+        )
+        self.setattr_argument(
+            "configuration_file",
+            StringValue("~/diqkd/node.json"),
+            "Run",
+            "Calibrated values of this node, JSON, which calibrations change. If missing, it is made.",
+        )
+        self.setattr_argument(
+            "calibrations_file",
+            StringValue(""),
+            "Calibrations",
+            "What to calibrate and how often, JSON, the same at both nodes. Empty: the list of this package.",
+        )
+        self.setattr_argument(
+            "calibrate",
+            BooleanValue(True),
+            "Calibrations",
+            "Off: generate key with the configuration as it is, whatever drifts.",
+        )
+        self.setattr_argument(
+            "drift_window",
+            NumberValue(default=600.0, unit="s", min=1.0, max=86400.0, precision=0, step=60.0),
+            "Calibrations",
+            "Public statistics of so much running time are compared to find a drift.",
+        )
+        self.setattr_argument(
+            "peer_host",
+            StringValue("127.0.0.1"),
+            "Classical link",
+            "Alice: Bob's PC. Bob: the address of this PC to listen on.",
+        )
+        self.setattr_argument(
+            "peer_port",
+            NumberValue(default=4790, min=1, max=65533, precision=0, step=1, type="int"),
+            "Classical link",
+            "TCP port of the key run on Bob's PC; the two after it are for the lab day and its calibrations.",
+        )
+        self.setattr_argument(
+            "batch_rounds",
+            NumberValue(default=2000, min=1, max=20000, precision=0, step=100, type="int"),
+            "Acquisition",
+            "Rounds between two comparisons of the nodes' counts.",
+        )
+        self.setattr_argument(
+            "poll_interval",
+            NumberValue(default=1.0, unit="s", min=0.02, max=10.0, precision=2, step=0.1),
+            "Acquisition",
+            "Time between two looks at schedule and public facts.",
+        )
+
+    def prepare(self):
+        self.directory = self.located("run_directory")
+        self.configuration_path = self.located("configuration_file")
+        self.located("parameters_file")
+        if not self.calibrate:
+            self.graph = CalibrationGraph(())
+        else:
+            self.graph = CalibrationGraph.load(
+                self.located("calibrations_file") if self.calibrations_file else ""
+            )
+        self.memory_path = self.directory / "lab_day.json"
+        self.calibration = None  # number and name of the one that was submitted, configuration before it
+        self.acquisition = self.hold = None  # numbers
+
+    def located(self, argument: str) -> Path:
+        """Path in an argument; under a master it must be a full one, see `key_generation`."""
+        path = Path(getattr(self, argument)).expanduser()
+        if "log_level" in self.scheduler.expid and not path.is_absolute():
+            raise ParameterError(
+                f"{argument}={getattr(self, argument)!r} is not a full path; it has to start with / or ~"
+            )
+        return path
+
+    def run(self):
+        self.now = self.get_device("clock").now if "clock" in self.get_device_db() else time.time
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.configuration_path.exists():
+            self.configuration_path.parent.mkdir(parents=True, exist_ok=True)
+            self.configuration_path.write_text(NodeConfiguration(role=self.role).to_json(), encoding="utf-8")
+        self.memory = Memory.load(self.memory_path)
+        self.work = ScheduledWork(self.scheduler)
+        # What an earlier start has left: its key run goes on, its hold ends.
+        self.acquisition = self.work.find(KEY_RUN, {"run_directory": self.run_directory})
+        self.hold = self.work.find(HOLD, self.node_arguments())
+        self.release()
+        with DecisionLog(self.directory, self.role, logger.info) as self.log:
+            while not self.day():
+                self.release()
+
+    def day(self) -> bool:
+        """From meeting the other node to the end of the run; False if it was lost on the way."""
+        try:
+            link = self.open_link()
+        except PeerAbsentError as error:
+            self.note("alone", str(error))
+            return False
+        try:
+            self.memory.pauses = link.greet(self.role, self.graph, self.memory.pauses)
+            self.note("met", f"the other node is at {link.peer}")
+            autonomy = Autonomy(self.role, self.graph, self.memory, DriftWatch(window_s=self.drift_window))
+            while not self.look(autonomy, link):
+                self.wait()
+            return True
+        except PeerAbsentError as error:
+            self.note("alone", str(error))
+            return False
+        except DiqkdError as error:
+            self.leave(link, str(error))
+            raise
+        except TerminationRequested:
+            self.note("terminated", "termination was requested")
+            self.leave(link, "termination requested")
+            raise
+        finally:
+            link.close()
+
+    def open_link(self) -> AutonomyLink:
+        """Meet the other node: Bob listens, Alice connects."""
+        meet = AutonomyLink.listen if self.role == "bob" else AutonomyLink.connect
+        while True:
+            try:
+                return meet(self.peer_host, int(self.peer_port) + 1, MEETING_S, self.scheduler.check_pause)
+            except PeerAbsentError:
+                if not self.scheduler.check_pause():
+                    raise
+                self.scheduler.pause()
+
+    def wait(self):
+        """Until the next look."""
+        time.sleep(self.poll_interval)
+        if self.scheduler.check_pause():
+            self.scheduler.pause()
+
+    def look(self, autonomy: Autonomy, link: AutonomyLink) -> bool:
+        """One step of the decisions; True at the end of the run."""
+        messages = self.received(link)
+        self.work.look()
+        over = False
+        failure = None
+        for action in autonomy.step(self.observation(messages)):
+            match action:
+                case StartAcquisition():
+                    self.acquisition = self.work.submit(KEY_RUN, "", self.key_run(), KEY_RUN_PRIORITY)
+                case Hold():
+                    self.hold = self.work.submit(HOLD, "", self.node_arguments(), HOLD_PRIORITY)
+                case Release():
+                    self.release()
+                case Submit(name):
+                    before = NodeConfiguration.load(self.configuration_path, self.role)
+                    number = self.work.calibrate(self.graph[name], self.calibration_arguments(name))
+                    self.calibration = (number, name, before)
+                case Cancel():
+                    self.work.end(self.calibration[0])
+                case Send(kind, fields):
+                    link.send(kind, **fields)
+                case Note():
+                    self.log.write(self.now(), self.rounds_done(), action)
+                case Finish():
+                    over = True
+                case GiveUp(reason):
+                    failure = NeedsOperatorError(reason)
+        self.memory.save(self.memory_path)
+        if failure is not None:
+            raise failure
+        return over
+
+    # What is seen.
+
+    def received(self, link):
+        """Messages that have come. The end of the link counts once all before it are dealt with."""
+        messages = []
+        try:
+            while (message := link.poll()) is not None:
+                messages.append(message)
+        except PeerAbsentError:
+            if not messages:
+                raise
+        return messages
+
+    def observation(self, messages) -> Observation:
+        """Schedule and public facts of now."""
+        state = self.fact("node_state", "")
+        return Observation(
+            now_s=self.now(),
+            acquisition=self.acquisition_state(state),
+            held=self.work.started(self.hold),
+            running=state == "running" and self.hold is None,
+            locked=self.fact("laser_lock", "locked") == "locked",
+            ion_present=self.fact("ion_state", "present") == "present",
+            counts=PublicCounts(
+                time_s=self.fact("last_update_unix", 0.0),
+                heralds=self.rounds_done(),
+                patterns=tuple(int(count) for count in self.fact("herald_patterns", ())),
+                ion_losses=int(self.fact("ion_losses", 0)),
+            ),
+            outcomes=self.outcomes(),
+            messages=tuple(messages),
+        )
+
+    def fact(self, name, default):
+        """A public fact, by whichever experiment it was published last."""
+        return self.get_dataset(PREFIX + name, default, archive=False)
+
+    def rounds_done(self) -> int:
+        return int(self.fact("rounds_done", 0))
+
+    def acquisition_state(self, state) -> Acquisition:
+        """Where the key run is. A run is finished when its record is sealed."""
+        if self.work.exists(self.acquisition):
+            return Acquisition.ACTIVE
+        if (self.directory / RECORD_NAME).exists():
+            return Acquisition.FINISHED
+        return Acquisition.ABSENT
+
+    def outcomes(self):
+        """How the calibration ended, once it has."""
+        if self.calibration is None or self.work.exists(self.calibration[0]):
+            return ()
+        _, name, before = self.calibration
+        self.calibration = None
+        try:
+            result = json.loads(self.result_path(name).read_text(encoding="utf-8"))
+            after = NodeConfiguration.load(self.configuration_path, self.role)
+        except (OSError, ValueError, DiqkdError) as error:
+            return (Outcome(name=name, succeeded=False, message=f"no result: {error}"),)
+        return (
+            Outcome(
+                name=name,
+                succeeded=bool(result.get("accepted", True)),
+                moved=self.graph[name].moved(before, after),
+                message=str(result.get("message", "")),
+            ),
+        )
+
+    # What is submitted.
+
+    def node_arguments(self):
+        return {"role": self.role, "configuration_file": str(self.configuration_path)}
+
+    def key_run(self):
+        return self.node_arguments() | {
+            "parameters_file": self.parameters_file,
+            "run_directory": self.run_directory,
+            "peer_host": self.peer_host,
+            "peer_port": int(self.peer_port),
+            "batch_rounds": int(self.batch_rounds),
+        }
+
+    def result_path(self, name) -> Path:
+        return self.directory / f"{name}.json"
+
+    def calibration_arguments(self, name):
+        """Arguments of a calibration; its old result goes, so that a new one shows that it has succeeded."""
+        self.result_path(name).unlink(missing_ok=True)
+        arguments = self.node_arguments()
+        if self.graph[name].joint:
+            arguments |= {"peer_host": self.peer_host, "peer_port": int(self.peer_port) + 2}
+        return arguments
+
+    def release(self):
+        """End the hold, and a calibration that still runs."""
+        if self.calibration is not None:
+            self.work.end(self.calibration[0])
+            self.calibration = None
+        self.work.end(self.hold)
+        self.hold = None
+
+    def note(self, event, reason):
+        self.log.write(self.now(), self.rounds_done(), Note(event, reason))
+
+    def leave(self, link, reason):
+        """Tell the other node, and leave the schedule as a person would want to find it."""
+        self.release()
+        self.work.end(self.acquisition)
+        try:
+            link.send("leaving", reason=reason[:200])
+        except DiqkdError:
+            pass

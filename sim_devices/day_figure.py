@@ -1,0 +1,129 @@
+"""The picture of a lab day, after Fig. 3: S and Q against time, the gaps, and what they were for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK, MUTED, BLUE, GREEN, RED = "#1f2328", "#8b949e", "#1f6feb", "#2da44e", "#cf222e"
+# Reason of a gap (beginning of its text) -> colour and name. What is not listed is a pause.
+GAPS = (
+    ("674", "#cf222e", "laser not locked"),
+    ("ion", "#8250df", "ion lost"),
+    ("", "#d4a72c", "calibration"),
+)
+CALIBRATIONS_SHOWN = 12
+
+
+def draw(day: dict[str, Any], path: Path, other: dict[str, Any] | None = None) -> Path:
+    """Write the picture of a day; `other` is the day whose S is drawn next to it, such as one without
+    calibrations."""
+    figure = Figure(figsize=(11.0, 8.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    score, errors, rate, events = figure.subplots(4, 1, sharex=True, height_ratios=(3.2, 1.6, 1.4, 1.8))
+    _scores(score, day, other)
+    _errors(errors, day)
+    _rate(rate, day)
+    _events(events, day)
+    hours = day["times_s"][-1] / 3600
+    for axes in (score, errors, rate, events):
+        _shade(axes, day["gaps"], hours)
+        axes.grid(True, color="#eaeef2", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=MUTED, labelcolor=INK)
+    events.set_xlim(0, hours)
+    events.set_xlabel("time in the laboratory, hours")
+    summary = day["summary"]
+    figure.suptitle(
+        f"{summary['num_rounds']:,} rounds in {hours:.1f} h without an operator: {summary['num_pauses']} "
+        f"pauses, {summary['num_calibrations']} calibrations",
+        fontsize=12,
+        color=INK,
+    )
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _scores(axes: Axes, day: dict[str, Any], other: dict[str, Any] | None) -> None:
+    if other is not None:
+        times, values = _truth(other)
+        axes.plot(times, values, color=RED, linewidth=1.5, label="S without recalibration (truth)")
+    windows = day["windows"]
+    middle = np.array(windows["middle_s"]) / 3600
+    axes.fill_between(middle, windows["chsh_low"], windows["chsh_high"], color=BLUE, alpha=0.2, linewidth=0)
+    axes.plot(
+        middle,
+        windows["chsh_score"],
+        color=BLUE,
+        linewidth=1.5,
+        label=f"S in windows of {windows['rounds']:,} rounds, 95 %",
+    )
+    times, values = _truth(day)
+    axes.plot(times, values, color=INK, linewidth=1.2, label="S of the link as it is (truth)")
+    axes.axhline(2 * np.sqrt(2), color=MUTED, linestyle=":", linewidth=1)
+    axes.axhline(2.0, color=MUTED, linestyle="--", linewidth=1)
+    axes.text(0.002, 2.0, "2: local", transform=axes.get_yaxis_transform(), va="bottom", color=MUTED, size=8)
+    lowest = min(value for value in values if value is not None and np.isfinite(value))
+    low = 1.2 if other is not None else min(1.9, lowest - 0.1)
+    axes.set_ylim(low, 2.92)
+    axes.set_ylabel("CHSH score S")
+    axes.legend(loc="lower left", frameon=False, fontsize=9)
+
+
+def _truth(day: dict[str, Any]) -> tuple[Any, Any]:
+    times = np.array(day["truth"]["times_s"]) / 3600
+    return times, np.array([np.nan if value is None else value for value in day["truth"]["chsh"]])
+
+
+def _errors(axes: Axes, day: dict[str, Any]) -> None:
+    windows = day["windows"]
+    middle = np.array(windows["middle_s"]) / 3600
+    low, high = (100 * np.array(windows[name]) for name in ("qber_low", "qber_high"))
+    axes.fill_between(middle, low, high, color=GREEN, alpha=0.2, linewidth=0)
+    axes.plot(middle, 100 * np.array(windows["qber"]), color=GREEN, linewidth=1.5)
+    axes.set_ylabel("Q, %")
+    axes.set_ylim(0, max(3.0, 1.1 * float(np.nanmax(high))))
+
+
+def _rate(axes: Axes, day: dict[str, Any]) -> None:
+    times, rounds = np.array(day["times_s"]) / 3600, np.array(day["rounds"])
+    edges = np.linspace(0.0, times[-1], 97)
+    done = np.interp(edges, times, rounds)
+    per_minute = np.diff(done) / (60 * np.diff(edges))
+    axes.stairs(per_minute / 1000, edges, color=INK, fill=True, alpha=0.25)
+    axes.stairs(per_minute / 1000, edges, color=INK, linewidth=1)
+    axes.set_ylabel("10³ rounds\na minute")
+    axes.set_ylim(0, None)
+
+
+def _events(axes: Axes, day: dict[str, Any]) -> None:
+    done = [entry for entry in day["decisions"] if entry["event"] == "calibrated"]
+    names = sorted({entry["calibration"] for entry in done})[:CALIBRATIONS_SHOWN]
+    marks = {"alice": ("|", BLUE, -0.12), "bob": ("|", GREEN, 0.12)}
+    for row, name in enumerate(names):
+        for role, (marker, colour, shift) in marks.items():
+            times = [
+                entry["time_s"] / 3600
+                for entry in done
+                if entry["calibration"] == name and entry["role"] == role
+            ]
+            label = role.capitalize() if row == 0 else None
+            axes.plot(times, np.full(len(times), row + shift), marker, color=colour, ms=7, label=label)
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=8)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    if names:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
+
+
+def _shade(axes: Axes, gaps: list[dict[str, Any]], hours: float) -> None:
+    for gap in gaps:
+        colour = next(colour for begin, colour, _ in GAPS if gap["reason"].startswith(begin))
+        start = gap["start_s"] / 3600
+        end = max(gap["end_s"] / 3600, start + hours / 600)
+        axes.axvspan(start, end, color=colour, alpha=0.25, linewidth=0)
