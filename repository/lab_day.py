@@ -131,6 +131,8 @@ class LabDay(EnvExperiment):
                 self.located("calibrations_file") if self.calibrations_file else ""
             )
         self.memory_path = self.directory / "lab_day.json"
+        # A folder for each start: a simulated master counts its experiments from 0 again.
+        self.results = self.directory / "calibrations" / time.strftime("%Y%m%dT%H%M%S")
         self.calibration = None  # number and name of the one that was submitted, configuration before it
         self.acquisition = self.hold = None  # numbers
 
@@ -288,21 +290,22 @@ class LabDay(EnvExperiment):
         """How the calibration ended, once it has."""
         if self.calibration is None or self.work.exists(self.calibration[0]):
             return ()
-        _, name, before = self.calibration
+        number, name, before = self.calibration
         self.calibration = None
-        try:
-            result = json.loads(self.result_path(name).read_text(encoding="utf-8"))
-            after = NodeConfiguration.load(self.configuration_path, self.role)
-        except (OSError, ValueError, DiqkdError) as error:
-            return (Outcome(name=name, succeeded=False, message=f"no result: {error}"),)
-        return (
-            Outcome(
-                name=name,
-                succeeded=bool(result.get("accepted", True)),
-                moved=self.graph[name].moved(before, after),
-                message=str(result.get("message", "")),
-            ),
-        )
+        after = NodeConfiguration.load(self.configuration_path, self.role)
+        problem = self.problem(number, json.loads(after.to_json()))
+        moved = {} if problem else self.graph[name].moved(before, after)
+        return (Outcome(name=name, succeeded=not problem, moved=moved, message=problem),)
+
+    def problem(self, number, configured) -> str:
+        """Why the calibration of this number has left no result that is in use; empty if it has."""
+        found = sorted(self.results.glob(f"*_{self.role}_*_{number:05d}.json"))
+        if not found:
+            return f"no result; see the log of experiment {number}"
+        settings = json.loads(found[-1].read_text(encoding="utf-8"))["finding"]["settings"]
+        if any(configured[setting] != value for setting, value in settings.items()):
+            return f"the result was not applied; see the log of experiment {number} and {found[-1].name}"
+        return ""
 
     # What is submitted.
 
@@ -318,13 +321,12 @@ class LabDay(EnvExperiment):
             "batch_rounds": int(self.batch_rounds),
         }
 
-    def result_path(self, name) -> Path:
-        return self.directory / f"{name}.json"
-
     def calibration_arguments(self, name):
-        """Arguments of a calibration; its old result goes, so that a new one shows that it has succeeded."""
-        self.result_path(name).unlink(missing_ok=True)
-        arguments = self.node_arguments()
+        """Arguments of a calibration besides those in the graph."""
+        arguments = self.node_arguments() | {
+            "result_directory": str(self.results),
+            "update_configuration": True,
+        }
         if self.graph[name].joint:
             arguments |= {"peer_host": self.peer_host, "peer_port": int(self.peer_port) + 2}
         return arguments

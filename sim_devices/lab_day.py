@@ -178,6 +178,7 @@ def _run(
                 "--device-db",
                 str(source_file(f"device_db/{role}_sim.py")),
             ]
+            command += ["--log", str(directory / role / "master.log")]
             command += [str(source_file("repository/lab_day.py")), f"role={role}"]
             command += [f"parameters_file={directory / 'parameters.toml'}"]
             command += [f"run_directory={directory / role}"]

@@ -329,10 +329,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim_devices.master", description=__doc__.split("\n")[0])
     parser.add_argument("--device-db", required=True, type=Path)
     parser.add_argument("--pipeline", default="lab_day", help="of the experiment (default: lab_day)")
+    parser.add_argument("--log", type=Path, help="file for messages (default: stderr)")
     parser.add_argument("experiment", type=Path)
     parser.add_argument("arguments", nargs="*", metavar="NAME=VALUE")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s:%(name)s:%(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s:%(name)s:%(message)s", filename=options.log
+    )
 
     def show(key: str, value: Any) -> None:
         plain = value.tolist() if hasattr(value, "tolist") else value

@@ -58,14 +58,15 @@ def test_a_change_counts_beyond_its_tolerance():
     before = NodeConfiguration(role="bob")
     after = dataclasses.replace(
         before,
-        frequency_qubit=before.frequency_qubit + 150.0,
+        frequency_qubit=before.frequency_qubit + 1500.0,
         pi_time=before.pi_time * 1.001,
         pattern_phase_turns=(*before.pattern_phase_turns[:3], before.pattern_phase_turns[3] + 0.03),
     )
     graph = CalibrationGraph.load("")
-    assert graph["laser_frequency"].moved(before, after) == pytest.approx({"frequency_qubit": 150.0})
-    assert graph["pi_time"].moved(before, after) == {}
-    assert graph["pattern_phases"].moved(before, after) == pytest.approx({"pattern_phase_turns": 0.03})
+    phases = calibration(tolerances={"pattern_phase_turns": 0.02})
+    assert graph["frequency_qubit"].moved(before, after) == pytest.approx({"frequency_qubit": 1500.0})
+    assert graph["pi_time_qubit"].moved(before, after) == {}
+    assert phases.moved(before, after) == pytest.approx({"pattern_phase_turns": 0.03})
 
 
 def test_a_graph_survives_its_file(tmp_path: Path):
@@ -74,7 +75,7 @@ def test_a_graph_survives_its_file(tmp_path: Path):
     path.write_text(graph.to_json())
     loaded = CalibrationGraph.load(path)
     assert loaded.digest == graph.digest and loaded.names == graph.names
-    other = CalibrationGraph([dataclasses.replace(graph["pi_time"], depends_on=(), max_age_s=1.0)])
+    other = CalibrationGraph([dataclasses.replace(graph["pi_time_map"], depends_on=(), max_age_s=1.0)])
     assert other.digest != graph.digest
 
 
@@ -99,3 +100,11 @@ def test_a_memory_survives_its_file_and_names_a_damaged_one(tmp_path: Path):
         path.write_text(text)
         with pytest.raises(ParameterError, match=r"memory\.json.*remove it"):
             Memory.load(path)
+
+
+def test_the_shipped_calibrations_are_experiments_with_these_arguments():
+    """Each file is there, and takes what the graph and the lab day give it."""
+    repository = Path(__file__).parents[3] / "repository"
+    for item in CALIBRATIONS:
+        text = (repository / item.file).read_text(encoding="utf-8")
+        assert all(f'"{name}"' in text for name in item.arguments), item.name
