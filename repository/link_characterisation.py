@@ -6,6 +6,7 @@ import logging
 import numpy as np
 from artiq.experiment import *
 
+from diqkd_node import applets
 from diqkd_node.outcome_sharing import SharingCoordinator
 from diqkd_node.public_facts import CHARACTERISATION_FACTS
 from diqkd_node.recorded_run import RecordedRun
@@ -24,6 +25,7 @@ class LinkCharacterisation(RecordedRun, EnvExperiment):
     appear while it runs; figure, table and results are written at its end. Its records make no key."""
 
     public_facts = CHARACTERISATION_FACTS
+    views = (applets.RUN_STATUS, applets.SCORES)
     default_directory = "~/diqkd/characterisation"
     provenance_notes = SHARED_OUTCOMES
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from artiq.experiment import *
 
+from diqkd_node import applets
 from diqkd_node.classical_link import ClassicalLink, PeerAbsentError
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.coordinator import Coordinator
@@ -33,12 +34,14 @@ class TwoNodeRun(HasEnvironment):
     """
 
     public_facts = KEY_RUN_FACTS
+    views = (applets.RUN_STATUS,)
     default_directory = "~/diqkd/run"
 
     def build(self):
         """Devices and arguments of every run."""
         self.setattr_device("core")
         self.setattr_device("scheduler")
+        self.setattr_device("ccb")
         self.setattr_argument(
             "role",
             EnumerationValue(["alice", "bob"], default="alice"),
@@ -183,6 +186,7 @@ class TwoNodeRun(HasEnvironment):
             now=self.now,
         )
         node.coordinator = coordinator
+        self.deletion.ask(applets.show, self.ccb, *self.views)
         try:
             coordinator.greet()
             while spool.rounds_done < self.num_rounds:
