@@ -84,7 +84,9 @@ class Calibration:
 
 
 def _distance(before: Any, after: Any) -> float:
-    """Largest change of a number, or of the entries of a tuple of them."""
+    """Largest change of a number, or of the entries of a tuple of them; a first value is none at all."""
+    if before is None or after is None:
+        return 0.0
     if isinstance(before, tuple):
         if len(before) != len(after):
             return float("inf")
