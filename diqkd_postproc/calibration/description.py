@@ -1,8 +1,9 @@
 """Descriptions of calibration figures: plain numbers, kept in the result, for `figures` to draw.
 
 A description has `x_label`, `y_label`, `series` (label, x, y, low, high: points with 95 % intervals),
-`curves` (label, x, y), and optionally `log_y`, `y_range`, `marks` (x, label: vertical lines) and `bars` (a
-histogram is drawn as steps). All numbers are in the units that the labels name.
+`curves` (label, x, y), and optionally `log_y`, `x_range`, `y_range`, `marks` (x, label: vertical lines),
+`bars` (a histogram, drawn as steps) and `band` (the intervals as a shaded area). All numbers are in the units
+that the labels name.
 """
 
 from typing import Any

@@ -22,7 +22,7 @@ def draw(result: CalibrationResult) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for index, series in enumerate(description["series"]):
-        _draw_series(axes, series, COLOURS[index % len(COLOURS)], bool(description.get("bars")))
+        _draw_series(axes, series, COLOURS[index % len(COLOURS)], description)
     for index, curve in enumerate(description["curves"]):
         axes.plot(
             curve["x"],
@@ -46,6 +46,8 @@ def draw(result: CalibrationResult) -> Figure:
         )
     if description.get("log_y"):
         axes.set_yscale("log")
+    if "x_range" in description:
+        axes.set_xlim(*description["x_range"])
     if "y_range" in description:
         axes.set_ylim(*description["y_range"])
     axes.set_xlabel(description["x_label"])
@@ -65,14 +67,18 @@ def save(result: CalibrationResult, path: Path) -> None:
     draw(result).savefig(path)
 
 
-def _draw_series(axes: Any, series: dict[str, Any], colour: str, bars: bool) -> None:
+def _draw_series(axes: Any, series: dict[str, Any], colour: str, description: dict[str, Any]) -> None:
     x, y = np.asarray(series["x"]), np.asarray(series["y"])
     label = series.get("label") or None
-    if bars:
+    if description.get("bars"):
         axes.step(x, y, where="mid", color=colour, linewidth=1.0, label=label)
         axes.fill_between(x, y, step="mid", color=colour, alpha=0.22, linewidth=0)
         return
     low, high = np.asarray(series["low"]), np.asarray(series["high"])
+    if description.get("band"):
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(x, y, "o", color="white", markeredgecolor=colour, markersize=5, label=label)
+        return
     axes.vlines(x, low, high, color=colour, linewidth=1.1, alpha=0.65)
     axes.plot(x, y, "o", color=colour, markersize=4.2, label=label)
 

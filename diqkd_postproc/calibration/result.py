@@ -45,8 +45,11 @@ class Quantity:
         if self.high is not None:
             text = f"{value:.3g}, at most {self.high / scale:.3g} (95 %)"
         elif error > 0:
-            digits = max(0, 1 - math.floor(math.log10(error)))
-            text = f"{value:.{digits}f} ± {error:.{digits}f}"
+            power = math.floor(math.log10(abs(value))) if 0 < abs(value) < 0.01 else 0
+            digits = max(0, 1 + power - math.floor(math.log10(error)))
+            text = f"{value / 10**power:.{digits}f} ± {error / 10**power:.{digits}f}"
+            if power:
+                text = f"({text})e{power}"
         else:
             text = f"{value:.6g}"
         return f"{text} {prefix}{self.unit}".rstrip()

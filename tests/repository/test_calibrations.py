@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from diqkd_postproc.calibration.isolation import settling_time
+from diqkd_postproc.calibration.readout import readout_errors
 from diqkd_postproc.calibration.result import CalibrationResult
 from diqkd_postproc.errors import ParameterError
 from sim_devices.runner import TerminationRequested, run_experiment
@@ -71,6 +73,66 @@ def test_a_detuned_transition_is_found(calibrate: Calibrate, transition: str) ->
     )
     assert_found(result, "frequency", truth, 300.0)
     assert abs(result.finding.settings[f"frequency_{transition}"] - truth) < 1500
+
+
+def test_readout_threshold_and_its_error(calibrate: Calibrate) -> None:
+    """The error is compared with the exact one of the planted rates at the threshold that was chosen."""
+    bright, dark = 46.0, 2.4
+    nature = {"bright_count_rate": bright / 250e-6, "dark_count_rate": dark / 250e-6}
+    result = calibrate("readout_histogram", nature=nature, num_shots=2000)
+    assert_found(result, "bright_mean", bright, 0.25)
+    assert_found(result, "dark_mean", dark, 0.06)
+    threshold = result.finding.settings["readout_threshold"]
+    truth = sum(readout_errors(threshold, bright, dark, 250e-6)) / 2
+    assert_found(result, "readout_error", truth, 1e-4)
+    assert truth < 1e-3
+    # Optical pumping leaves 0.2 %, the pulse 0.025 %.
+    assert_found(result, "preparation_error", 2.25e-3, 2e-3)
+
+
+@pytest.mark.parametrize(("role", "truth"), [("alice", 4.2e-3), ("bob", 7.5e-3)])
+def test_coherence_time_is_the_published_one(calibrate: Calibrate, role: str, truth: float) -> None:
+    result = calibrate("ramsey_coherence", role, {"qubit_frequency": 108.0e6 + 137.0}, num_shots=50)
+    assert_found(result, "coherence_time", truth, 0.08 * truth)
+    assert_found(result, "frequency", 108.0e6 + 137.0, 5.0)
+
+
+@pytest.mark.parametrize(("role", "truth"), [("alice", 3.88e-6), ("bob", 6.70e-6)])
+def test_scrambling_time_constant_is_the_published_one(calibrate: Calibrate, role: str, truth: float) -> None:
+    result = calibrate("scrambling_time", role, num_shots=100)
+    assert_found(result, "time_constant", truth, 0.06 * truth)
+    assert result.finding.settings == {"scrambling_time": 100e-6}
+
+
+def test_photons_arrive_when_they_were_planted(calibrate: Calibrate) -> None:
+    nature = {"photon_delay": 31.4e-9, "photon_lifetime": 8.1e-9, "photon_probability": 0.04}
+    result = calibrate("photon_arrival", nature=nature, num_attempts=20_000)
+    assert_found(result, "delay", 31.4e-9, 0.2e-9)
+    assert_found(result, "lifetime", 8.1e-9, 0.5e-9)
+    assert_found(result, "photon_probability", 0.04, 2e-3)
+    opens, closes = result.finding.settings["photon_window"]
+    assert 28e-9 <= opens <= 31e-9
+    assert 60e-9 <= closes <= 78e-9
+
+
+def test_isolation_by_displacement(calibrate: Calibrate) -> None:
+    nature = {"focus_radius_um": 0.71, "coupling_floor": 4e-3}
+    result = calibrate("isolation_displacement", nature=nature, num_shots=1000)
+    assert_found(result, "focus_radius", 0.71, 0.01)
+    coupling = result.finding.quantities["isolated_coupling"]
+    assert coupling.low is not None and coupling.high is not None
+    assert coupling.low - 1e-3 < 4e-3 < coupling.high + 1e-3
+    assert "not isolated" in result.finding.notes[0]
+
+
+def test_isolation_against_time(calibrate: Calibrate) -> None:
+    """Slower electrodes: the proposed settling time grows beyond the protocol's 30 us."""
+    nature = {"electrode_time_constant": 40e-6}
+    result = calibrate("isolation_transient", nature=nature, num_shots=8000)
+    assert_found(result, "electrode_time_constant", 40e-6, 8e-6)
+    truth = settling_time(1e-4, 3.0 / 0.62, 40e-6)
+    assert_found(result, "settling_time", truth, 3e-6)
+    assert result.finding.settings["settling_time"] > truth
 
 
 def test_a_result_goes_into_the_configuration_if_asked(calibrate: Calibrate, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ A point counts when all its shots are in and the laser was locked at its end; ot
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,10 @@ class ScanData:
         """(n,) numbers of all shots of a point."""
         parts = self._values[point]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    def joined(self, points: Iterable[int]) -> NDArray[np.int64]:
+        """(n,) numbers of all shots of several points."""
+        return np.concatenate([self.values(point) for point in points])
 
     def shots_of(self, point: int) -> TInt32:
         """Number of shots of a point."""
