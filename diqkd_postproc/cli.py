@@ -12,7 +12,6 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 from diqkd_postproc import (
@@ -24,6 +23,7 @@ from diqkd_postproc import (
     code_commands,
     credential_arguments,
     delivery_command,
+    demo_command,
     keys_command,
     lab_day_command,
     plan_command,
@@ -32,16 +32,6 @@ from diqkd_postproc import (
 from diqkd_postproc.errors import DiqkdError
 
 EXIT_INTERRUPTED = 130
-# Below 2.6e5 rounds no link gives a key by the published theorem (SI Fig. S15), so a short run takes pure
-# Bell states, and heralds that come fast enough for the simulation.
-QUICK = {
-    "rounds": 300_000,
-    "gamma": Fraction(30, 256),
-    "chsh_score": 2.815,
-    "qber": 0.0015,
-    "link": "ideal",
-    "herald_probability": 0.02,
-}
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -49,34 +39,6 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False) else super()._get_help_string(action)
-
-
-class _Preset(argparse.Action):
-    """An option that stands for values of others, as far as these are not given."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        for name, value in self.const.items():
-            if getattr(namespace, name) == parser.get_default(name):
-                setattr(namespace, name, value)
-
-
-def _add_design_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=argument_types.count, default=1_500_000, help="number of rounds n")
-    parser.add_argument(
-        "--gamma", type=argument_types.gamma, default=Fraction(13, 256), help="test probability k/2^b"
-    )
-    parser.add_argument("--s", type=float, default=2.64, dest="chsh_score", help="CHSH score to design for")
-    parser.add_argument("--q", type=float, default=0.018, dest="qber", help="QBER to design for, a fraction")
-    parser.add_argument("--soundness", type=float, default=1e-10, help="soundness error of the key")
-    parser.add_argument(
-        "--syndrome-bits", type=argument_types.count, help="length of the syndrome (default: SI eq. 23)"
-    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -106,34 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
             help="on stderr: bars on a terminal, JSON lines, or nothing",
         )
 
-    demo = command("demo", "Run the whole protocol with two simulated nodes on this machine.")
-    _add_design_arguments(demo)
-    plan_command.add_proof_arguments(demo)
-    demo.add_argument(
-        "--link",
-        choices=["measured", "ideal", "local"],
-        default="measured",
-        help="the published link, pure Bell states, or devices that answer from a shared list (S = 2)",
-    )
-    demo.add_argument(
-        "--herald-probability",
-        type=float,
-        default=1.6e-4,
-        help="of an entanglement attempt, which takes 1 us",
-    )
-    demo.add_argument(
-        "--quick",
-        action=_Preset,
-        nargs=0,
-        const=QUICK,
-        help="300 000 rounds over an ideal link with frequent heralds, where no option says otherwise",
-    )
-    demo.add_argument(
-        "--run-dir", type=Path, help="folder for all files of the run (default: a new one in ./run)"
-    )
-    demo.add_argument(
-        "--seed", type=int, help="make laboratory and random settings reproducible (not secret!)"
-    )
+    demo = command("demo", demo_command.HELP)
+    demo_command.add_arguments(demo)
     add_progress(demo)
 
     plan_command.add_parser(commands, _Formatter)

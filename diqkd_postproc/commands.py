@@ -21,6 +21,7 @@ from diqkd_postproc.balance_sheet import BalanceSheet
 from diqkd_postproc.calibration_command import print_calibration
 from diqkd_postproc.console import ProgressDisplay, peak_memory_mib, print_json
 from diqkd_postproc.credential_arguments import credential_of
+from diqkd_postproc.demo_command import LIST
 from diqkd_postproc.errors import AuthenticationError, ParameterError, ProtocolAbort
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.records.sealed_record import RoundRecord, setting_name
@@ -85,10 +86,16 @@ def balance_table(sheet: BalanceSheet) -> Table:
 
 def demo(arguments: Namespace) -> None:
     """`diqkd demo`."""
-    from sim_devices.demonstration import demonstrate
+    from sim_devices.demonstration.attacked_run import attack_demonstration, list_attacks
+    from sim_devices.demonstration.run import demonstrate
 
     with interrupt_on_termination():
-        demonstrate(arguments)
+        if arguments.attack is None:
+            demonstrate(arguments)
+        elif arguments.attack == LIST:
+            list_attacks(arguments.json)
+        else:
+            attack_demonstration(arguments)
 
 
 def node(arguments: Namespace) -> None:

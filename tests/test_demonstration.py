@@ -9,12 +9,14 @@ import pytest
 from example_parameters import small_parameters
 
 from diqkd_postproc.errors import StorageError
-from sim_devices.demonstration import ChildError, Programs, prepare_run
+from sim_devices.demonstration.parties import prepare_run
+from sim_devices.demonstration.programs import ChildError, Programs
 from sim_devices.laboratory.client import LaboratoryClient, LaboratoryError
 
 START_AND_DIE = """
 import os
-from sim_devices.demonstration import Programs, laboratory
+from sim_devices.demonstration.parties import laboratory
+from sim_devices.demonstration.programs import Programs
 with Programs() as programs, laboratory(programs, [], dict(os.environ)) as address:
     print(address, flush=True)
     input()

@@ -23,7 +23,7 @@ from diqkd_postproc.link_statistics import Estimate
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import HERALD_PATTERNS, RoundRecord
 from diqkd_postproc.report.characterisation import Characterisation, characterise
-from diqkd_postproc.report.run_directory import find_nodes
+from diqkd_postproc.report.run_directory import REMARK_NAME, find_nodes
 from diqkd_postproc.report.timeline import Timeline, timeline_of
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.proofs import key_length_of
@@ -33,6 +33,9 @@ from diqkd_postproc.session.messages import Decision, Verdict
 from diqkd_postproc.session.result_file import load_result
 
 Ending = Literal["key", "aborted", "unfinished", "acquired"]
+
+MAX_REMARK = 4000
+"""Characters of a remark that are printed."""
 
 REASONS = {
     Verdict.VALIDATION_FAILED: "Bob's reconstruction of Alice's outcomes did not pass its validation.",
@@ -79,7 +82,7 @@ class RunFacts:
 
     roles: whose files were read. directory: None in a published report. same_key: whether two key stores
     hold the same key, known in a demonstration only. characterisation: of a run whose outcomes are shared and
-    that can make no key.
+    that can make no key. remark: what the laboratory wrote about the run, in `remark.txt`.
     """
 
     public: bool
@@ -99,6 +102,7 @@ class RunFacts:
     provenance: tuple[NodeProvenance, ...]
     written_by: str
     characterisation: Characterisation | None = None
+    remark: str = ""
 
     @property
     def ending(self) -> Ending:
@@ -173,7 +177,16 @@ def collect_facts(directory: Path, keys: Path | None = None) -> RunFacts:
         provenance=tuple(_provenance(r) for r in records),
         written_by=f"diqkd {__version__}",
         characterisation=characterise(*records) if _is_characterisation(records) else None,
+        remark=_remark(directory),
     )
+
+
+def _remark(directory: Path) -> str:
+    try:
+        with (directory / REMARK_NAME).open(encoding="utf-8", errors="replace") as file:
+            return file.read(MAX_REMARK).strip()
+    except OSError:
+        return ""
 
 
 def _is_characterisation(records: list[RoundRecord]) -> bool:

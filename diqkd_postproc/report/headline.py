@@ -89,6 +89,8 @@ def banners(facts: RunFacts) -> list[Markup]:
     def note(text: str, css: str = "note") -> None:
         notes.append(element("p", text, css=css))
 
+    if facts.remark:
+        note(facts.remark, "note plain")
     if facts.ending == "aborted" and facts.session:
         note(f"{facts.session.reason} Neither side has made a key.", "note bad")
     elif facts.characterisation is not None:

@@ -40,6 +40,7 @@ def for_publication(facts: RunFacts) -> RunFacts:
         facts,
         public=True,
         directory=None,
+        remark="",
         session=None if facts.session is None else _session(facts.session),
         timeline=replace(timeline, gaps=tuple(_gap(gap, timeline.duration_s) for gap in timeline.gaps)),
         losses=tuple(replace(loss, reason=_reason(loss)) for loss in facts.losses),

@@ -11,6 +11,7 @@ from diqkd_postproc.records.sealed_record import ROLES
 RECORD_NAME = "record.h5"
 KEYS_NAME = "keys.sqlite"
 SPOOL_NAME = "spool.sqlite"
+REMARK_NAME = "remark.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

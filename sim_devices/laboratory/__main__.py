@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from sim_devices.adversaries.tampering import Tampering
 from sim_devices.laboratory.configuration import FAULT_KINDS, LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
 from sim_devices.physics.constants import ATTEMPT_SUCCESS
@@ -48,6 +49,21 @@ def argument_parser() -> argparse.ArgumentParser:
         "--drift", type=Path, metavar="FILE", help="how the laboratory drifts: JSON, see physics/drift.py"
     )
     parser.add_argument(
+        "--local-fraction",
+        type=float,
+        default=0.0,
+        help="share of rounds that the devices answer from a list",
+    )
+    parser.add_argument(
+        "--measured-fraction", type=float, default=0.0, help="share of rounds that the station measures"
+    )
+    parser.add_argument(
+        "--stuck-electrode",
+        choices=["alice", "bob"],
+        default="",
+        help="node of which one electrode does not move",
+    )
+    parser.add_argument(
         "--stdin", action="store_true", help="end when standard input does, as it does with a parent's death"
     )
     return parser
@@ -82,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
             lock_loss_duration=options.lock_loss_duration,
             scheduled_faults=tuple(faults),
             drift=Drift.from_json(options.drift.read_text()) if options.drift else Drift(),
+            tampering=Tampering(options.local_fraction, options.measured_fraction, options.stuck_electrode),
         )
         server = LaboratoryServer(configuration, options.host, options.port)
     except (ValueError, TypeError, KeyError, OSError) as error:

@@ -69,7 +69,13 @@ class LaboratoryClient:
             if kind != wire.WELCOME:
                 raise wire.WireError("the laboratory refused this node")
             fixed, drift = payload[: wire.WELCOME_PAYLOAD.size], payload[wire.WELCOME_PAYLOAD.size :]
-            self.seed, self.rounds_done, self.time_s, self.start_unix = wire.WELCOME_PAYLOAD.unpack(fixed)
+            (
+                self.seed,
+                self.rounds_done,
+                self.time_s,
+                self.start_unix,
+                self.electrode_stuck,
+            ) = wire.WELCOME_PAYLOAD.unpack(fixed)
             self.drift = Drift.from_json(drift.decode())
         except (OSError, struct.error, ValueError, TypeError) as error:
             raise LaboratoryError(

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from sim_devices.adversaries.tampering import Tampering
 from sim_devices.physics.drift import Drift
 from sim_devices.physics.link import LinkModel
 
@@ -24,6 +25,7 @@ class LaboratoryConfiguration:
     lock_loss_probability: float = 0.0
     lock_loss_duration: float = 0.05  # s
     scheduled_faults: tuple[tuple[int, str], ...] = ()
+    tampering: Tampering = field(default_factory=Tampering)
     drift: Drift = field(default_factory=Drift)
     start_unix: float = field(default_factory=time.time)  # what laboratory time counts from
 

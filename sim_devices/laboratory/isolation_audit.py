@@ -18,6 +18,8 @@ _NEVER = 1 << 62
 class IsolationViolation(DiqkdError):
     """A node did something private while its ion was, or could have been, coupled to the link."""
 
+    exit_code = 4
+
 
 class Beam:
     """Last two pulses of a laser beam, mu."""

@@ -181,7 +181,8 @@ class LaboratoryServer:
 
     def _send_welcome(self, node: _Connection, seed: int, rounds: int) -> None:
         configuration = self._configuration
-        fixed = wire.WELCOME_PAYLOAD.pack(seed, rounds, self._time_s, configuration.start_unix)
+        stuck = configuration.tampering.stuck_electrode == ("alice", "bob", "")[node.role]
+        fixed = wire.WELCOME_PAYLOAD.pack(seed, rounds, self._time_s, configuration.start_unix, stuck)
         node.socket.sendall(wire.frame(wire.WELCOME, fixed + configuration.drift.to_json().encode()))
 
     def _reach(self, time_s: float) -> None:
@@ -273,10 +274,14 @@ class LaboratoryServer:
         drift = self._configuration.drift
         first, last = (float(entries["time_s"][index]) for index in (0, -1))
         if drift.epoch(first) == drift.epoch(last):
-            return self._tape.states(entries["pattern"], drift.state(first).phase_offsets)
-        return np.concatenate(
-            [
-                self._tape.states(entries["pattern"][index : index + 1], drift.state(time_s).phase_offsets)
-                for index, time_s in enumerate(entries["time_s"].tolist())
-            ]
-        )
+            states = self._tape.states(entries["pattern"], drift.state(first).phase_offsets)
+        else:
+            states = np.concatenate(
+                [
+                    self._tape.states(
+                        entries["pattern"][index : index + 1], drift.state(time_s).phase_offsets
+                    )
+                    for index, time_s in enumerate(entries["time_s"].tolist())
+                ]
+            )
+        return self._tape.tampered(int(entries["index"][0]), states)

@@ -1,12 +1,15 @@
 """The tape: what happens in round after round that neither node decides.
 
 Attempts until the herald, its pattern, and faults, drawn from the laboratory's seed alone, so that a run is
-the same whatever the nodes' processes do. Rounds are numbered from 0 by herald and never skipped.
-"""
+the same whatever the nodes' processes do; and what an adversary has done to them. Rounds are numbered from
+0 by herald and never skipped."""
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim_devices.adversaries.tampering import LISTED, MEASURED, product_states
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.wire import ALICE_ENTRY, BOB_ENTRY, ENTRY, ION_LOST, LOCK_LOST, NO_ROUND_TYPE
 from sim_devices.physics.constants import HERALD_PATTERNS
@@ -28,6 +31,12 @@ class Tape:
         self._bob_loss = np.empty(0, dtype=bool)
         self._lock_loss = np.empty(0, dtype=bool)
         self._answers = np.empty(0, dtype=np.int64)
+        # What the adversary has done to each round, from a stream of its own: it changes no other draw.
+        self._tampering = configuration.tampering
+        if configuration.link.kind == "local":
+            self._tampering = replace(self._tampering, local_fraction=1.0)
+        self._tampering_rng = np.random.default_rng(np.random.SeedSequence([configuration.seed, 4]))
+        self._treatment = np.empty(0, dtype=np.uint8)
         self._uniforms = np.empty(0, dtype=np.float64)
         states = {pattern: configuration.link.state(pattern) for pattern in HERALD_PATTERNS}
         self._states = np.array([states[pattern] for pattern in HERALD_PATTERNS])
@@ -40,14 +49,13 @@ class Tape:
         """Entries for Bob, with his faults and his reduced state."""
         window = self._window(index, count)
         entries = _entries_as(self._entries[window], BOB_ENTRY)
-        reduced = np.einsum("nabad->nbd", self.states(entries["pattern"]))
+        reduced = np.einsum("nabad->nbd", self.tampered(index, self.states(entries["pattern"])))
         entries["population"] = reduced[:, 0, 0].real
         entries["real"] = reduced[:, 0, 1].real
         entries["imaginary"] = reduced[:, 0, 1].imag
         entries["fault"] = ION_LOST * self._bob_loss[window] + LOCK_LOST * self._lock_loss[window]
-        if self._configuration.link.kind == "local":
-            # Bob's bit 1 is bright.
-            entries["preset"] = 2 - self._answers[window]
+        # Bob's bit 1 is bright.
+        entries["preset"] = (2 - self._answers[window]) * (self._treatment[window] == LISTED)
         return entries
 
     def alice_entries(self, index: int, count: int) -> NDArray[np.void]:
@@ -55,14 +63,29 @@ class Tape:
         window = self._window(index, count)
         entries = _entries_as(self._entries[window], ALICE_ENTRY)
         entries["fault"] = ION_LOST * self._alice_loss[window] + LOCK_LOST * self._lock_loss[window]
-        if self._configuration.link.kind == "local":
-            # Alice's bit 0 is bright.
-            entries["preset"] = 1 + self._answers[window]
+        # Alice's bit 0 is bright.
+        entries["preset"] = (1 + self._answers[window]) * (self._treatment[window] == LISTED)
         return entries
 
     def uniforms(self, index: int, count: int) -> NDArray[np.float64]:
         """(count,) numbers in [0, 1), one a round, that decide what Alice's ion is found in."""
         return self._uniforms[self._window(index, count)]
+
+    def notebook(self, index: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """(count,) each: what the adversary has done to a round (`tampering`), and the bit that she noted:
+        the devices' answer, or the state of Alice's qubit that she measured."""
+        window = self._window(index, count)
+        return self._treatment[window], self._answers[window]
+
+    def tampered(self, index: int, states: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Joint states of the rounds from `index` on, after the adversary's measurements."""
+        if not self._tampering.measured_fraction:
+            return states
+        treatment, noted = self.notebook(index, len(states))
+        after = states.copy()
+        measured = treatment == MEASURED
+        after[measured] = product_states()[noted[measured]]
+        return after
 
     def alice_loss_before(self, index: int, count: int) -> int:
         """Number of rounds from `index` before the next loss of Alice's ion, at most `count`."""
@@ -93,7 +116,7 @@ class Tape:
         self._entries = self._entries[cut:]
         self._alice_loss, self._bob_loss = self._alice_loss[cut:], self._bob_loss[cut:]
         self._lock_loss, self._answers = self._lock_loss[cut:], self._answers[cut:]
-        self._uniforms = self._uniforms[cut:]
+        self._uniforms, self._treatment = self._uniforms[cut:], self._treatment[cut:]
         self._first = index
 
     def _window(self, index: int, count: int) -> slice:
@@ -126,6 +149,8 @@ class Tape:
         self._lock_loss = np.concatenate([self._lock_loss, lock_loss])
         self._answers = np.concatenate([self._answers, rng.integers(0, 2, _BLOCK)])
         self._uniforms = np.concatenate([self._uniforms, self._results_rng.random(_BLOCK)])
+        treatment = self._tampering.treatment(self._tampering_rng, _BLOCK)
+        self._treatment = np.concatenate([self._treatment, treatment])
 
 
 def _entries_as(entries: NDArray[np.void], dtype: np.dtype[np.void]) -> NDArray[np.void]:

@@ -12,16 +12,16 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 3
+VERSION = 4
 MAX_PAYLOAD = 1 << 20
 
 HELLO, WELCOME, REFUSED, FETCH, ENTRIES, RESULTS, RELOADED, MEASURE, MEASURED, CLOCK = range(1, 11)
 
 HEADER = struct.Struct("<BxxxI")
 HELLO_PAYLOAD = struct.Struct("<4sHBx")  # magic, version, role (0 Alice, 1 Bob, 2 somebody with a clock)
-# Seed of the node's own draws, rounds on the tape so far, laboratory time (s), its unix time at 0; the drift
-# follows as JSON.
-WELCOME_PAYLOAD = struct.Struct("<QQdd")
+# Seed of the node's own draws, rounds on the tape so far, laboratory time (s), its unix time at 0, whether
+# one of this node's electrodes was tampered with and stays where it is; the drift follows as JSON.
+WELCOME_PAYLOAD = struct.Struct("<QQdd?")
 FETCH_PAYLOAD = struct.Struct("<dd")  # longest wait, s; this node's laboratory time; Bob's results follow
 CLOCK_PAYLOAD = struct.Struct("<d")  # laboratory time of the sender, in both directions
 RELOADED_PAYLOAD = struct.Struct("<q")
