@@ -7,6 +7,7 @@ protocol). An adversary with memory cannot do better than the theorem allows; th
 theorem is about."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from sim_devices.physics.link import LinkModel
 RARE = 1e-6
 
 
+@cache
 def treated_probabilities(link: LinkModel) -> NDArray[np.float64]:
     """P[treatment, pattern, noted, x, y, a, b], shape (3, 4, 2, 2, 3, 2, 2): outcomes given settings, for
     each of the four herald patterns and each bit that the adversary has noted."""
@@ -40,6 +42,7 @@ def treated_probabilities(link: LinkModel) -> NDArray[np.float64]:
         alice_zero = dark if noted else bright
         bob_one = bright if noted else dark
         table[LISTED, :, noted] = np.outer([alice_zero, 1 - alice_zero], [1 - bob_one, bob_one])
+    table.flags.writeable = False
     return table
 
 

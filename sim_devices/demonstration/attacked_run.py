@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,16 +27,14 @@ from diqkd_postproc.report import write_report
 from diqkd_postproc.report.run_directory import REMARK_NAME
 from diqkd_postproc.report.writing import write_private
 from diqkd_postproc.security.paper import HASH_ERROR
-from diqkd_postproc.session.framing import HEADER_BYTES
-from diqkd_postproc.session.messages import Hello
 from sim_devices.adversaries.acceptance import Acceptance, acceptance, treated_probabilities
 from sim_devices.adversaries.attacks import ATTACKS, BELL_ATTACKS, Attack
+from sim_devices.adversaries.man_in_the_middle import ManInTheMiddle, byte_of_setting
 from sim_devices.adversaries.tampering import LISTED, MEASURED, UNTOUCHED
 from sim_devices.demonstration.parties import acquire, postprocess, prepare_run
 from sim_devices.demonstration.programs import ChildError, Programs
 from sim_devices.demonstration.run import REPORTED, announce, made_key, new_directory, print_key
 from sim_devices.demonstration.scenario import Scenario, requested_scenario, tampering_of
-from sim_devices.faults.link_proxy import LinkFault, LinkProxy
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.tape import Tape
 
@@ -103,11 +100,11 @@ def _attacked_postprocessing(
     attack: Attack, directory: Path, programs: Programs, progress: ProgressDisplay
 ) -> dict[str, dict[str, Any]]:
     if attack.name == "network":
-        with _man_in_the_middle(directory) as proxies:
+        with ExitStack() as line:
 
             def relay(target: tuple[str, int]) -> tuple[str, int]:
-                proxies.append(LinkProxy(target, _changed_setting(directory)))
-                return proxies[-1].address
+                eve = line.enter_context(closing(ManInTheMiddle(target, _changed_byte(directory))))
+                return eve.address
 
             return postprocess(directory, programs, progress, relay=relay)[0]
     if attack.name == "impersonation":
@@ -115,30 +112,12 @@ def _attacked_postprocessing(
     return postprocess(directory, programs, progress)[0]
 
 
-@contextmanager
-def _man_in_the_middle(directory: Path) -> Iterator[list[LinkProxy]]:
-    proxies: list[LinkProxy] = []
-    try:
-        yield proxies
-    finally:
-        for proxy in proxies:
-            proxy.close()
-
-
-def _changed_setting(directory: Path) -> LinkFault:
-    """Flip a bit in the middle of the settings, which Alice sends behind her Hello."""
+def _changed_byte(directory: Path) -> int:
     record = RoundRecord.read(directory / "alice" / "record.h5")
     with KeyStore.open(directory / "alice" / "keys.sqlite") as store:
-        hello = Hello(
-            role="alice",
-            parameters_digest=bytes.fromhex(record.parameters.digest),
-            key_id=store.key_id,
-            run_id=record.run_id,
-            epoch=0,
-            held=frozenset(),
+        return byte_of_setting(
+            record.parameters, store.key_id, record.run_id, record.parameters.num_rounds // 2
         )
-    settings = HEADER_BYTES + len(hello.payload()) + HEADER_BYTES + 4
-    return LinkFault("corrupt", "alice", settings + record.parameters.num_rounds // 16)
 
 
 def _forged_keys(directory: Path) -> Path:
