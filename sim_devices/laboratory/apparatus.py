@@ -23,7 +23,7 @@ from diqkd_postproc.errors import ParameterError
 from sim_devices.laboratory import wire
 from sim_devices.laboratory.alice_results import Effect, rounded
 from sim_devices.laboratory.client import LaboratoryClient, observe
-from sim_devices.laboratory.electrodes import Electrodes
+from sim_devices.laboratory.electrodes import Electrodes, without_one
 from sim_devices.laboratory.isolation_audit import Beam, IsolationAudit
 from sim_devices.laboratory.local_ion import LocalIon
 from sim_devices.laboratory.station import DETECTOR_KEYS, Station
@@ -183,13 +183,8 @@ class NodeApparatus:
         return self._set_674 if key == "dds_674" else _ignore
 
     def dac_sink(self, key: str) -> Sink:
-        stuck = self._client.electrode_stuck
-        return self._electrodes.noting(self._set_all_but_one_electrode if stuck else self.audit.set_electrode)
-
-    def _set_all_but_one_electrode(self, time_mu: int, channel: int, volts: float) -> None:
-        """A link that does not disconnect: the node sets four voltages, and three arrive."""
-        if channel != constants.ELECTRODE_CHANNELS[-1]:
-            self.audit.set_electrode(time_mu, channel, volts)
+        sink = self._electrodes.noting(self.audit.set_electrode)
+        return without_one(sink) if self._client.electrode_stuck else sink
 
     def edge_source(self, key: str) -> Callable[[int, int], int]:
         if key in DETECTOR_KEYS:

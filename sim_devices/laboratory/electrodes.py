@@ -16,6 +16,16 @@ _MAX_NOTED = 4096
 _MAX_PIECES = 64
 
 
+def without_one(sink: Callable[[int, int, float], None]) -> Callable[[int, int, float], None]:
+    """A sink of a link that does not disconnect: the node sets four voltages, and three arrive."""
+
+    def pass_on(time_mu: int, channel: int, volts: float) -> None:
+        if channel != constants.ELECTRODE_CHANNELS[-1]:
+            sink(time_mu, channel, volts)
+
+    return pass_on
+
+
 class Electrodes:
     """Displacement of the ion from the focus. Times in mu (1 ns)."""
 
