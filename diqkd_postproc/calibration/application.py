@@ -26,6 +26,7 @@ SMALLEST_P_VALUE = 1e-4
 LARGEST_FREQUENCY_STEP = 1e6  # Hz, from the configured value
 LARGEST_FREQUENCY_ERROR = 10e3  # Hz
 LARGEST_RELATIVE_ERROR = 0.05
+LARGEST_PHASE_ERROR = 0.02  # turns; costs 0.8 % of the contrast
 SMALLEST_CONTRAST = 0.2
 
 # Lowest and highest plausible value of a setting, in its unit.
@@ -40,6 +41,7 @@ RANGES = {
     "photon_window": (0.0, 1e-6),
     "settling_time": (30e-6, 1e-3),
     "scrambling_time": (100e-6, 10e-3),
+    "pattern_phase_turns": (0.0, 1.0),
 }
 
 
@@ -93,6 +95,11 @@ def _uncertain(result: CalibrationResult) -> str | None:
             return (
                 f"there is hardly anything to see: the contrast is {quantity.value:.2g}, below "
                 f"{SMALLEST_CONTRAST:g}; scan a wider range"
+            )
+        if quantity.unit == "turns" and error > LARGEST_PHASE_ERROR:
+            return (
+                f"{name} is uncertain by {error:.2g} turns, more than {LARGEST_PHASE_ERROR:g}; measure more "
+                "rounds"
             )
         if name == "frequency" and error > LARGEST_FREQUENCY_ERROR:
             return (

@@ -35,6 +35,7 @@ class TwoNodeRun(HasEnvironment):
 
     public_facts = KEY_RUN_FACTS
     views = (applets.RUN_STATUS,)
+    makes_configuration = False  # whether the result may make the configuration file
     default_directory = "~/diqkd/run"
 
     def build(self):
@@ -119,6 +120,8 @@ class TwoNodeRun(HasEnvironment):
     def load_configuration(self) -> NodeConfiguration:
         """The node configuration as its file is now."""
         path = self.located("configuration_file") if self.configuration_file else ""
+        if self.makes_configuration and not path.exists():
+            path = ""
         return NodeConfiguration.load(path, self.role, check_interval=self.check_interval)
 
     def located(self, argument: str) -> Path:

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,17 +44,24 @@ def laboratory(configuration: LaboratoryConfiguration) -> Iterator[str]:
 
 
 def run_both(
-    experiment: str, directory: Path, address: str, stop_alice_after: int = 0, **arguments: object
+    experiment: str,
+    directory: Path,
+    address: str,
+    stop_alice_after: int = 0,
+    own: Mapping[str, Mapping[str, object]] | None = None,
+    **arguments: object,
 ) -> dict[str, tuple[int, str]]:
-    """(exit code, output) of each node's process; run directories are `directory/ROLE`."""
+    """(exit code, output) of each node's process; run directories are `directory/ROLE`. `own`: arguments of
+    one role."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    given = [f"{name}={value}" for name, value in arguments.items()]
+    own = own or {}
     processes = {}
     for role, stop_after in (("alice", stop_alice_after), ("bob", 0)):
-        own = [f"run_directory={directory / role}", f"peer_port={port}", *given]
+        given = {"run_directory": directory / role, "peer_port": port} | arguments | own.get(role, {})
+        texts = [f"{name}={value}" for name, value in given.items()]
         processes[role] = subprocess.Popen(
-            [sys.executable, "-c", NODE, experiment, role, str(stop_after), str(ROOT), *own],
+            [sys.executable, "-c", NODE, experiment, role, str(stop_after), str(ROOT), *texts],
             env=os.environ | {"DIQKD_LABORATORY": address},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
