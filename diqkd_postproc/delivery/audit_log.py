@@ -8,6 +8,7 @@ cut can take the last lines, and the key store, which is synchronous, still know
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -59,7 +60,9 @@ class AuditLog:
         if size is not None:
             entry["size"] = size
         try:
-            os.write(self._descriptor, json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+            line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+            if os.write(self._descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise storage_error("write", self._path, error) from None
 

@@ -26,6 +26,7 @@ from diqkd_postproc.delivery.link_messages import (
     Answer,
     Failure,
     Group,
+    Outcome,
     Range,
     Request,
     decoded,
@@ -43,13 +44,17 @@ _log = logging.getLogger(__name__)
 PADS_GONE, STORE_FAILED = "pads are gone", "the key store cannot be used"
 
 
+class NoAnswer(Unavailable):
+    """It is unknown what has become of a request."""
+
+
 @dataclass(slots=True)
 class _Pending:
     """The exchange that this node has started and that is not answered yet."""
 
     pads: ExchangePads
     frame: bytes
-    answer: asyncio.Future[list[bool]]
+    answer: asyncio.Future[list[Outcome]]
 
 
 class AuthenticatedExchange:
@@ -61,7 +66,7 @@ class AuthenticatedExchange:
         peer: str,
         role: str,
         pads: TagPads,
-        settle: Callable[[Sequence[Group]], list[bool]],
+        settle: Callable[[Sequence[Group]], list[Outcome]],
         store_thread: StoreThread,
     ) -> None:
         """settle: carries out the groups of the peer's request, in the store's thread, durably."""
@@ -83,11 +88,11 @@ class AuthenticatedExchange:
         timeout_s: float,
         *,
         peer_needs_pads: bool = False,
-    ) -> list[bool]:
-        """Ask the peer to settle groups: for each, whether it did.
+    ) -> list[Outcome]:
+        """Ask the peer to settle groups; the outcome of each.
 
         sessions: whose keys both nodes hold; blocks of pads are taken from them in passing. Raises
-        Unavailable where no answer came in time; it is then unknown what the peer has done.
+        NoAnswer where none came in time; it is then unknown what the peer has done.
         """
         async with self._one_at_a_time:
             pads, offers = await self._store_thread.run(self._prepare, sessions, peer_needs_pads)
@@ -98,20 +103,20 @@ class AuthenticatedExchange:
             tag = one_time_tag(
                 pads.seed, pads.request_pad, tagged_content(REQUEST, self._me, self._peer, body)
             )
-            answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+            answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
             self._pending = _Pending(pads, frame(REQUEST, tag, body), answer)
             try:
                 send(self._pending.frame)
                 async with asyncio.timeout(timeout_s):
-                    done = await answer
+                    outcomes = await answer
             except TimeoutError:
-                raise Unavailable("the other KME does not answer") from None
+                raise NoAnswer("the other KME does not answer") from None
             finally:
                 self._pending = None
-            if len(done) != len(asked):
-                raise Unavailable("the other KME answered another number of groups than it was asked for")
-            await self._note_offers(offers, done[len(groups) :])
-            return done[: len(groups)]
+            if len(outcomes) != len(asked):
+                raise NoAnswer("the other KME answered another number of groups than it was asked for")
+            await self._note_offers(offers, outcomes[len(groups) :])
+            return outcomes[: len(groups)]
 
     def unanswered(self) -> bytes | None:
         """The pending request, to be sent again on a new connection."""
@@ -125,8 +130,8 @@ class AuthenticatedExchange:
             offers += self._pads.new_block("bob" if self._role == "alice" else "alice", sessions)
         return self._pads.draw(self.usable_by_peer), offers
 
-    async def _note_offers(self, offers: Sequence[Piece], done: Sequence[bool]) -> None:
-        refused = [piece.label for piece, ok in zip(offers, done, strict=True) if not ok]
+    async def _note_offers(self, offers: Sequence[Piece], outcomes: Sequence[Outcome]) -> None:
+        refused = [p.label for p, outcome in zip(offers, outcomes, strict=True) if outcome != "done"]
         self.usable_by_peer |= {piece.label for piece in offers} - set(refused)
         if refused:
             await self._store_thread.run(self._pads.discard, refused)
@@ -143,21 +148,21 @@ class AuthenticatedExchange:
         if not verify(pads.seed, pads.request_pad, content, tag):
             raise AuthenticationError("the tag of a request of the other KME does not verify")
         try:
-            done = await self._store_thread.run(self._settle_once, pads, request.groups)
+            outcomes = await self._store_thread.run(self._settle_once, pads, request.groups)
         except StorageError as error:
             _log.error("cannot serve the other KME: %s", error)
             return self._failure(request, STORE_FAILED)
-        for group, is_done in zip(request.groups, done, strict=True):
-            if group.kind == "pads" and is_done:
+        for group, outcome in zip(request.groups, outcomes, strict=True):
+            if group.kind == "pads" and outcome == "done":
                 labels = {item.label for item in group.ranges}
                 self.usable_by_peer |= {label for label in labels if owner_role(label) == self._role}
-        answer = encoded(Answer(block=request.block, exchange=request.exchange, done=done))
+        answer = encoded(Answer(block=request.block, exchange=request.exchange, outcomes=outcomes))
         content = tagged_content(ANSWER, self._me, self._peer, answer)
         data = frame(ANSWER, one_time_tag(pads.seed, pads.answer_pad, content), answer)
         self._last_answer = (tag + body, data)
         return data
 
-    def _settle_once(self, pads: ExchangePads, groups: Sequence[Group]) -> list[bool]:
+    def _settle_once(self, pads: ExchangePads, groups: Sequence[Group]) -> list[Outcome]:
         self._pads.retire(pads)
         return self._settle(groups)
 
@@ -175,7 +180,7 @@ class AuthenticatedExchange:
         content = tagged_content(ANSWER, self._peer, self._me, body)
         if not verify(pending.pads.seed, pending.pads.answer_pad, content, tag):
             raise AuthenticationError("the tag of an answer of the other KME does not verify")
-        pending.answer.set_result(list(answer.done))
+        pending.answer.set_result(list(answer.outcomes))
 
     def receive_failure(self, tag: bytes, body: bytes) -> None:
         """The peer could not look at the request. Untagged: it can only make this node give up."""
@@ -187,7 +192,7 @@ class AuthenticatedExchange:
             return
         if failure.reason == PADS_GONE:
             self.usable_by_peer.discard(failure.block)
-        pending.answer.set_exception(Unavailable("the other KME could not serve the request"))
+        pending.answer.set_exception(NoAnswer("the other KME could not serve the request"))
 
     def _pending_for(self, block: str, exchange: int) -> _Pending | None:
         pending = self._pending

@@ -113,13 +113,16 @@ class KeyPool:
             raise
 
     async def counts(self, size: int) -> tuple[int, int]:
-        """(keys of `size` bits that are left, most that there were), up to date with this node's requests,
-        and by COUNTS_S with the peer's."""
+        """(keys of `size` bits that are left, most that there were), of what both nodes hold.
+
+        Up to date with this node's requests, and by COUNTS_S with the peer's.
+        """
         now = asyncio.get_running_loop().time()
         if self._held is None or now > self._held_until:
             self._held = await self._store_thread.run(self._generated.held)
             self._held_until = now + COUNTS_S
-        sessions = {key.session_id for key in self._link.keys}
+        known = {key.session_id for key in self._link.keys}
+        sessions = set(self._link.sessions) if self._link.is_up else known
         held = [key for key in self._held if key.session_id in sessions]
         return sum(key.available // size for key in held), sum(key.num_bits // size for key in held)
 
@@ -176,33 +179,33 @@ class KeyPool:
         if not self._link.is_up:
             raise Unavailable("the other KME cannot be reached; ask again later")
         wishes = _still_wanted(wishes)
-        failed = await self._store_thread.run(self._reserve_all, wishes, self._link.sessions)
-        for wish, error in failed:
-            wish.fail(error)
-        reserved = [wish for wish in wishes if wish.pieces]
+        try:
+            failed = await self._store_thread.run(self._reserve_all, wishes, self._link.sessions)
+            for wish, error in failed:
+                wish.fail(error)
+            reserved = [wish for wish in wishes if wish.pieces]
+            await self._agree_and_deliver(reserved)
+        finally:  # what was reserved and got by nobody, whatever has happened
+            self._to_cancel += tuple(piece for wish in wishes for piece in wish.pieces)
+            for wish in wishes:
+                wish.pieces = ()
+        if self._to_cancel:
+            await self._cancel_left_overs()
+
+    async def _agree_and_deliver(self, reserved: Sequence[_Wish]) -> None:
         if not reserved:
             return
         groups = [Group(kind="keys", ranges=[Range.of(piece) for piece in wish.pieces]) for wish in reserved]
-        try:
-            done = await self._link.exchange(groups)
-        except BaseException:
-            self._to_cancel += tuple(piece for wish in reserved for piece in wish.pieces)
-            raise
-        refused = [wish for wish, ok in zip(reserved, done, strict=True) if not ok]
-        agreed = [wish for wish, ok in zip(reserved, done, strict=True) if ok]
-        served = _still_wanted(agreed)
-        self._to_cancel += tuple(piece for wish in agreed if wish not in served for piece in wish.pieces)
-        try:
-            keys = await self._store_thread.run(self._deliver_all, served)
-        except DiqkdError:
-            self._to_cancel += tuple(piece for wish in served for piece in wish.pieces)
-            raise
-        for wish, delivered in zip(served, keys, strict=True):
+        outcomes = list(zip(reserved, await self._link.exchange(groups), strict=True))
+        agreed = _still_wanted([wish for wish, outcome in outcomes if outcome == "done"])
+        keys = await self._store_thread.run(self._deliver_all, agreed)
+        for wish, delivered in zip(agreed, keys, strict=True):
+            wish.pieces = ()
             wish.succeed(delivered)
-        if refused:
-            await self._try_again(refused)
-        if self._to_cancel:
-            await self._cancel_left_overs()
+        if forbidden := [wish for wish, outcome in outcomes if outcome == "forbidden"]:
+            await self._take_back(forbidden)
+        if taken := [wish for wish, outcome in outcomes if outcome == "taken"]:
+            await self._try_again(taken)
 
     def _reserve_all(
         self, wishes: Sequence[_Wish], sessions: Sequence[str]
@@ -235,12 +238,22 @@ class KeyPool:
         keys = iter(self._reservations.deliver([piece for wish in wishes for piece in wish.pieces]))
         return [tuple(next(keys) for _ in wish.pieces) for wish in wishes]
 
-    async def _try_again(self, refused: Sequence[_Wish]) -> None:
+    async def _take_back(self, forbidden: Sequence[_Wish]) -> None:
+        """The peer's configuration differs from ours; it has set nothing aside, so the bits are free."""
+        await self._store_thread.run(self._reservations.take_back, _pieces_of(forbidden))
+        for wish in forbidden:
+            wish.pieces = ()
+            _log.error(
+                "the other KME does not let %s and %s share keys", wish.owners.master, wish.owners.slave
+            )
+            wish.fail(Unavailable("the other KME does not let these SAEs share keys"))
+
+    async def _try_again(self, taken: Sequence[_Wish]) -> None:
         """The peer has issued those bits already; give them up and take others."""
-        pieces = [piece for wish in refused for piece in wish.pieces]
+        pieces = _pieces_of(taken)
         _log.warning("the other KME refused %d pieces: its store has no such free bits", len(pieces))
         await self._store_thread.run(self._reservations.give_up, pieces)
-        for wish in refused:
+        for wish in taken:
             wish.attempts += 1
             wish.pieces = ()
             if wish.attempts >= MAX_ATTEMPTS or self._new.full():
@@ -277,6 +290,10 @@ class KeyPool:
             raise
         for wish in served:
             wish.succeed(tuple(next(keys) for _ in wish.labels))
+
+
+def _pieces_of(wishes: Sequence[_Wish]) -> list[Piece]:
+    return [piece for wish in wishes for piece in wish.pieces]
 
 
 def _still_wanted(wishes: Sequence[_Wish]) -> list[_Wish]:

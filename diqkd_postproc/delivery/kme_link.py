@@ -12,7 +12,7 @@ import logging
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
 
-from diqkd_postproc.delivery.authenticated_exchange import AuthenticatedExchange
+from diqkd_postproc.delivery.authenticated_exchange import AuthenticatedExchange, NoAnswer
 from diqkd_postproc.delivery.certificates import owner_of
 from diqkd_postproc.delivery.configuration import DeliveryConfiguration, host_and_port
 from diqkd_postproc.delivery.link_messages import (
@@ -21,12 +21,14 @@ from diqkd_postproc.delivery.link_messages import (
     HELLO,
     LENGTH_BYTES,
     MAX_FRAME_BYTES,
+    MAX_KEYS,
     NO_TAG,
     REQUEST,
     TAG_BYTES,
     VERSION,
     Group,
     Hello,
+    Outcome,
     decoded,
     encoded,
     frame,
@@ -52,7 +54,7 @@ class KmeLink:
         self,
         configuration: DeliveryConfiguration,
         pads: TagPads,
-        settle: Callable[[Sequence[Group]], list[bool]],
+        settle: Callable[[Sequence[Group]], list[Outcome]],
         store_thread: StoreThread,
     ) -> None:
         """settle: carries out the groups of a peer's request, in the store's thread, durably."""
@@ -106,8 +108,8 @@ class KmeLink:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._hang_up()
 
-    async def exchange(self, groups: Sequence[Group]) -> list[bool]:
-        """Ask the peer to settle groups: for each, whether it did. Unavailable where no answer came."""
+    async def exchange(self, groups: Sequence[Group]) -> list[Outcome]:
+        """Ask the peer to settle groups; the outcome of each. Unavailable where no answer came."""
         if not self.is_up:
             raise Unavailable("the other KME cannot be reached")
         writer = self._writer
@@ -119,7 +121,7 @@ class KmeLink:
                 self._options.timeout_s,
                 peer_needs_pads=self.peer_needs_pads,
             )
-        except Unavailable:
+        except NoAnswer:
             if self._writer is writer:
                 self._hang_up()  # start afresh, with what the peer then says of itself
             raise
@@ -153,7 +155,7 @@ class KmeLink:
             version=VERSION,
             kme=self._me,
             role=mine,
-            keys=[(key.session_id, key.num_bits) for key in self.keys],
+            keys=[(key.session_id, key.num_bits) for key in self.keys[-MAX_KEYS:]],
             pads=list(pads[0]),
             own_blocks=len(pads[1]),
         )
@@ -161,7 +163,7 @@ class KmeLink:
 
     async def _keep_connecting(self, host: str, port: int) -> None:
         while True:
-            with contextlib.suppress(OSError, TimeoutError):
+            with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_connection(
                     host,
                     port,

@@ -27,6 +27,9 @@ NO_TAG = bytes(TAG_BYTES)
 
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 Number = Annotated[int, Field(ge=0, lt=1 << 40)]
+Outcome = Literal["done", "taken", "forbidden"]
+"""taken: some of the bits are not free at the peer. forbidden: its configuration does not allow it."""
+MAX_KEYS = 4096
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -41,7 +44,7 @@ class Hello(_Message):
     version: int
     kme: Text
     role: Literal["alice", "bob"]
-    keys: Annotated[list[tuple[Text, Number]], Field(max_length=4096)]
+    keys: Annotated[list[tuple[Text, Number]], Field(max_length=MAX_KEYS)]
     pads: Annotated[list[Text], Field(max_length=4096)]
     own_blocks: Number
 
@@ -85,11 +88,11 @@ class Request(_Message):
 
 
 class Answer(_Message):
-    """done: for every group of the request, whether it is settled as asked, durably."""
+    """outcomes: of every group of the request; what is done is durable."""
 
     block: Text
     exchange: Number
-    done: Annotated[list[bool], Field(max_length=4096)]
+    outcomes: Annotated[list[Outcome], Field(max_length=4096)]
 
 
 class Failure(_Message):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from diqkd_postproc.delivery import tag_pads
 from diqkd_postproc.delivery.configuration import DeliveryConfiguration
 from diqkd_postproc.delivery.data_formats import Key
-from diqkd_postproc.delivery.link_messages import Group, Range
+from diqkd_postproc.delivery.link_messages import Group, Outcome, Range
 from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
 from diqkd_postproc.errors import InsufficientKeyError
 from diqkd_postproc.key_store import RESERVED, GeneratedKeys, Piece
@@ -77,6 +77,10 @@ class Reservations:
         labels = [p.label for p in pieces if self._is_reserved(p.label, self._mine)]
         self._generated.discard(labels, purpose=self._mine)
 
+    def take_back(self, pieces: Sequence[Piece]) -> None:
+        """Free own reservations again, which the peer has never set aside."""
+        self._generated.release([piece.label for piece in pieces], purpose=self._mine)
+
     def claim(self, owners: Owners, key_ids: Sequence[str]) -> tuple[str, ...]:
         """Labels of the keys that wait for a slave here, which no other request can claim now.
 
@@ -101,25 +105,25 @@ class Reservations:
         """Let claimed keys be claimed again, as far as they were not collected."""
         self._held |= {key_id_of(label): label for label in labels if self._is_reserved(label, self._theirs)}
 
-    def settle(self, groups: Sequence[Group]) -> list[bool]:
-        """Carry out what the peer asks for: for each group whether it is done, durably.
+    def settle(self, groups: Sequence[Group]) -> list[Outcome]:
+        """Carry out what the peer asks for; what is done is durable.
 
         A group that this node's configuration does not allow, or whose bits are not free, is refused whole.
         """
-        done = [False] * len(groups)
         wanted = {place: self._allowed(group) for place, group in enumerate(groups)}
         reserve = {
             place: pieces for place, pieces in wanted.items() if pieces and groups[place].kind != "cancel"
         }
+        outcomes: list[Outcome] = ["taken" if wanted[place] else "forbidden" for place in range(len(groups))]
         for place in self._applied(reserve):
-            done[place] = True
+            outcomes[place] = "done"
             if groups[place].kind == "keys":
                 self._held |= {key_id_of(piece.label): piece.label for piece in reserve[place]}
         for place, group in enumerate(groups):
             if group.kind == "cancel" and wanted[place]:
                 self._cancel(wanted[place])
-                done[place] = True
-        return done
+                outcomes[place] = "done"
+        return outcomes
 
     def _applied(self, reserve: dict[int, list[Piece]]) -> list[int]:
         """Which groups could be set aside; in one transaction where all can."""

@@ -16,6 +16,7 @@ from diqkd_postproc.delivery.link_messages import (
     REQUEST,
     TAG_BYTES,
     Group,
+    Outcome,
     Range,
 )
 from diqkd_postproc.delivery.reservations import Owners, Reservations
@@ -78,7 +79,7 @@ async def ask(
     request_wire: Wire = straight,
     answer_wire: Wire = straight,
     timeout_s: float = 60.0,
-) -> list[bool]:
+) -> list[Outcome]:
     """One exchange, every frame passing its wire; errors of either side are raised."""
 
     async def carry(data: bytes) -> None:

@@ -44,7 +44,7 @@ def delivery_pieces(kme: JoinedKme) -> set[tuple[str, int]]:
 def test_both_hold_what_was_agreed(pair: tuple[JoinedKme, JoinedKme]) -> None:
     alice, bob = pair
     pieces = alice.reserve(OWNERS, 3)
-    assert asyncio.run(ask(alice, bob, [group("keys", pieces)])) == [True]
+    assert asyncio.run(ask(alice, bob, [group("keys", pieces)])) == ["done"]
     assert delivery_pieces(alice) == delivery_pieces(bob) != set()
     keys = alice.reservations.deliver(pieces)
     labels = bob.reservations.claim(OWNERS, [key.key_id for key in keys])
@@ -88,7 +88,7 @@ def test_every_changed_byte_is_rejected(pair: tuple[JoinedKme, JoinedKme]) -> No
             assert not asking.done(), "an answer for other pads is nobody's"
         assert alice.exchange.unanswered() == request
         alice.exchange.receive_answer(*parts(answer)[1:])
-        assert await asking == [True]
+        assert await asking == ["done"]
 
     asyncio.run(scenario())
 
@@ -108,7 +108,9 @@ def test_repeated_moved_and_reflected_requests(pair: tuple[JoinedKme, JoinedKme]
 
     async def scenario() -> None:
         for _ in range(2):
-            assert await ask(alice, bob, [group("keys", alice.reserve(OWNERS))], keep, keep_answer) == [True]
+            assert await ask(alice, bob, [group("keys", alice.reserve(OWNERS))], keep, keep_answer) == [
+                "done"
+            ]
         assert answers[0] == answers[1] and answers[2] == answers[3] != answers[0]
         held = delivery_pieces(bob)
         _, tag, body = parts(requests[0])
@@ -149,7 +151,7 @@ def test_a_lost_answer_is_sent_again_and_done_once(pair: tuple[JoinedKme, Joined
         answer = await bob.exchange.answer(*parts(again)[1:])
         assert answer == lost
         alice.exchange.receive_answer(*parts(answer)[1:])
-        assert await asking == [True]
+        assert await asking == ["done"]
         assert alice.exchange.unanswered() is None
 
     asyncio.run(scenario())
@@ -252,12 +254,12 @@ def test_the_peer_is_not_asked_for_what_its_configuration_forbids(
     async def scenario() -> None:
         for owners in wrong:
             groups = [group("keys", alice.reserve(owners)), group("keys", alice.reserve(OWNERS))]
-            assert await ask(alice, bob, groups) == [False, True]
+            assert await ask(alice, bob, groups) == ["forbidden", "done"]
         odd = alice.reserve(OWNERS, size=129)
         pads = alice.store.generated.reserve(129, ["tag pads alice x"], purpose=PURPOSE)
         other = alice.store.generated.reserve(128, ["pads 9 of session-1"], purpose=PURPOSE)
         groups = [group("keys", odd), group("pads", pads), group("pads", other), group("cancel", other)]
-        assert await ask(alice, bob, groups) == [False] * 4
+        assert await ask(alice, bob, groups) == ["forbidden"] * 4
 
     asyncio.run(scenario())
 
@@ -266,9 +268,9 @@ def test_a_range_that_the_peer_has_issued_is_refused(pair: tuple[JoinedKme, Join
     """What a restored backup of Alice's store would ask for."""
     alice, bob = pair
     first = alice.reserve(OWNERS)
-    assert asyncio.run(ask(alice, bob, [group("keys", first)])) == [True]
+    assert asyncio.run(ask(alice, bob, [group("keys", first)])) == ["done"]
     alice.store.generated.release([first[0].label], purpose="delivery from alice")
     again = alice.reserve(OWNERS)
     assert again[0].first_bit == first[0].first_bit
     fresh = alice.reserve(OWNERS)
-    assert asyncio.run(ask(alice, bob, [group("keys", again), group("keys", fresh)])) == [False, True]
+    assert asyncio.run(ask(alice, bob, [group("keys", again), group("keys", fresh)])) == ["taken", "done"]

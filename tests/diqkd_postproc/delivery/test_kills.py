@@ -67,7 +67,7 @@ class Run:
     async def one_key(self, role: str) -> None:
         asking, fetching = self.kmes[role], self.kmes["bob" if role == "alice" else "alice"]
         pieces = asking.reserve(OWNERS[role])
-        if await ask(asking, fetching, [group("keys", pieces)]) == [True]:
+        if await ask(asking, fetching, [group("keys", pieces)]) == ["done"]:
             keys = asking.reservations.deliver(pieces)
             self.given += keys
             self.fetched += fetching.reservations.collect(
@@ -77,7 +77,7 @@ class Run:
     async def settle(self, role: str) -> None:
         asking, other = self.kmes[role], self.kmes["bob" if role == "alice" else "alice"]
         if left_over := asking.reservations.left_over():
-            assert await ask(asking, other, [group("cancel", left_over)]) == [True]
+            assert await ask(asking, other, [group("cancel", left_over)]) == ["done"]
             asking.reservations.give_up(left_over)
         assert asking.reservations.left_over() == ()
 

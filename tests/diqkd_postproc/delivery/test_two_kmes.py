@@ -167,3 +167,26 @@ def test_the_key_runs_out(certificates: Path, folder: Path) -> None:
             await master.close()
 
     asyncio.run(scenario())
+
+
+def test_configurations_that_differ_cost_no_key(certificates: Path, folder: Path) -> None:
+    make_stores(folder, 10_000)
+
+    async def scenario() -> None:
+        trial = Trial(certificates, folder)
+        await trial.start("alice")
+        trial.options = {"sae": {BOB_SAE: {"peers": [ALICE_SAE_2]}}}
+        await trial.start("bob")
+        await trial.linked("alice")
+        master = await trial.client(ALICE_SAE)
+        _, before = await master.call("GET", path_to(BOB_SAE, "status"))
+        for _ in range(8):
+            code, answer = await master.call("POST", path_to(BOB_SAE, "enc_keys"), {"number": 9})
+            assert code == 503 and answer["message"] == "the other KME does not let these SAEs share keys"
+        _, after = await master.call("GET", path_to(BOB_SAE, "status"))
+        assert before["stored_key_count"] - after["stored_key_count"] < 9, "only pads were used"
+        await master.close()
+        for role in ("alice", "bob"):
+            await trial.stop(role)
+
+    asyncio.run(scenario())
