@@ -184,7 +184,7 @@ def show(arguments: Namespace) -> None:
         for key in held:
             counts = (key.num_bits, key.available, key.reserved, key.delivered)
             table.add_row(key.session_id, *(f"{count:,}" for count in counts))
-        table.caption = f"pads for {pad_sets} more sessions are set aside"
+        table.caption = f"pads set aside for further sessions: {pad_sets}"
         console.print(table)
     console.print(f"initial key {key_id}", highlight=False)
 
@@ -211,7 +211,7 @@ def renew(arguments: Namespace) -> None:
         arguments,
         {"key_id": key_id, "pad_sets_left": pad_sets},
         f"the next session's initial key is {key_id}: compare it with the other node's",
-        f"pads for {pad_sets} more sessions are set aside",
+        f"pads set aside for further sessions: {pad_sets}",
     )
 
 

@@ -99,6 +99,22 @@ def test_each_node_keeps_its_own_record_private(run):
                 assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
+@pytest.mark.skipif(os.name != "posix", reason="mode bits are POSIX")
+def test_everything_below_the_run_is_for_its_owner_alone(run):
+    """Journals, results, logs, reports and notes too; only the parameters are public."""
+    folder, _ = run
+    paths = [folder, *folder.rglob("*")]
+    assert len(paths) > 10
+    loose = {
+        str(path.relative_to(folder)): oct(stat.S_IMODE(path.stat().st_mode))
+        for path in paths
+        if (path.is_dir() and stat.S_IMODE(path.stat().st_mode) != 0o700)
+        or (path.is_file() and stat.S_IMODE(path.stat().st_mode) != 0o600)
+    }
+    loose.pop("parameters.toml", None)
+    assert not loose
+
+
 def test_the_key_can_be_shown_as_a_balance_sheet_and_exported(run, tmp_path):
     folder, report = run
     keys = []

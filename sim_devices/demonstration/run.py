@@ -87,7 +87,7 @@ def demonstrate(arguments: Namespace) -> None:
         return
     out = Console()
     with KeyStore.open(directory / "alice" / "keys.sqlite") as alice:
-        out.print(balance_table(alice.balance_sheet()))
+        out.print(balance_table(alice.balance_sheet(parties["alice"]["session_id"])))
     print_key(out, result)
     largest = max(filter(None, memory.values()), default=0.0)
     out.print(
@@ -106,9 +106,10 @@ def made_key(scenario: Scenario, directory: Path, parties: dict[str, dict[str, A
         KeyStore.open(directory / "alice" / "keys.sqlite") as alice,
         KeyStore.open(directory / "bob" / "keys.sqlite") as bob,
     ):
-        identical = alice.has_same_key(bob)
-        sheet = alice.balance_sheet()
-    if not identical:
+        session_id = parties["alice"]["session_id"]
+        identical = alice.has_same_key(bob, session_id)
+        sheet = alice.balance_sheet(session_id)
+    if identical is False:  # None: bits of the key have been used since, and it cannot be told
         raise DiqkdError("the two keys differ although both sides accepted: this is a bug, please report it")
     return {
         "identical_keys": identical,
