@@ -23,7 +23,7 @@ from diqkd_postproc.errors import ParameterError
 from sim_devices.laboratory import wire
 from sim_devices.laboratory.alice_results import Effect, rounded
 from sim_devices.laboratory.client import LaboratoryClient, observe
-from sim_devices.laboratory.electrodes import Electrodes, without_one
+from sim_devices.laboratory.electrodes import Electrodes
 from sim_devices.laboratory.isolation_audit import Beam, IsolationAudit
 from sim_devices.laboratory.local_ion import LocalIon
 from sim_devices.laboratory.station import DETECTOR_KEYS, Station
@@ -133,6 +133,8 @@ class NodeApparatus:
         if self._connected:
             return
         self._client = LaboratoryClient(self.role, self._laboratory)
+        if self._client.electrode_stuck:
+            self._electrodes.disconnect_one()
         # Rounds draw from a stream of their own: how often a node looks at its ion while it waits depends on
         # the speed of both processes, and must not change outcomes.
         rates = self.nature.bright_count_rate, self.nature.dark_count_rate
@@ -183,8 +185,7 @@ class NodeApparatus:
         return self._set_674 if key == "dds_674" else _ignore
 
     def dac_sink(self, key: str) -> Sink:
-        sink = self._electrodes.noting(self.audit.set_electrode)
-        return without_one(sink) if self._client.electrode_stuck else sink
+        return self._electrodes.noting(self.audit.set_electrode)
 
     def edge_source(self, key: str) -> Callable[[int, int], int]:
         if key in DETECTOR_KEYS:

@@ -16,16 +16,6 @@ _MAX_NOTED = 4096
 _MAX_PIECES = 64
 
 
-def without_one(sink: Callable[[int, int, float], None]) -> Callable[[int, int, float], None]:
-    """A sink of a link that does not disconnect: the node sets four voltages, and three arrive."""
-
-    def pass_on(time_mu: int, channel: int, volts: float) -> None:
-        if channel != constants.ELECTRODE_CHANNELS[-1]:
-            sink(time_mu, channel, volts)
-
-    return pass_on
-
-
 class Electrodes:
     """Displacement of the ion from the focus. Times in mu (1 ns)."""
 
@@ -34,20 +24,27 @@ class Electrodes:
         self._time_constant_mu = 1e9 * nature.electrode_time_constant
         self._volts = dict.fromkeys(constants.ELECTRODE_CHANNELS, 0.0)
         self._noted: list[tuple[int, int, float]] = []
+        self._disconnected: set[int] = set()
         # Pieces of the motion: from `start` on, towards `target` from where it was then.
         self._pieces: list[tuple[int, float, float]] = [(-(1 << 62), 0.0, 0.0)]
 
     def noting(self, then: Callable[[int, int, float], None]) -> Callable[[int, int, float], None]:
         """A sink for the DAC's events that notes them and passes them on."""
-        noted = self._noted
+        noted, disconnected = self._noted, self._disconnected
 
         def note(time_mu: int, channel: int, volts: float) -> None:
+            if channel in disconnected:
+                return
             noted.append((time_mu, channel, volts))
             if len(noted) > _MAX_NOTED:
                 self._follow()
             then(time_mu, channel, volts)
 
         return note
+
+    def disconnect_one(self) -> None:
+        """A link that stays up: the node sets four voltages, and three arrive."""
+        self._disconnected.add(constants.ELECTRODE_CHANNELS[-1])
 
     def displacement_um(self, times_mu: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) displacement at each of (n,) times, as far back as the last few steps."""
