@@ -15,6 +15,7 @@ from diqkd_node.timebase import machine_units
 logger = logging.getLogger(__name__)
 
 BREATH_S = 0.02  # of the host between two looks
+LOOK_S = 0.1  # from one look to the next
 TELL_S = 1.0  # between two publications of the same facts
 
 
@@ -52,7 +53,7 @@ class NodeOnHold(EnvExperiment):
         self.deletion = DeletionGuard()
         self.loading = False
         self.told = (None, 0.0)
-        self.interval_mu = machine_units(self.core, configuration.recovery_interval)
+        self.interval_mu = machine_units(self.core, LOOK_S)
 
     def run(self):
         self.now = self.get_device("clock").now if "clock" in self.get_device_db() else time.time

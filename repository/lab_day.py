@@ -299,10 +299,11 @@ class LabDay(EnvExperiment):
 
     def problem(self, number, configured) -> str:
         """Why the calibration of this number has left no result that is in use; empty if it has."""
-        found = sorted(self.results.glob(f"*_{self.role}_*_{number:05d}.json"))
+        found = sorted(self.results.rglob(f"*_{number:05d}.json"))
         if not found:
             return f"no result; see the log of experiment {number}"
-        settings = json.loads(found[-1].read_text(encoding="utf-8"))["finding"]["settings"]
+        result = json.loads(found[-1].read_text(encoding="utf-8"))
+        settings = result["finding"]["settings"] if result["role"] == self.role else {}
         if any(configured[setting] != value for setting, value in settings.items()):
             return f"the result was not applied; see the log of experiment {number} and {found[-1].name}"
         return ""
@@ -323,13 +324,19 @@ class LabDay(EnvExperiment):
 
     def calibration_arguments(self, name):
         """Arguments of a calibration besides those in the graph."""
-        arguments = self.node_arguments() | {
-            "result_directory": str(self.results),
-            "update_configuration": True,
+        if not self.graph[name].joint:
+            return self.node_arguments() | {
+                "result_directory": str(self.results),
+                "update_configuration": True,
+            }
+        # A run of both nodes needs a directory of its own: in an old one it would go on.
+        number = 1 + len(list(self.results.glob(f"{name}_*")))
+        return self.node_arguments() | {
+            "run_directory": str(self.results / f"{name}_{number:03d}"),
+            "update_configuration": self.role in self.graph[name].updates,
+            "peer_host": self.peer_host,
+            "peer_port": int(self.peer_port) + 2,
         }
-        if self.graph[name].joint:
-            arguments |= {"peer_host": self.peer_host, "peer_port": int(self.peer_port) + 2}
-        return arguments
 
     def release(self):
         """End the hold, and a calibration that still runs."""

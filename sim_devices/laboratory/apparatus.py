@@ -418,6 +418,8 @@ class NodeApparatus:
     def _switch_sigma(self, time_mu: int, value: int) -> None:
         if value:
             self._sigma_mu = time_mu
+            if self._open and self._measured:
+                self._close_round()  # the last round before the node works alone
             if self._local_ion.coherent:
                 self._project()
         elif self._bright and not self._open:
