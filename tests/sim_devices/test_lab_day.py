@@ -1,9 +1,8 @@
 """A short lab day as a user runs it: it ends by itself, with all rounds, and calibrations find the drift."""
 
+import contextlib
+import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,12 @@ import pytest
 
 from diqkd_node.autonomy.calibration_graph import CALIBRATIONS, CalibrationGraph
 from diqkd_node.autonomy.decision_log import read_decisions
+from diqkd_postproc.cli import main
 from sim_devices.day_evaluation import load
 from sim_devices.day_figure import draw
 from sim_devices.physics.drift import Drift
 
 HOURS, NUM_ROUNDS = 1.5, 3000
-DIQKD = [sys.executable, "-m", "diqkd_postproc.cli"]
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +25,12 @@ def day(tmp_path_factory) -> Path:
     frequency = next(item for item in CALIBRATIONS if item.name == "frequency_map")
     calibrations = folder / "calibrations.json"
     calibrations.write_text(CalibrationGraph([frequency]).to_json())
-    command = ["lab-day", "--hours", str(HOURS), "--rounds", str(NUM_ROUNDS), "--seed", "3", "--json"]
+    command = ["lab-day", "--hours", str(HOURS), "--rounds", str(NUM_ROUNDS), "--seed", "7", "--json"]
     command += ["--herald-probability", "0.02", "--calibrations", str(calibrations)]
-    finished = subprocess.run(
-        [*DIQKD, *command, "--run-dir", str(folder / "run")],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-        env=os.environ | {"MPLBACKEND": "agg"},
-    )
-    assert finished.returncode == 0, finished.stderr
-    summary = json.loads(finished.stdout)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main([*command, "--progress", "none", "--run-dir", str(folder / "run")]) == 0
+    summary = json.loads(printed.getvalue())
     assert summary["num_rounds"] == NUM_ROUNDS and summary["lost_rounds"] < 30
     assert summary["num_calibrations"] >= 4 and summary["num_pauses"] >= 2
     return folder / "run"
@@ -87,7 +80,7 @@ def test_the_evaluation_has_the_gaps_and_a_picture(day, tmp_path):
     assert (day / "day.png").stat().st_size > 20_000
 
 
-def test_wrong_input_is_named_before_anything_starts(tmp_path):
+def test_wrong_input_is_named_before_anything_starts(tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for options, message in (
@@ -96,12 +89,6 @@ def test_wrong_input_is_named_before_anything_starts(tmp_path):
         (["--run-dir", str(tmp_path / "full")], "is not empty"),
         (["--compare", str(tmp_path)], "holds no finished day"),
     ):
-        finished = subprocess.run(
-            [*DIQKD, "lab-day", "--run-dir", str(tmp_path / "new"), *options],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert finished.returncode == 2 and message in finished.stderr, finished.stderr
+        assert main(["lab-day", "--run-dir", str(tmp_path / "new"), *options]) == 2
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
