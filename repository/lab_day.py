@@ -36,6 +36,7 @@ from diqkd_postproc.errors import DiqkdError, ParameterError
 logger = logging.getLogger(__name__)
 
 KEY_RUN, HOLD = "key_generation.py", "hold.py"
+MAIN_PIPELINE = "main"  # where the core device is used
 MEETING_S = 3600.0
 RECORD_NAME = "record.h5"
 
@@ -121,6 +122,11 @@ class LabDay(EnvExperiment):
         )
 
     def prepare(self):
+        if self.scheduler.pipeline_name == MAIN_PIPELINE:
+            raise ParameterError(
+                f"the lab day runs beside its experiments, not in their pipeline {MAIN_PIPELINE!r}; submit it to "
+                "another, such as lab_day (artiq_client submit -p lab_day)"
+            )
         self.directory = self.located("run_directory")
         self.configuration_path = self.located("configuration_file")
         self.located("parameters_file")
@@ -152,7 +158,7 @@ class LabDay(EnvExperiment):
             self.configuration_path.parent.mkdir(parents=True, exist_ok=True)
             self.configuration_path.write_text(NodeConfiguration(role=self.role).to_json(), encoding="utf-8")
         self.memory = Memory.load(self.memory_path)
-        self.work = ScheduledWork(self.scheduler)
+        self.work = ScheduledWork(self.scheduler, MAIN_PIPELINE)
         # What an earlier start has left: its key run goes on, its hold ends.
         self.acquisition = self.work.find(KEY_RUN, {"run_directory": self.run_directory})
         self.hold = self.work.find(HOLD, self.node_arguments())

@@ -25,14 +25,8 @@ from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.private_files import make_private_directory
 from sim_devices.day_evaluation import evaluate
 from sim_devices.day_figure import draw
-from sim_devices.demonstration import (
-    LOOPBACK,
-    ROLES,
-    Programs,
-    free_port,
-    laboratory,
-    source_file,
-)
+from sim_devices.demonstration.parties import LOOPBACK, ROLES, free_port, laboratory, source_file
+from sim_devices.demonstration.programs import Programs
 from sim_devices.laboratory.client import ADDRESS_VARIABLE
 from sim_devices.laboratory.server import ATTEMPT_S, ROUND_S
 from sim_devices.physics.drift import Drift

@@ -151,11 +151,11 @@ class Master:
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
 
-    def submit(self, file: str = "key_generation.py", **arguments: Any) -> int:
+    def submit(self, file: str = "key_generation.py", pipeline: str = "main", **arguments: Any) -> int:
         """Submit an experiment of the repository as a user does; returns its RID."""
         # JSON is PYON in all its versions.
         given = [f"{name}={json.dumps(value)}" for name, value in ({"role": self.role} | arguments).items()]
-        answer = self.client("submit", "-R", file, *given)
+        answer = self.client("submit", "-p", pipeline, "-R", file, *given)
         return int(answer.split()[-1])
 
     def rpc(self, target: str, method: str, *arguments: Any) -> Any:
