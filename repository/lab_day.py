@@ -32,6 +32,7 @@ from diqkd_node.classical_link import PeerAbsentError
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.public_facts import PREFIX
 from diqkd_postproc.errors import DiqkdError, ParameterError
+from diqkd_postproc.parameters import ProtocolParameters
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,8 @@ class LabDay(EnvExperiment):
             )
         self.directory = self.located("run_directory")
         self.configuration_path = self.located("configuration_file")
-        self.located("parameters_file")
+        self.num_rounds = ProtocolParameters.load(self.located("parameters_file")).num_rounds
+        self.last_rounds = 0
         if not self.calibrate:
             self.graph = CalibrationGraph(())
         else:
@@ -282,7 +284,10 @@ class LabDay(EnvExperiment):
         return self.get_dataset(PREFIX + name, default, archive=False)
 
     def rounds_done(self) -> int:
-        return int(self.fact("rounds_done", 0))
+        """Rounds of the key run; a calibration of both nodes counts its own under the same name."""
+        if self.fact("num_rounds", 0) == self.num_rounds:
+            self.last_rounds = int(self.fact("rounds_done", 0))
+        return self.last_rounds
 
     def acquisition_state(self, state) -> Acquisition:
         """Where the key run is. A run is finished when its record is sealed."""

@@ -150,7 +150,8 @@ def _run(
     def follow(event: dict[str, Any]) -> None:
         name = event.get("dataset", "")
         facts[name] = event.get("value")
-        if name == "diqkd.last_update_unix" and "diqkd.rounds_done" in facts:
+        # A calibration of both nodes has rounds of its own.
+        if name == "diqkd.last_update_unix" and facts.get("diqkd.num_rounds") == arguments.rounds:
             samples.append((facts[name], facts["diqkd.rounds_done"]))
             progress(
                 "lab day",
