@@ -125,8 +125,8 @@ class LabDay(EnvExperiment):
     def prepare(self):
         if self.scheduler.pipeline_name == MAIN_PIPELINE:
             raise ParameterError(
-                f"the lab day runs beside its experiments, not in their pipeline {MAIN_PIPELINE!r}; submit it "
-                "to another, such as lab_day (artiq_client submit -p lab_day)"
+                f"the lab day runs beside its experiments, not in their pipeline {MAIN_PIPELINE!r}; "
+                "submit it to another, such as lab_day (artiq_client submit -p lab_day)"
             )
         self.directory = self.located("run_directory")
         self.configuration_path = self.located("configuration_file")
