@@ -19,8 +19,8 @@ HERALD_SOURCES = ("entangler", "ttl")
 HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
 NUM_SETTINGS = {"alice": 2, "bob": 3}
 # Phase of Bob's analysis pulses after each herald pattern, in turns: half a turn minus the phase of the state
-# (|01> + e^{i phase} |10>)/sqrt(2) that the pattern announces (SI Fig. S3), so that test rounds are won.
-PATTERN_PHASE_TURNS = tuple(0.5 - phase / math.tau for phase in (1.805, -1.283, -1.692, 1.440))
+# (|01> + e^{i phase} |10>)/sqrt(2) that the pattern announces (SI Table S2), so that test rounds are won.
+PATTERN_PHASE_TURNS = tuple(0.5 - phase / math.tau for phase in (1.728, -1.332, -1.470, 1.759))
 
 
 @dataclass(frozen=True, kw_only=True)
