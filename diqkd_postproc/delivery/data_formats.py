@@ -93,7 +93,10 @@ def draw_of(request: KeyRequest, limits: KeyLimits) -> tuple[int, int]:
     """(number, size in bits) that a Key request asks for; BadRequest where it is outside the limits."""
     parameters = [name for extension in request.extension_mandatory or () for name in extension]
     if parameters:
-        details = [{"extension_mandatory_unsupported": name[:64]} for name in parameters[:MAX_DETAILS]]
+        details = [
+            {"extension_mandatory_unsupported": f"{name[:64]} is not supported"}
+            for name in parameters[:MAX_DETAILS]
+        ]
         raise BadRequest("not all extension_mandatory parameters are supported", details)
     if len(request.additional_slave_sae_ids or ()) > limits.max_sae_id_count:
         raise BadRequest(

@@ -165,19 +165,16 @@ class HttpConnection:
 
     async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            await self._read_more(self._limits.request_s)
+            self._http.receive_data(await self._reader.read(READ_BYTES))
         return event  # type: ignore[return-value]
 
     async def _hear_from_client(self) -> bool:
         """Wait for the first byte of a request; False where the client ends or stays idle."""
         try:
-            return await self._read_more(self._limits.idle_s)
+            async with asyncio.timeout(self._limits.idle_s):
+                data = await self._reader.read(READ_BYTES)
         except TimeoutError:
             return False
-
-    async def _read_more(self, seconds: float) -> bool:
-        async with asyncio.timeout(seconds):
-            data = await self._reader.read(READ_BYTES)
         self._http.receive_data(data)
         return bool(data)
 

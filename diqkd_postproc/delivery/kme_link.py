@@ -226,7 +226,7 @@ class KmeLink:
         self._exchange.usable_by_peer = set(hello.pads)
         if not is_first:
             return
-        _log.info("linked to %s, %d keys in common", self._peer, len(self.sessions))
+        _log.info("linked to %s; generated keys that both hold: %d", self._peer, len(self.sessions))
         if data := self._exchange.unanswered():
             self._send(data)
         if self.on_link is not None:

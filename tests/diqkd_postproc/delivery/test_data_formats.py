@@ -66,8 +66,8 @@ def test_mandatory_extensions_and_multicast_are_refused_as_clause_6_2_says() -> 
         data_formats.draw_of(data_formats.parse_key_request(json.dumps(document).encode()), EXAMPLE_LIMITS)
     assert caught.value.message == "not all extension_mandatory parameters are supported"
     assert caught.value.details == (
-        {"extension_mandatory_unsupported": "abc_route_type"},
-        {"extension_mandatory_unsupported": "abc_transfer_method"},
+        {"extension_mandatory_unsupported": "abc_route_type is not supported"},
+        {"extension_mandatory_unsupported": "abc_transfer_method is not supported"},
     )
     document = {"additional_slave_SAE_IDs": ["ABCDEFG", "HIJKLMN"]}
     with pytest.raises(BadRequest, match="max_SAE_ID_count, 0"):
