@@ -2,9 +2,10 @@
 
 Two parties of a small session are joined in memory, and an adversary owns the line between them. For every
 attack the session is run under it, then both parties are started again with what they kept, on a quiet line.
-Three families, each complete at this size:
+Four families, each complete at this size:
 
-- bits: every bit of every frame flipped.
+- accidents: every bit of every frame flipped.
+- bits: the same by an adversary, who makes the checksum fit again.
 - lengths: every frame cut at every length, and with bytes appended.
 - messages: every frame dropped, doubled, late, reflected; replaced by, followed by and sent behind any frame
   of this session, and any of a session with another run, another initial key or other parameters, as it was
@@ -41,9 +42,10 @@ from joined_parties import RUN_ID, MemoryLedger, Party, correlated_records, smal
 from diqkd_postproc.errors import DiqkdError
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.session.events import Work
-from diqkd_postproc.session.framing import HEADER_BYTES
+from diqkd_postproc.session.framing import CHECKSUM_BYTES, FRAME_BYTES, HEADER_BYTES, checksum
 from diqkd_postproc.session.messages import MessageType
 
+FAMILIES = ["accidents", "bits", "lengths", "messages"]
 ALICE, BOB = 0, 1
 NAMES = ("Alice", "Bob")
 SEED = 1
@@ -100,7 +102,7 @@ def frames_of(data: bytes) -> list[bytes]:
     """The whole frames of what an honest party sends."""
     frames = []
     while data:
-        length = HEADER_BYTES + int.from_bytes(data[HEADER_BYTES - 4 : HEADER_BYTES], "big")
+        length = FRAME_BYTES + int.from_bytes(data[HEADER_BYTES - 4 : HEADER_BYTES], "big")
         frames.append(data[:length])
         data = data[length:]
     return frames
@@ -218,18 +220,24 @@ def numbered(trial: Trial) -> Iterator[tuple[int, int, bytes]]:
         counts[sender] += 1
 
 
-def bit_cases(trial: Trial) -> Iterator[Case]:
+def resealed(frame: bytes) -> bytes:
+    """The frame with the checksum that fits it."""
+    return frame[:-CHECKSUM_BYTES] + checksum(frame[:-CHECKSUM_BYTES])
+
+
+def bit_cases(trial: Trial, by_adversary: bool) -> Iterator[Case]:
     """Every bit of every frame."""
     for sender, number, frame in numbered(trial):
-        for place in range(8 * len(frame)):
+        for place in range(8 * (len(frame) - CHECKSUM_BYTES * by_adversary)):
 
             def flip(data: bytes, sender: int = sender, place: int = place) -> list[tuple[int, bytes]]:
                 changed = bytearray(data)
                 changed[place // 8] ^= 1 << place % 8
-                return [(1 - sender, bytes(changed))]
+                return [(1 - sender, resealed(changed) if by_adversary else bytes(changed))]
 
             name = f"bit {place} of {MessageType(frame[5]).name} of {NAMES[sender]}"
-            yield Case("bits", name, on_frame(sender, number, flip))
+            family = "bits" if by_adversary else "accidents"
+            yield Case(family, name, on_frame(sender, number, flip))
 
 
 def length_cases(trial: Trial) -> Iterator[Case]:
@@ -261,7 +269,7 @@ def message_cases(trial: Trial, strangers: dict[str, Trial]) -> Iterator[Case]:
         for origin, other in [("this session", trial), *strangers.items()]:
             for who, _, theirs in numbered(other):
                 what = f"{MessageType(theirs[5]).name} of {NAMES[who]} of {origin}"
-                dressed = theirs[:6] + identity + theirs[22:]
+                dressed = resealed(theirs[:6] + identity + theirs[22:])
                 for kind in {theirs, dressed}:
                     worn = "" if kind == theirs else " under this header"
                     yield case(f"replaced by {what}{worn}", (there, kind))
@@ -298,7 +306,8 @@ def all_cases(parameters: ProtocolParameters, families: list[str]) -> list[Case]
     """The cases of the named families."""
     trial = record_session(parameters)
     made = {
-        "bits": lambda: bit_cases(trial),
+        "accidents": lambda: bit_cases(trial, by_adversary=False),
+        "bits": lambda: bit_cases(trial, by_adversary=True),
         "lengths": lambda: length_cases(trial),
         "messages": lambda: message_cases(trial, strangers_of(parameters)),
     }
@@ -314,6 +323,8 @@ def run_case(parameters: ProtocolParameters, case: Case) -> tuple[str, str, list
     last = trial.judge()
     alice = trial.parties[ALICE]
     refused = alice.over is not None and getattr(alice.over, "wrong_tag", None) is MessageType.DECISION
+    if case.family == "accidents" and last != "same key":
+        trial.problems.append("a damaged frame costs the session")
     if last == "only Bob has a key":
         if refused:
             last = "changed decision refused"
@@ -344,11 +355,11 @@ def campaign(families: list[str], every: int = 1, progress: bool = False) -> dic
 def main() -> int:
     """Print the report; exit code 1 if a case failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("families", nargs="*", choices=["bits", "lengths", "messages", []], default=[])
+    parser.add_argument("families", nargs="*", choices=[*FAMILIES, []], default=[])
     parser.add_argument("--every", type=int, default=1, help="run every n-th case only")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    families = arguments.families or ["bits", "lengths", "messages"]
+    families = arguments.families or FAMILIES
     report = campaign(families, arguments.every, progress=sys.stderr.isatty())
     if arguments.json:
         print(json.dumps(report, indent=2))

@@ -34,7 +34,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from session_attacks import frames_of, record_session, small_session
+from session_attacks import frames_of, record_session, resealed, small_session
 
 from diqkd_postproc.console import peak_memory_mib
 from diqkd_postproc.errors import ParameterError, RemoteProtocolError, StorageError
@@ -43,7 +43,15 @@ from diqkd_postproc.session.continuity import Past, require_one_past
 from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine
 from diqkd_postproc.session.events import ConsumeKey, Need, Persist, Signal, Work
 from diqkd_postproc.session.exchange import FileExchange, exchange_file
-from diqkd_postproc.session.framing import HEADER_BYTES, MAGIC, PROTOCOL_VERSION, FrameReader, encode_frame
+from diqkd_postproc.session.framing import (
+    CHECKSUM_BYTES,
+    FRAME_BYTES,
+    HEADER_BYTES,
+    MAGIC,
+    PROTOCOL_VERSION,
+    FrameReader,
+    encode_frame,
+)
 from diqkd_postproc.session.journal import SessionJournal
 from diqkd_postproc.session.messages import MessageType, RoundTypesTag, payload_limits
 
@@ -86,7 +94,7 @@ class Grammar:
         body = self.random.randbytes(size)
         if self.random.random() < 0.5 and size >= 5:  # near a valid message: small values in front
             body = bytes([self.random.choice((0, 1, 2, 5))]) + bytes(size - 1)
-        return header + size.to_bytes(4, "big") + body
+        return resealed(header + size.to_bytes(4, "big") + body + bytes(CHECKSUM_BYTES))
 
 
 def flip(grammar: Grammar, data: bytearray) -> None:
@@ -125,6 +133,12 @@ def insert(grammar: Grammar, data: bytearray) -> None:
     data[place:place] = piece
 
 
+def reseal(grammar: Grammar, data: bytearray) -> None:
+    """A checksum that fits, so that the payload is read."""
+    if len(data) >= FRAME_BYTES:
+        data[:] = resealed(data)
+
+
 def reorder(grammar: Grammar, data: bytearray) -> None:
     """Frames in another order, some twice."""
     whole = grammar.random.choice(grammar.streams)
@@ -132,7 +146,7 @@ def reorder(grammar: Grammar, data: bytearray) -> None:
     data[:] = b"".join(grammar.random.choice(frames) for _ in range(grammar.random.randint(1, 6)))
 
 
-MUTATIONS = (flip, flip, set_byte, set_length, cut, remove, insert, reorder)
+MUTATIONS = (flip, flip, set_byte, set_length, cut, remove, insert, reorder, reseal, reseal)
 
 
 def stream_reader(parameters: ProtocolParameters, grammar: Grammar) -> Reader:

@@ -33,7 +33,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from session_attacks import ALICE, BOB, NAMES, PADDED, frames_of, new_parties, small_session
+from session_attacks import ALICE, BOB, NAMES, PADDED, frames_of, new_parties, resealed, small_session
 
 from diqkd_postproc.errors import DiqkdError
 from diqkd_postproc.session.events import Aborted
@@ -137,7 +137,7 @@ class Walk(RuleBasedStateMachine):
             bit = data.draw(st.integers(0, 8 * len(frame) - 1))
             changed = bytearray(frame)
             changed[bit // 8] ^= 1 << bit % 8
-            line.insert(place, bytes(changed))
+            line.insert(place, resealed(changed) if data.draw(st.booleans()) else bytes(changed))
         elif how == "cut":
             line.insert(place, frame[: data.draw(st.integers(1, len(frame)))])
 

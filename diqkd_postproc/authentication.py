@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diqkd_postproc.errors import AuthenticationError, ParameterError
+from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.privacy_amplification.binary_field import BinaryField
 
 if TYPE_CHECKING:
@@ -93,15 +93,6 @@ def verify(seed: bytes, pad: bytes, message: bytes, tag: bytes) -> bool:
     """True where `tag` is the tag of `message`; compared in constant time. A tag of another length is
     wrong."""
     return hmac.compare_digest(one_time_tag(seed, pad, message), bytes(tag))
-
-
-def require_valid_tag(seed: bytes, pad: bytes, message: bytes, tag: bytes, name: str) -> None:
-    """Raise AuthenticationError, naming the message `name`, unless the tag verifies."""
-    if not verify(seed, pad, message, tag):
-        raise AuthenticationError(
-            f"the tag of {name} does not verify: the message was changed on its way, or the nodes hold "
-            "different initial keys; nothing was made of this run"
-        )
 
 
 _FIELD = BinaryField(128)

@@ -144,6 +144,7 @@ def node(arguments: Namespace) -> None:
 def postprocess(arguments: Namespace) -> None:
     """`diqkd postprocess`: steps 4 to 12 of the protocol, together with the peer."""
     from diqkd_postproc.security.certification import load_certified
+    from diqkd_postproc.session.record_claim import claim_record
     from diqkd_postproc.session.result_file import save_result
     from diqkd_postproc.session.run import run_session
 
@@ -169,6 +170,7 @@ def postprocess(arguments: Namespace) -> None:
                     progress=progress,
                     timeout=arguments.timeout,
                     listening=progress.listening,
+                    agreed=lambda session_id: claim_record(arguments.record, session_id),
                 )
             save_result(keys.path, result)
             let_finish()
@@ -188,10 +190,19 @@ def _exchange(
 ) -> SessionResult:
     """The session as far as the carried files allow; where it ends here, the peer has to hear of it too."""
     from diqkd_postproc.session.exchange import ExchangePending, exchange_file
+    from diqkd_postproc.session.record_claim import claim_record
     from diqkd_postproc.session.run import run_exchange
 
     try:
-        return run_exchange(arguments.role, record, keys, parameters, arguments.exchange, progress)
+        return run_exchange(
+            role=arguments.role,
+            record=record,
+            key_store=keys,
+            parameters=parameters,
+            folder=arguments.exchange,
+            progress=progress,
+            agreed=lambda session_id: claim_record(arguments.record, session_id),
+        )
     except ExchangePending as pending:
         if arguments.json:
             print_json({"pending": True, "carry": str(pending.carry), "bring_back": str(pending.wanted)})

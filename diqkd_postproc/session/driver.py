@@ -35,7 +35,6 @@ from diqkd_postproc.session.events import (
     Finished,
     Need,
     Passed,
-    PeerAgreed,
     Persist,
     Signal,
     StartExtraction,
@@ -75,6 +74,7 @@ class SessionDriver:
         key_store: KeyStore,
         progress: ProgressReporter,
         max_losses: int,
+        agreed: Callable[[str], None],
     ) -> None:
         self.seconds: dict[str, float] = {}
         self._engine = engine
@@ -83,6 +83,7 @@ class SessionDriver:
         self._key_store = key_store
         self._progress = progress
         self._max_losses = max_losses
+        self._agreed = agreed
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="diqkd-session")
         self._extraction: asyncio.Task[Bits] | None = None
         self._arrived = asyncio.Event()
@@ -139,9 +140,8 @@ class SessionDriver:
         event = self._engine.next_event()
         if event is Signal.NEED_DATA:
             await self._wait_for_data(transport)
-        elif isinstance(event, Signal):
-            raise AssertionError("every event is answered before the next is asked for")
         else:
+            assert not isinstance(event, Signal), "every event is answered before the next is asked for"
             await self._handle(event)
 
     async def _wait_for_data(self, transport: Transport) -> None:
@@ -177,7 +177,8 @@ class SessionDriver:
             self._peer_confirmed = event.peer_confirmed
         elif isinstance(event, Aborted):
             raise _abort_error(event, self._max_losses)
-        elif isinstance(event, PeerAgreed):
+        else:
+            self._agreed(engine.session_id.hex())
             self._progress("agreement with the peer", 1.0)
 
     async def _work(self, work: Work) -> None:

@@ -266,7 +266,7 @@ class SessionEngine:
             if known.outgoing or known.frame != frame:
                 raise RemoteProtocolError(
                     f"the {kind.name} of the peer is not the one of the interrupted session; "
-                    "this session cannot go on, and a new one needs a new initial key"
+                    "this session cannot go on, and another one needs another run"
                 )
         elif kind not in self._table[self.state].receives:
             raise RemoteProtocolError(f"{kind.name} of the peer came while this side was {self.state.value}")

@@ -1,4 +1,4 @@
-"""Frames on the byte stream: magic, version, type, session id, length, payload.
+"""Frames on the byte stream: magic, version, type, session id, length, payload, checksum.
 
 | bytes | field |
 | --- | --- |
@@ -8,6 +8,13 @@
 | 16 | session id (zeros in a Hello, which comes before the session is agreed) |
 | 4 | payload length, within bounds that the parameters give for the type |
 | ... | payload |
+| 8 | checksum: the first bytes of the SHA-256 of all before |
+
+The checksum is against accidents: a damaged file costs another try, where a wrong tag would end the session
+for good. Against adversaries only the tags count.
+
+The version names what two sides have to have in common: the wire, and also the syndrome code, the hash and
+the extractors as they are computed here. Whoever changes one of them raises it.
 
 A header is judged as soon as it is there, so a peer cannot make this side wait for, or store, more bytes
 than the parameters allow.
@@ -15,6 +22,7 @@ than the parameters allow.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 
 from diqkd_postproc.errors import ParameterError, RemoteProtocolError
@@ -22,12 +30,15 @@ from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.session.messages import Message, MessageType, decode_payload, payload_limits
 
 MAGIC = b"DIQK"
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 SESSION_ID_BYTES = 16
 NO_SESSION = bytes(SESSION_ID_BYTES)
 
 _HEADER = struct.Struct(">4sBB16sI")
 HEADER_BYTES = _HEADER.size
+CHECKSUM_BYTES = 8
+FRAME_BYTES = HEADER_BYTES + CHECKSUM_BYTES
+"""What a frame is longer than its payload."""
 
 
 class VersionMismatchError(RemoteProtocolError):
@@ -36,11 +47,17 @@ class VersionMismatchError(RemoteProtocolError):
     exit_code = ParameterError.exit_code
 
 
+def checksum(content: bytes) -> bytes:
+    """(8 bytes) what stands behind the header and payload of a frame."""
+    return hashlib.sha256(content).digest()[:CHECKSUM_BYTES]
+
+
 def encode_frame(session_id: bytes, message: Message) -> bytes:
     """The one encoding of `message` in the session."""
     payload = message.payload()
     identity = NO_SESSION if message.type is MessageType.HELLO else session_id
-    return _HEADER.pack(MAGIC, PROTOCOL_VERSION, message.type, identity, len(payload)) + payload
+    content = _HEADER.pack(MAGIC, PROTOCOL_VERSION, message.type, identity, len(payload)) + payload
+    return content + checksum(content)
 
 
 class FrameReader:
@@ -52,7 +69,7 @@ class FrameReader:
         self._limits = payload_limits(parameters)
         self._buffer = bytearray()
         self._num_received = 0
-        self.capacity = sum(HEADER_BYTES + greatest for _, greatest in self._limits.values())
+        self.capacity = sum(FRAME_BYTES + greatest for _, greatest in self._limits.values())
         """Bytes of a whole session, every message once: more than this no peer has to say."""
 
     def feed(self, data: bytes) -> None:
@@ -102,10 +119,16 @@ class FrameReader:
         if header is None:
             return None
         kind, length = header
-        if len(self._buffer) < HEADER_BYTES + length:
+        if len(self._buffer) < FRAME_BYTES + length:
             return None
-        frame = bytes(self._buffer[: HEADER_BYTES + length])
-        return decode_payload(kind, frame[HEADER_BYTES:], self._parameters), frame
+        frame = bytes(self._buffer[: FRAME_BYTES + length])
+        content = frame[:-CHECKSUM_BYTES]
+        if checksum(content) != frame[-CHECKSUM_BYTES:]:
+            raise RemoteProtocolError(
+                f"{kind.name} of the peer arrived damaged (its checksum is wrong); start both sides again, "
+                "or carry the file again"
+            )
+        return decode_payload(kind, content[HEADER_BYTES:], self._parameters), frame
 
     def discard(self, frame: bytes) -> None:
         """Remove the frame that `peek` gave."""

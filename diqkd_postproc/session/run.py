@@ -65,6 +65,10 @@ def _no_progress(stage: str, done: float, total: float = 1.0) -> None:
     pass
 
 
+def _no_objection(session_id: str) -> None:
+    pass
+
+
 def run_session(
     role: Role,
     record: RoundRecord,
@@ -76,12 +80,14 @@ def run_session(
     progress: ProgressReporter | None = None,
     timeout: float = 600.0,
     listening: Callable[[str, int], None] | None = None,
+    agreed: Callable[[str], None] | None = None,
 ) -> SessionResult:
     """Run steps 4 to 12 with the peer at `host:port`, or waiting for it there (`listen`).
 
     timeout: seconds to wait for the peer's connection. progress: called as (stage, done, total), also from
-    worker threads. listening: told the bound address. Call it again after any interruption, on both sides:
-    the session goes on where it stopped, with the same messages under the same pads.
+    worker threads. listening: told the bound address. agreed: told the session's id when both sides fit
+    together, before a pad is used; what it raises ends the session. Call it again after any interruption, on
+    both sides: the session goes on where it stopped, with the same messages under the same pads.
 
     Raises ProtocolAbort (a test failed), PeerUnavailable, AuthenticationError or RemoteProtocolError
     (tampering, or different initial keys), ParameterError (the two sides do not fit together),
@@ -94,7 +100,7 @@ def run_session(
             return await wait_for_connection(host, port, timeout, listening)
         return await connect(host, port, timeout)
 
-    return _run(role, record, key_store, parameters, progress or _no_progress, meet)
+    return _run(role, record, key_store, parameters, progress or _no_progress, agreed or _no_objection, meet)
 
 
 def run_exchange(
@@ -104,6 +110,7 @@ def run_exchange(
     parameters: ProtocolParameters,
     folder: Path,
     progress: ProgressReporter | None = None,
+    agreed: Callable[[str], None] | None = None,
 ) -> SessionResult:
     """Go as far as the files in `folder` allow (see `exchange`), and write this side's file there.
 
@@ -114,7 +121,7 @@ def run_exchange(
     async def meet(engine: SessionEngine, driver: SessionDriver) -> Transport:
         return FileExchange(folder, engine)
 
-    return _run(role, record, key_store, parameters, progress or _no_progress, meet)
+    return _run(role, record, key_store, parameters, progress or _no_progress, agreed or _no_objection, meet)
 
 
 Meet = Callable[[SessionEngine, SessionDriver], Awaitable[Transport]]
@@ -126,6 +133,7 @@ def _run(
     key_store: KeyStore,
     parameters: ProtocolParameters,
     progress: ProgressReporter,
+    agreed: Callable[[str], None],
     meet: Meet,
 ) -> SessionResult:
     _check_inputs(role, record, key_store, parameters)
@@ -143,7 +151,9 @@ def _run(
             role, parameters, key_id, record.run_id, journal.entries, key_is_active, journal.epoch
         )
         computation = Computation(engine, record, key_store, parameters, progress)
-        driver = SessionDriver(engine, computation, journal, key_store, progress, parameters.max_losses)
+        driver = SessionDriver(
+            engine, computation, journal, key_store, progress, parameters.max_losses, agreed
+        )
         peer_confirmed = asyncio.run(_converse(engine, driver, meet))
     except PeerUnavailable:
         if not key_store.has_key(session_id):

@@ -52,9 +52,8 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._already_read = already_read
-        sock: socket.socket | None = writer.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock: socket.socket = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def receive(self) -> bytes:
         """Bytes of the peer; b"" when the stream has ended, by whatever cause."""
@@ -80,8 +79,7 @@ class Connection:
     def end(self) -> None:
         """Say that nothing more will be sent; what was sent still arrives."""
         with contextlib.suppress(OSError, RuntimeError):
-            if self._writer.can_write_eof():
-                self._writer.write_eof()
+            self._writer.write_eof()
 
     async def close(self) -> None:
         """Release the socket."""

@@ -14,11 +14,10 @@ from diqkd_postproc.authentication import (
     HASH_COLLISION_PROBABILITY,
     HASH_SEED_BITS,
     one_time_tag,
-    require_valid_tag,
     universal_hash,
     verify,
 )
-from diqkd_postproc.errors import AuthenticationError, ParameterError
+from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.privacy_amplification.carryless import instruction_sets
 
 seeds = st.binary(min_size=32, max_size=32)
@@ -121,7 +120,6 @@ def test_tag_is_the_padded_hash_and_verifies(seed: bytes, pad: bytes, message: b
         universal_hash(seed, message), "big"
     ) ^ int.from_bytes(pad, "big")
     assert verify(seed, pad, message, tag)
-    require_valid_tag(seed, pad, message, tag, "T")
 
 
 def test_what_was_changed_does_not_verify() -> None:
@@ -137,9 +135,6 @@ def test_what_was_changed_does_not_verify() -> None:
     ]
     for forgery in forgeries:
         assert not verify(*forgery)
-    with pytest.raises(AuthenticationError, match="round types") as caught:
-        require_valid_tag(*forgeries[0], "round types")
-    assert message.hex() not in str(caught.value) and tag.hex() not in str(caught.value)
 
 
 def test_wrong_lengths_are_refused() -> None:

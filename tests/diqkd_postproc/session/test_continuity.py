@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from joined_parties import MemoryLedger, Party, assert_same_key, converse, two_parties
+from session_attacks import resealed
 
 from diqkd_postproc.session.continuity import (
     OldCopyError,
@@ -189,7 +190,7 @@ def test_epochs_that_differ_in_the_two_views_make_no_key() -> None:
     def change(role: str, data: bytes) -> bytes:
         place = 26 + 1 + 32 + 7
         if role == "alice" and data[5] == MessageType.HELLO:
-            return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+            return resealed(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         return data
 
     converse(alice, bob, change)

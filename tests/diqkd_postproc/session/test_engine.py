@@ -345,3 +345,4 @@ def test_a_party_at_its_end_says_no_goodbye() -> None:
     converse(alice, bob)
     bob.engine.leave(AbortReason.INTERNAL)
     assert bob.engine.data_to_send() == b""
+    assert bob.engine.next_event() is Signal.NEED_ANSWER  # there is nothing to come

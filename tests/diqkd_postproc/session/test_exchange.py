@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from joined_parties import correlated_records, small_parameters
+from session_attacks import frames_of, resealed
 from sessions_over_tcp import both, make_stores
 
 from diqkd_postproc import cli
@@ -30,6 +31,7 @@ from diqkd_postproc.security import certification
 from diqkd_postproc.session import ExchangePending, PeerUnavailable, SessionResult, run_exchange
 from diqkd_postproc.session.continuity import OldCopyError
 from diqkd_postproc.session.messages import Role
+from diqkd_postproc.session.record_claim import claim_path, claim_record
 
 OTHER: dict[Role, Role] = {"alice": "bob", "bob": "alice"}
 
@@ -155,7 +157,12 @@ def test_a_changed_tag_ends_the_session_on_both_sides(folder: Path) -> None:
     desk = Desk(folder)
     desk.go("alice")
     desk.go("bob")
+    honest = desk.file("alice", "bob").read_bytes()
     desk.change("alice", lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    damaged = desk.run("alice")
+    assert isinstance(damaged, RemoteProtocolError) and "arrived damaged" in str(damaged)
+    hello, tag = frames_of(honest)
+    desk.change("alice", lambda _: hello + resealed(tag[:-9] + bytes([tag[-9] ^ 1]) + tag[-8:]))
     for _ in range(2):
         result = desk.go("alice")
         assert isinstance(result, AuthenticationError) and "round types" in str(result)
@@ -328,6 +335,47 @@ def test_the_command_says_what_to_carry(
     assert reports[0]["transcript"] == reports[1]["transcript"]
     code, out, _ = command("bob")
     assert code == 0 and "carry" not in out
+    assert (
+        claim_path(folder / "records" / "bob.h5").read_text()
+        == json.loads(command("bob", "--json")[1])["session_id"]
+    )
+
+
+def test_a_record_serves_one_session(folder: Path) -> None:
+    record = folder / "record.h5"
+    claim_record(record, "a" * 32)
+    claim_record(record, "a" * 32)
+    with pytest.raises(ParameterError, match=f"'{'a' * 32}' already, this is session {'b' * 32}"):
+        claim_record(record, "b" * 32)
+    if os.name == "posix":
+        claim_path(record).chmod(0o644)
+        with pytest.raises(StorageError, match="mode 0644"):
+            claim_record(record, "a" * 32)
+
+
+def test_a_record_with_another_initial_key_is_refused_before_a_pad_is_used(folder: Path) -> None:
+    desk = Desk(folder)
+    desk.go("alice")
+    stores = dict(zip(OTHER, make_stores(folder, desk.parameters, "others"), strict=True))
+    claims: dict[Role, Path] = {role: folder / role / "record.h5" for role in OTHER}
+    session_ids: list[str] = []
+
+    def run(role: Role, store: KeyStore) -> None:
+        def agreed(session_id: str) -> None:
+            session_ids.append(session_id)
+            claim_record(claims[role], session_id)
+
+        run_exchange(role, desk.records[role], store, desk.parameters, desk.stick(role), agreed=agreed)
+
+    with pytest.raises(ExchangePending):
+        run("bob", desk.stores["bob"])
+    shutil.rmtree(desk.stick("alice"))
+    desk.stores["alice"] = stores["alice"]
+    desk.go("alice")
+    with pytest.raises(ParameterError, match="a record serves one session"):
+        run("bob", stores["bob"])
+    assert stores["bob"].balance_sheet().consumed == 0
+    assert len(set(session_ids)) == 2
 
 
 def test_the_command_says_that_a_refusal_has_to_be_carried_too(

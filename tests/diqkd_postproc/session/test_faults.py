@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
 import queue
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from joined_parties import RUN_ID, correlated_records, small_parameters
+from session_attacks import resealed
 from sessions_over_tcp import both, make_stores
 
 from diqkd_postproc.errors import (
@@ -24,6 +31,8 @@ from diqkd_postproc.session import PeerUnavailable, SessionResult, driver, run_s
 from diqkd_postproc.session.engine import SessionEngine, derive_session_id
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.messages import AbortReason, MessageType
+from diqkd_postproc.session.result_file import load_result, save_result
+from diqkd_postproc.session.transport import Connection
 
 HEADER_BYTES = 26
 
@@ -32,7 +41,7 @@ def frames(line: socket.socket) -> Iterator[bytes]:
     """Whole frames of a stream."""
     with line.makefile("rb") as stream:
         while header := stream.read(HEADER_BYTES):
-            yield header + stream.read(int.from_bytes(header[-4:], "big"))
+            yield header + stream.read(int.from_bytes(header[-4:], "big") + 8)
 
 
 def adversary(kind: MessageType, change: Callable[[bytes], bytes]) -> Callable[[int], int]:
@@ -63,11 +72,11 @@ def adversary(kind: MessageType, change: Callable[[bytes], bytes]) -> Callable[[
 
 
 def flip_a_bit(frame: bytes) -> bytes:
-    return frame[:-2] + bytes([frame[-2] ^ 1]) + frame[-1:]
+    return resealed(frame[:-10] + bytes([frame[-10] ^ 1]) + frame[-9:])
 
 
 def flip_a_key_rounds_bit(frame: bytes) -> bytes:
-    return frame[:40] + bytes([frame[40] ^ 0x80]) + frame[41:]
+    return resealed(frame[:40] + bytes([frame[40] ^ 0x80]) + frame[41:])
 
 
 ROUND_TYPES = (AuthenticationError, "round types")
@@ -229,3 +238,54 @@ def test_a_journal_of_another_session_is_refused(folder: Path) -> None:
     other = derive_session_id(parameters, stores[0].key_id, "9" * 32)
     with pytest.raises(StorageError, match="not a journal of this session"):
         SessionJournal(mine, parameters, other)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("PRAGMA user_version=2", "protocol version 2, this program speaks"),
+        ("DELETE FROM begin", "the epoch is missing"),
+        ("UPDATE frames SET frame = 1000000000000", "no message"),
+        ("UPDATE frames SET frame = zeroblob(1000000)", "no message"),
+        ("UPDATE frames SET position = 9 WHERE position = 1", "do not fit"),
+    ],
+)
+def test_a_journal_that_makes_no_sense_is_refused(folder: Path, statement: str, expected: str) -> None:
+    parameters = small_parameters()
+    records, stores = correlated_records(parameters), make_stores(folder, parameters)
+    both(records, stores)
+    session_id = derive_session_id(parameters, stores[0].key_id, RUN_ID)
+    with contextlib.closing(sqlite3.connect(journal_path(stores[0].path, session_id))) as journal:
+        journal.execute(statement)
+        journal.commit()
+    with pytest.raises(StorageError, match=expected):
+        run_session("alice", records[0], stores[0], parameters, "127.0.0.1", 9, False, timeout=0.1)
+
+
+def test_a_reset_connection_is_one_that_has_ended() -> None:
+    class Reset(asyncio.StreamReader):
+        async def read(self, n: int = -1) -> bytes:
+            raise ConnectionResetError
+
+    async def receive() -> bytes:
+        with socket.socket() as line:
+            writer: Any = SimpleNamespace(get_extra_info=lambda name: line)
+            return await Connection(Reset(), writer).receive()
+
+    assert asyncio.run(receive()) == b""
+
+
+def test_a_damaged_result_file_is_named(folder: Path) -> None:
+    parameters = small_parameters()
+    stores = make_stores(folder, parameters)
+    results = both(correlated_records(parameters), stores)
+    assert isinstance(results[0], SessionResult)
+    result = dataclasses.replace(results[0], peer_confirmed=True)
+    path = save_result(stores[0].path, result)
+    save_result(stores[0].path, dataclasses.replace(result, peer_confirmed=False, resumed=True))
+    document = load_result(stores[0].path, result.session_id)
+    assert document is not None and document["peer_confirmed"], "a confirmation is not forgotten"
+    for text, expected in ((b"{", "not JSON"), (b"[]", "not the result")):
+        path.write_bytes(text)
+        with pytest.raises(StorageError, match=expected):
+            load_result(stores[0].path, result.session_id)

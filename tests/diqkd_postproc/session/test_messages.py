@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from joined_parties import small_parameters
 
 from diqkd_postproc.errors import LocalProtocolError, ParameterError, RemoteProtocolError
-from diqkd_postproc.session.framing import FrameReader, VersionMismatchError, decode_frame, encode_frame
+from diqkd_postproc.session.framing import (
+    FrameReader,
+    VersionMismatchError,
+    checksum,
+    decode_frame,
+    encode_frame,
+)
 from diqkd_postproc.session.messages import (
     JOURNALLED,
     Abort,
@@ -88,6 +94,11 @@ def test_one_changed_bit_is_refused_or_another_message(message: Message, data: s
     frame = bytearray(encode_frame(SESSION, message))
     place = data.draw(st.integers(0, 8 * len(frame) - 1))
     frame[place // 8] ^= 1 << place % 8
+    with pytest.raises(RemoteProtocolError):  # an accident never passes
+        decode_frame(bytes(frame), PARAMETERS, SESSION)
+    if place >= 8 * (len(frame) - 8):
+        return
+    frame[-8:] = checksum(bytes(frame[:-8]))
     try:
         decoded = decode_frame(bytes(frame), PARAMETERS, SESSION)
     except RemoteProtocolError:
@@ -100,7 +111,7 @@ def test_one_changed_bit_is_refused_or_another_message(message: Message, data: s
 def test_garbage_raises_only_typed_errors(garbage: bytes, with_header: bool) -> None:
     reader = FrameReader(PARAMETERS, SESSION)
     try:
-        reader.feed(b"DIQK\x02" + garbage if with_header else garbage)
+        reader.feed(b"DIQK\x03" + garbage if with_header else garbage)
         reader.peek()
     except RemoteProtocolError:
         pass
@@ -123,7 +134,7 @@ def test_any_cutting_of_the_stream_gives_the_same_messages(sent: list[Message], 
 @pytest.mark.parametrize("kind", list(MessageType))
 def test_an_oversized_length_is_refused_with_the_header(kind: MessageType) -> None:
     identity = bytes(16) if kind is MessageType.HELLO else SESSION
-    header = b"DIQK\x02" + bytes([kind]) + identity + (2**32 - 1).to_bytes(4, "big")
+    header = b"DIQK\x03" + bytes([kind]) + identity + (2**32 - 1).to_bytes(4, "big")
     assert len(header) == HEADER_BYTES
     reader = FrameReader(PARAMETERS, SESSION)
     reader.feed(header)

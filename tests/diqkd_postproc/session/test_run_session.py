@@ -200,7 +200,7 @@ def test_a_session_that_begins_well_and_goes_on_as_garbage_is_refused(folder: Pa
     def stranger(host: str, port: int) -> None:
         def talk() -> None:
             with socket.create_connection((host, port)) as line, contextlib.suppress(ConnectionError):
-                line.sendall(b"DIQK\x02" + bytes(100))
+                line.sendall(b"DIQK\x03" + bytes(100))
                 while line.recv(4096):
                     pass
 

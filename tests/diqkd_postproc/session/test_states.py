@@ -1,10 +1,12 @@
 """The tables: complete, closed, and made for each other."""
 
+import runpy
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from diqkd_postproc.session import diagram
 from diqkd_postproc.session.diagram import mermaid
 from diqkd_postproc.session.events import ConsumeKey, Need, Work
 from diqkd_postproc.session.messages import MessageType, Role
@@ -96,3 +98,8 @@ def test_a_refusal_never_resumes_into_activation(role: Role) -> None:
 def test_the_documented_diagrams_are_those_of_the_tables(role: Role) -> None:
     document = Path(__file__).parents[3] / "docs" / "session.md"
     assert f"```mermaid\n{mermaid(role)}```\n" in document.read_text(encoding="utf-8")
+
+
+def test_the_diagrams_are_printed_for_the_document(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(diagram.__file__, run_name="__main__")
+    assert capsys.readouterr().out == "".join(f"```mermaid\n{mermaid(role)}```\n\n" for role in ROLES)
