@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 KEY_RUN, HOLD = "key_generation.py", "hold.py"
 MAIN_PIPELINE = "main"  # where the core device is used
 MEETING_S = 3600.0
+MAX_LOST_HOLDS = 3
 RECORD_NAME = "record.h5"
 
 
@@ -131,7 +132,7 @@ class LabDay(EnvExperiment):
         self.directory = self.located("run_directory")
         self.configuration_path = self.located("configuration_file")
         self.num_rounds = ProtocolParameters.load(self.located("parameters_file")).num_rounds
-        self.last_rounds = 0
+        self.last_rounds = self.num_lost_holds = 0
         if not self.calibrate:
             self.graph = CalibrationGraph(())
         else:
@@ -217,6 +218,7 @@ class LabDay(EnvExperiment):
         """One step of the decisions; True at the end of the run."""
         messages = self.received(link)
         self.work.look()
+        self.keep_hold()
         over = False
         failure = None
         for action in autonomy.step(self.observation(messages)):
@@ -224,6 +226,7 @@ class LabDay(EnvExperiment):
                 case StartAcquisition():
                     self.acquisition = self.work.submit(KEY_RUN, "", self.key_run(), KEY_RUN_PRIORITY)
                 case Hold():
+                    self.num_lost_holds = 0
                     self.hold = self.work.submit(HOLD, "", self.node_arguments(), HOLD_PRIORITY)
                 case Release():
                     self.release()
@@ -348,6 +351,17 @@ class LabDay(EnvExperiment):
             "peer_host": self.peer_host,
             "peer_port": int(self.peer_port) + 2,
         }
+
+    def keep_hold(self):
+        """Submit the hold again if it has ended by itself."""
+        if self.hold is None or self.work.exists(self.hold):
+            return
+        self.num_lost_holds += 1
+        if self.num_lost_holds > MAX_LOST_HOLDS:
+            raise NeedsOperatorError(f"the hold ended by itself, last as experiment {self.hold}; see its log")
+        self.note("hold", f"experiment {self.hold} ended by itself; another begins")
+        self.hold = self.work.submit(HOLD, "", self.node_arguments(), HOLD_PRIORITY)
+        self.work.look()
 
     def release(self):
         """End the hold, and a calibration that still runs."""
