@@ -194,6 +194,9 @@ class LabDay(EnvExperiment):
             self.note("terminated", "termination was requested")
             self.leave(link, "termination requested")
             raise
+        except Exception as error:
+            self.leave(link, type(error).__name__)
+            raise
         finally:
             link.close()
 

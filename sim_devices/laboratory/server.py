@@ -29,6 +29,7 @@ LOOKAHEAD = 2
 # nodes' kernels need, whose own clocks say more.
 ATTEMPT_S = 1.6e-6
 ROUND_S = 0.7e-3
+SCAN_ROUNDS = 30  # so many rounds that are all tests belong to a scan of the link, not to a key run
 MAX_STEP_S = 86400.0  # a clock that is further ahead is none
 PRESENCE = 2.0  # s since Alice last asked, within which Bob is given new rounds
 IDLE = 0.5  # s after which `stop` is noticed at the latest
@@ -68,6 +69,7 @@ class LaboratoryServer:
         self._noticed_lock = -1  # round of the last lock loss that Alice was told in advance
         self._alice_asked = 0.0
         self._time_s = 0.0  # laboratory time: the latest that any node has reached or was given
+        self._scanning = False  # the nodes calibrate the link: time is not compressed
         self._times = np.empty(0)  # of the rounds that were granted and are not finished
 
     def serve(self) -> None:
@@ -212,6 +214,8 @@ class LaboratoryServer:
         entries["fault"] &= ~(wire.LOCK_LOST * (entries["index"] == self._noticed_lock))
         self._ready.append((entries, states))
         self._finished += len(results)
+        if len(results) >= SCAN_ROUNDS:
+            self._scanning = bool(np.all(results["round_type"] == 1))
 
     def _answer_waiting(self) -> None:
         now = time.monotonic()
@@ -262,7 +266,8 @@ class LaboratoryServer:
         if count <= 0:
             return None
         entries = self._tape.bob_entries(self._granted, count)
-        lasting = self._configuration.drift.time_scale * (ATTEMPT_S * entries["attempts"] + ROUND_S)
+        scale = 1.0 if self._scanning else self._configuration.drift.time_scale
+        lasting = scale * (ATTEMPT_S * entries["attempts"] + ROUND_S)
         entries["time_s"] = self._time_s + np.cumsum(lasting)
         self._time_s = float(entries["time_s"][-1])
         self._times = np.concatenate([self._times, entries["time_s"]])

@@ -40,7 +40,8 @@ class Drift:
 
     `outages` are (start, duration) in s of laboratory time at which the 674 nm laser is not locked; after
     each it comes back at an offset drawn with standard deviation `relock_hz`. A new ion takes `loading_s`.
-    `time_scale`: every simulated round stands for so many of the laboratory, one after the other.
+    `time_scale`: every round of a key run stands for so many of the laboratory, one after the other; those
+    of a scan, whose rounds are all tests, stand for themselves.
     """
 
     seed: int = 0
