@@ -126,7 +126,7 @@ def _truth(
 ) -> dict[str, Any]:
     """S every few minutes for the configurations in use; None in a pause."""
     configurations = {role: _configurations(directory / role, role, start) for role in ROLES}
-    step = max(STEP_S, day_s / 400)
+    step = max(STEP_S, day_s / 200)
     times = np.arange(0.0, day_s, step).tolist()
     scores: list[float | None] = []
     for time_s in times:

@@ -30,17 +30,17 @@ def true_chsh_and_qber(
     alice: NodeConfiguration, bob: NodeConfiguration, state: DriftState
 ) -> tuple[float, float]:
     """S and Q of the measured link, averaged over the herald patterns."""
+    # Only Bob's test settings have a phase for each pattern.
+    alice_effects = [_effect(alice, setting, 0, state) for setting in range(alice.num_settings)]
+    bob_key_effect = _effect(bob, bob.key_setting, 0, state)
     tables = []
     for index, pattern in enumerate(constants.HERALD_PATTERNS):
         rho = joint_state(pattern)
         turn = np.exp(-1j * state.phase_offsets[index])
         rho[0, 1, 1, 0] *= turn
         rho[1, 0, 0, 1] *= turn.conjugate()
-        effects = [
-            [_effect(node, setting, index, state) for setting in range(node.num_settings)]
-            for node in (alice, bob)
-        ]
-        tables.append(pattern_probabilities(rho, *effects))
+        bob_effects = [_effect(bob, setting, index, state) for setting in (0, 1)]
+        tables.append(pattern_probabilities(rho, alice_effects, [*bob_effects, bob_key_effect]))
     return chsh_and_qber(np.mean(tables, axis=0))
 
 

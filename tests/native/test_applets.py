@@ -15,7 +15,7 @@ DRAW = """
 import importlib, json, sys
 import numpy as np
 from qasync import QtWidgets
-module = importlib.import_module(f"diqkd_node.applets.{sys.argv[1]}")
+module = importlib.import_module(f"diqkd_applets.{sys.argv[1]}")
 application = QtWidgets.QApplication([])
 widget = getattr(module, sys.argv[2])(None, None)
 for datasets in json.load(sys.stdin):
@@ -31,7 +31,7 @@ print(json.dumps([label.text() for label in widget.findChildren(QtWidgets.QLabel
 # Runs an applet against a master until it has drawn facts, then prints what it shows.
 FOLLOW = """
 import json, sys
-from diqkd_node.applets import run_status
+from diqkd_applets import run_status
 from qasync import QtWidgets
 class Follower(run_status.RunStatus):
     def draw(self):

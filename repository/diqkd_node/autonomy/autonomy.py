@@ -17,8 +17,6 @@ From `Hold` to `Release` this node's key run makes way; a lost lock begins such 
 follows it before the laser's frequency is known again. Inputs are public facts only; see `drift_watch`.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ one of those it `depends_on` has moved a setting by more than its tolerance, aft
 when a public statistic that it `watches` has drifted. Both nodes hold the same graph.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

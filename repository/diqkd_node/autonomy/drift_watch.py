@@ -6,8 +6,6 @@ comparison) and large. Only public counts come in here. Outcomes never do: when 
 S or Q, would be a choice of rounds by their outcomes.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

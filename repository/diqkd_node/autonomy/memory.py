@@ -3,8 +3,6 @@
 A JSON file, replaced as a whole after every change. Nothing in it is private.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

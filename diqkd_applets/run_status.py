@@ -1,15 +1,12 @@
 """Applet of a run: rounds done and time left, lamps, herald rate with the pauses.
 
-    python -m diqkd_node.applets.run_status --embed …
+    python -m diqkd_applets.run_status --embed …
 
 `artiq_dashboard` starts it; the key run asks for that through the CCB.
 """
 
-import pyqtgraph
-from qasync import QtWidgets
-
-from diqkd_node.applets.public_applet import PublicApplet
-from diqkd_node.applets.run_view import Lamp, RunView
+from diqkd_applets.public_applet import PublicApplet, QtWidgets, pyqtgraph
+from diqkd_applets.run_view import Lamp, RunView
 from diqkd_node.public_facts import PREFIX
 
 COLOURS = {Lamp.GOOD: "#3fb950", Lamp.WAITING: "#d29922", Lamp.BAD: "#f85149", Lamp.UNKNOWN: "#8b949e"}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from diqkd_applets.run_view import MAX_POINTS, Lamp, Pause, RunView, duration
+from diqkd_applets.score_view import bands
 from diqkd_node.applets import RUN_STATUS, SCORES, show
-from diqkd_node.applets.run_view import MAX_POINTS, Lamp, Pause, RunView, duration
-from diqkd_node.applets.score_view import bands
 from diqkd_node.public_facts import KEY_RUN_FACTS
 
 
@@ -120,7 +120,7 @@ def test_experiments_ask_dashboards_to_open_applets():
 
     show(Broadcast(), RUN_STATUS, SCORES)
     assert issued[0] == (
-        ("create_applet", "DIQKD run", "${python} -m diqkd_node.applets.run_status"),
+        ("create_applet", "DIQKD run", "${python} -m diqkd_applets.run_status"),
         {"group": "diqkd"},
     )
     assert len(issued) == 2

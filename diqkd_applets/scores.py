@@ -1,13 +1,10 @@
 """Applet of a characterisation: S and Q with 95 % bands.
 
-python -m diqkd_node.applets.scores --embed …
+python -m diqkd_applets.scores --embed …
 """
 
-import pyqtgraph
-from qasync import QtWidgets
-
-from diqkd_node.applets.public_applet import PublicApplet
-from diqkd_node.applets.score_view import LOCAL_BOUND, QUANTUM_BOUND, bands
+from diqkd_applets.public_applet import PublicApplet, QtWidgets, pyqtgraph
+from diqkd_applets.score_view import LOCAL_BOUND, QUANTUM_BOUND, bands
 from diqkd_node.public_facts import PREFIX
 
 
@@ -45,7 +42,7 @@ class Scores(QtWidgets.QWidget):
         score, errors = bands(value.get(PREFIX + "correlations", ()))
         if score.values.size:
             self.headline.setText(f"S = {score.last}    Q = {errors.last} %")
-        for (low, high, curve), band in zip(self.plots, (score, errors)):
+        for (low, high, curve), band in zip(self.plots, (score, errors), strict=True):
             low.setData(band.times, band.low)
             high.setData(band.times, band.high)
             curve.setData(band.times, band.values)
