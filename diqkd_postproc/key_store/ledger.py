@@ -106,13 +106,16 @@ class Ledger:
                 "in it may be spent. Use the newest file, or make a new initial key"
             )
 
+    def _refuse_other_encryption(self) -> None:
+        if self._sealed_key() != self._encryption:
+            raise StorageError(f"the passphrase or key file of {self.path} was changed; open it again")
+
     @contextmanager
     def change(self) -> Iterator[None]:
         """One immediate transaction; what was done in it is on disk when the block has ended."""
         with transaction(self.connection, self.path):
             self._refuse_old_copy()
-            if self._sealed_key() != self._encryption:
-                raise StorageError(f"the passphrase or key file of {self.path} was changed; open it again")
+            self._refuse_other_encryption()
             yield
             epoch = self.epoch
         self._witness.note(epoch)
@@ -127,6 +130,8 @@ class Ledger:
 
     def unseal(self, stored: bytes, *row: object) -> bytes:
         """A stored secret value; StorageError if it does not belong to this row."""
+        # Another process may have changed the encryption since this one opened the file.
+        self._refuse_other_encryption()
         try:
             return self._blobs.open(stored, *row)
         except SealError as error:

@@ -19,6 +19,7 @@ from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES, SEGMENT_NAMES, segme
 from diqkd_postproc.key_store import ledger, pieces, segments
 from diqkd_postproc.key_store.credentials import Credential
 from diqkd_postproc.key_store.encryption import BlobSeal, PlainBlobs, new_encryption
+from diqkd_postproc.key_store.epoch_witness import EpochWitness
 from diqkd_postproc.key_store.export import export_free_bits
 from diqkd_postproc.key_store.ledger import APPLICATION_ID, SCHEMA_VERSION, Ledger
 from diqkd_postproc.key_store.pieces import PADS, GeneratedKeys
@@ -104,6 +105,7 @@ class KeyStore:
             "INSERT INTO initial_keys (key_id) VALUES (?)": [(key_id,)],
             INSERT_SEGMENT: segment_rows(segments, blobs),
         }
+        EpochWitness(store_id)  # what cannot be kept is told before there is a store
         create_database(path, _SCHEMA, APPLICATION_ID, rows)
         return cls(path, credential)
 

@@ -219,16 +219,20 @@ def test_a_new_credential_encrypts_everything_anew(directory: Path) -> None:
         store.change_credential(new)
         assert not any(blob in (directory / "store").read_bytes() for blob in sealed)
         assert np.array_equal(store.generated_key(), key)
-        with pytest.raises(StorageError, match="was changed; open it again"):
-            stale.renew()
+        for attempt in (stale.renew, lambda: stale.peek_seed("hash_seed"), stale.generated_key):
+            with pytest.raises(StorageError, match="was changed; open it again"):
+                attempt()
         assert store.renew()
     with pytest.raises(StorageError):
         KeyStore.open(directory / "store", credential=old)
     with KeyStore.open(directory / "store", credential=new) as store:
         store.change_credential(None)
         assert not store.is_encrypted and packed(key)[256:512] in (directory / "store").read_bytes()
-    with KeyStore.open(directory / "store") as store:
+    with KeyStore.open(directory / "store") as store, KeyStore.open(directory / "store") as stale:
         store.change_credential(old)
+        # A process that opened it unencrypted must not take a sealed seed for a seed.
+        with pytest.raises(StorageError, match="was changed; open it again"):
+            stale.peek_seed("extractor_seed")
         assert packed(key)[256:272] not in (directory / "store").read_bytes()
         assert np.array_equal(store.generated.peek("link 0 of s", purpose="link"), key[1024:1280])
 

@@ -76,6 +76,7 @@ def test_an_account_that_can_keep_no_note_is_told_how(
     monkeypatch.setenv("DIQKD_STATE_DIR", str(tmp_path / "file"))
     with pytest.raises(StorageError, match="name another private folder on this machine in DIQKD_STATE_DIR"):
         make_pair(directory)
+    assert list(directory.iterdir()) == []
 
 
 def test_the_note_never_falls(state: Path) -> None:
