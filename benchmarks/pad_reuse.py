@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +32,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from storage_workloads import PARAMETERS
 
+from diqkd_postproc.console import ProgressDisplay
 from diqkd_postproc.errors import DiqkdError
 from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES
 from diqkd_postproc.key_store import PAD_SET_BITS, KeyStore, Piece
@@ -132,6 +134,7 @@ class PadReuse(RuleBasedStateMachine):
     """Requests to two processes; the model knows for what every bit was issued."""
 
     statistics: ClassVar[Counter[str]] = Counter()
+    report: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
 
     @initialize()
     def create(self) -> None:
@@ -207,6 +210,7 @@ class PadReuse(RuleBasedStateMachine):
         self.statistics["steps"] += 1
         granted, result = reply
         self.statistics["granted" if granted else "refused"] += 1
+        self.report()
         if not granted:
             return
         if request[0] == "consume":
@@ -271,16 +275,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10_000, help="requests answered, at least")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--progress", choices=["auto", "lines", "none"], default="auto")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as state:
+    with tempfile.TemporaryDirectory() as state, ProgressDisplay(options.progress) as progress:
         os.environ["DIQKD_STATE_DIR"] = state
+        done = PadReuse.statistics
+        PadReuse.report = staticmethod(
+            lambda: progress("requests", done["steps"], options.steps, f"{done['kills']} kills")
+        )
         for seed in itertools.count():
             machine = type("PadReuse", (PadReuse,), {"_hypothesis_internal_use_seed": seed})
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=max(1, min(20, options.steps // STEPS_A_RUN)),
-                    stateful_step_count=STEPS_A_RUN,
+                    max_examples=10,  # the first one is trivial
+                    stateful_step_count=max(1, min(STEPS_A_RUN, options.steps // 5)),
                     deadline=None,
                     database=None,
                     suppress_health_check=list(HealthCheck),

@@ -12,6 +12,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 def test_no_bit_is_issued_twice() -> None:
     command = [sys.executable, str(BENCHMARKS / "pad_reuse.py"), "--steps", "120", "--json"]
+    command += ["--progress", "none"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert finished.returncode == 0, finished.stderr
     report = json.loads(finished.stdout)
