@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 INK, MUTED, BLUE, GREEN, RED = "#1f2328", "#8b949e", "#1f6feb", "#2da44e", "#cf222e"
 # Reason of a gap (beginning of its text) -> colour and name. What is not listed is a pause.
@@ -18,6 +19,7 @@ GAPS = (
     ("", "#d4a72c", "calibration"),
 )
 CALIBRATIONS_SHOWN = 12
+LONG_GAP = 4.0  # steps of the windows, over which no line is drawn
 
 
 def draw(day: dict[str, Any], path: Path, other: dict[str, Any] | None = None) -> Path:
@@ -25,20 +27,23 @@ def draw(day: dict[str, Any], path: Path, other: dict[str, Any] | None = None) -
     calibrations."""
     figure = Figure(figsize=(11.0, 8.2), layout="constrained")
     FigureCanvasAgg(figure)
-    score, errors, rate, events = figure.subplots(4, 1, sharex=True, height_ratios=(3.2, 1.6, 1.4, 1.8))
-    _scores(score, day, other)
-    _errors(errors, day)
-    _rate(rate, day)
-    _events(events, day)
+    calibrated = any(entry["event"] == "calibrated" for entry in day["decisions"])
+    ratios = (3.2, 1.6, 1.4, 1.8) if calibrated else (3.2, 1.6, 1.4)
+    panels = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
+    _scores(panels[0], day, other)
+    _errors(panels[1], day)
+    _rate(panels[2], day)
+    if calibrated:
+        _events(panels[3], day)
     hours = day["times_s"][-1] / 3600
-    for axes in (score, errors, rate, events):
+    for axes in panels:
         _shade(axes, day["gaps"], hours)
         axes.grid(True, color="#eaeef2", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=MUTED, labelcolor=INK)
-    events.set_xlim(0, hours)
-    events.set_xlabel("time in the laboratory, hours")
+    panels[-1].set_xlim(0, hours)
+    panels[-1].set_xlabel("time in the laboratory, hours")
     summary = day["summary"]
     figure.suptitle(
         f"{summary['num_rounds']:,} rounds in {hours:.1f} h without an operator: {summary['num_pauses']} "
@@ -55,25 +60,28 @@ def _scores(axes: Axes, day: dict[str, Any], other: dict[str, Any] | None) -> No
         times, values = _truth(other)
         axes.plot(times, values, color=RED, linewidth=1.5, label="S without recalibration (truth)")
     windows = day["windows"]
-    middle = np.array(windows["middle_s"]) / 3600
-    axes.fill_between(middle, windows["chsh_low"], windows["chsh_high"], color=BLUE, alpha=0.2, linewidth=0)
-    axes.plot(
-        middle,
-        windows["chsh_score"],
-        color=BLUE,
-        linewidth=1.5,
-        label=f"S in windows of {windows['rounds']:,} rounds, 95 %",
-    )
+    middle, measured, low, high = _windows(day, "chsh_score", "chsh_low", "chsh_high")
+    axes.fill_between(middle, low, high, color=BLUE, alpha=0.2, linewidth=0)
+    label = f"S in windows of {windows['rounds']:,} rounds, 95 %"
+    axes.plot(middle, measured, color=BLUE, linewidth=1.5, label=label)
     times, values = _truth(day)
     axes.plot(times, values, color=INK, linewidth=1.2, label="S of the link as it is (truth)")
     axes.axhline(2 * np.sqrt(2), color=MUTED, linestyle=":", linewidth=1)
     axes.axhline(2.0, color=MUTED, linestyle="--", linewidth=1)
     axes.text(0.002, 2.0, "2: local", transform=axes.get_yaxis_transform(), va="bottom", color=MUTED, size=8)
     lowest = min(value for value in values if value is not None and np.isfinite(value))
-    low = 1.2 if other is not None else min(1.9, lowest - 0.1)
-    axes.set_ylim(low, 2.92)
+    axes.set_ylim(1.2 if other is not None else min(1.9, lowest - 0.1), 2.92)
     axes.set_ylabel("CHSH score S")
     axes.legend(loc="lower left", frameon=False, fontsize=9)
+
+
+def _windows(day: dict[str, Any], *names: str) -> list[Any]:
+    """Times (hours) and curves of the windows, interrupted where time passed without rounds."""
+    middle = np.array(day["windows"]["middle_s"]) / 3600
+    steps = np.diff(middle)
+    breaks = np.flatnonzero(steps > LONG_GAP * np.median(steps)) + 1 if steps.size else []
+    curves = (middle, *(np.array(day["windows"][name], dtype=float) for name in names))
+    return [np.insert(curve, breaks, np.nan) for curve in curves]
 
 
 def _truth(day: dict[str, Any]) -> tuple[Any, Any]:
@@ -82,13 +90,11 @@ def _truth(day: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _errors(axes: Axes, day: dict[str, Any]) -> None:
-    windows = day["windows"]
-    middle = np.array(windows["middle_s"]) / 3600
-    low, high = (100 * np.array(windows[name]) for name in ("qber_low", "qber_high"))
-    axes.fill_between(middle, low, high, color=GREEN, alpha=0.2, linewidth=0)
-    axes.plot(middle, 100 * np.array(windows["qber"]), color=GREEN, linewidth=1.5)
+    middle, measured, low, high = _windows(day, "qber", "qber_low", "qber_high")
+    axes.fill_between(middle, 100 * low, 100 * high, color=GREEN, alpha=0.2, linewidth=0)
+    axes.plot(middle, 100 * measured, color=GREEN, linewidth=1.5)
     axes.set_ylabel("Q, %")
-    axes.set_ylim(0, max(3.0, 1.1 * float(np.nanmax(high))))
+    axes.set_ylim(0, max(3.0, 110 * float(np.nanmax(high))))
 
 
 def _rate(axes: Axes, day: dict[str, Any]) -> None:
@@ -100,6 +106,8 @@ def _rate(axes: Axes, day: dict[str, Any]) -> None:
     axes.stairs(per_minute / 1000, edges, color=INK, linewidth=1)
     axes.set_ylabel("10³ rounds\na minute")
     axes.set_ylim(0, None)
+    gaps = [Patch(color=colour, alpha=0.35, label=name) for _, colour, name in GAPS]
+    axes.legend(handles=gaps, loc="lower right", ncols=len(gaps), fontsize=8, framealpha=0.9)
 
 
 def _events(axes: Axes, day: dict[str, Any]) -> None:
