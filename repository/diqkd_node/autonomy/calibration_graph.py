@@ -200,7 +200,7 @@ def _transition(name: str) -> tuple[Calibration, Calibration]:
 
 # The reference cavity drifts by up to a hertz a second. Both nodes share the light and the heralded states
 # have one excitation, so only the 20 us between the two analysis pulses turn an offset into a phase: 1 kHz is
-# 0.13 rad, 1 % of S (and 1 % of the Rabi frequency). Light power changes by per cents in hours.
+# 0.13 rad, 0.4 % of S (and 1 % of the Rabi frequency). Light power changes by per cents in hours.
 # The phases of the heralded states move with the fibres within an hour, and with the light of the analysis
 # pulses: 2000 rounds find them to 0.07 rad, which is 0.1 % of S.
 CALIBRATIONS = (
