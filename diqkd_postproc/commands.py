@@ -144,8 +144,9 @@ def node(arguments: Namespace) -> None:
 def postprocess(arguments: Namespace) -> None:
     """`diqkd postprocess`: steps 4 to 12 of the protocol, together with the peer."""
     from diqkd_postproc.security.certification import load_certified
+    from diqkd_postproc.session.engine import derive_session_id
     from diqkd_postproc.session.record_claim import claim_record
-    from diqkd_postproc.session.result_file import save_result
+    from diqkd_postproc.session.result_file import save_refusal, save_result
     from diqkd_postproc.session.run import run_session
 
     parameters = load_certified(arguments.parameters)
@@ -155,23 +156,28 @@ def postprocess(arguments: Namespace) -> None:
             KeyStore.open(arguments.keys, parameters, credential_of(arguments, arguments.keys)) as keys,
             ProgressDisplay(arguments.progress) as progress,
         ):
-            if arguments.exchange is not None:
-                result = _exchange(arguments, record, keys, parameters, progress)
-            else:
-                host, port = arguments.listen or arguments.connect
-                result = run_session(
-                    role=arguments.role,
-                    record=record,
-                    key_store=keys,
-                    parameters=parameters,
-                    host=host,
-                    port=port,
-                    listen=arguments.listen is not None,
-                    progress=progress,
-                    timeout=arguments.timeout,
-                    listening=progress.listening,
-                    agreed=lambda session_id: claim_record(arguments.record, session_id),
-                )
+            try:
+                if arguments.exchange is not None:
+                    result = _exchange(arguments, record, keys, parameters, progress)
+                else:
+                    host, port = arguments.listen or arguments.connect
+                    result = run_session(
+                        role=arguments.role,
+                        record=record,
+                        key_store=keys,
+                        parameters=parameters,
+                        host=host,
+                        port=port,
+                        listen=arguments.listen is not None,
+                        progress=progress,
+                        timeout=arguments.timeout,
+                        listening=progress.listening,
+                        agreed=lambda session_id: claim_record(arguments.record, session_id),
+                    )
+            except AuthenticationError as error:
+                session_id = derive_session_id(parameters, keys.key_id, record.run_id).hex()
+                save_refusal(keys.path, session_id, str(error))
+                raise
             save_result(keys.path, result)
             let_finish()
         if arguments.json:

@@ -9,10 +9,11 @@ ASSUMPTIONS: tuple[tuple[str, str], ...] = (
         "lasers, detectors or the heralding station: the Bell violation stands in for a model of them.",
     ),
     (
-        "The laboratories are closed while they measure",
-        "From the choice of a setting until the ion has been scrambled, nothing leaves a laboratory except "
-        "the protocol's own messages. The nodes move the ion out of the link's focus first and tell Alice "
-        "the round type only afterwards; that the hardware does so is for the laboratory to make sure.",
+        "The laboratories are closed",
+        "Nothing leaves a laboratory except the protocol's own messages. While a round is measured the "
+        "ion is out of the link's focus, and it is scrambled before it returns; whatever else remembers "
+        "a setting or an outcome has no way to the fibre. That the hardware does so is for the "
+        "laboratory to make sure.",
     ),
     (
         "The settings are random, fresh and private",

@@ -34,6 +34,8 @@ _VARIABLES = {
     RED: "--red",
     SURFACE: "--card",
 }
+WIDE_PT = 600.0
+"""A drawing wider than this scrolls on a small screen instead of shrinking to unreadable letters."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "diqkd",
@@ -97,7 +99,9 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
     box = re.search(r'viewBox="([^"]*)"', svg)
     assert box is not None
-    head = f'<svg viewBox="{box.group(1)}" role="img" aria-label="{escape(description, quote=True)}">'
+    wide = float(box.group(1).split()[2]) > WIDE_PT
+    size = ' class="wide"' if wide else ""
+    head = f'<svg{size} viewBox="{box.group(1)}" role="img" aria-label="{escape(description, quote=True)}">'
     svg = head + svg[svg.index(">") + 1 :]
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)

@@ -234,6 +234,8 @@ def _session_of(store: KeyStore, record: RoundRecord, session_id: bytes) -> Sess
                 num_losses=decision.num_losses if decision.verdict is Verdict.TOO_MANY_LOSSES else None,
                 seconds={},
             )
+    if refused := (load_result(store.path, name) or {}).get("refused"):
+        return SessionFacts(session_id=name, ending="aborted", reason=f"{refused}.", seconds={})
     return SessionFacts(session_id=name, ending="unfinished", seconds={})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scipy.stats import binom
+
 from diqkd_postproc.report.facts import RunFacts
 from diqkd_postproc.report.markup import Content, Markup, counted, element
 
@@ -82,6 +84,21 @@ def _numbers(facts: RunFacts) -> Markup:
     return element("dl", *items, css="numbers")
 
 
+def _comparison(facts: RunFacts) -> str:
+    """After an abort for too many losses: how the honest link and the best classical devices would fare."""
+    parameters, losses = facts.parameters, facts.session.num_losses if facts.session else None
+    if losses is None:
+        return ""
+    tests = float(parameters.gamma)
+    honest = binom.sf(parameters.max_losses, parameters.num_rounds, tests * parameters.design_test_error)
+    classical = binom.cdf(parameters.max_losses, parameters.num_rounds, tests / 4)
+    return (
+        f" {losses:,} were lost where {parameters.max_losses:,} are accepted. A link of the design point "
+        f"ends so with probability {honest:.1g}; devices that share no entanglement, which lose at least one "
+        f"test in four, would pass with at most {classical:.1g}."
+    )
+
+
 def banners(facts: RunFacts) -> list[Markup]:
     """What a reader must not overlook."""
     notes: list[Markup] = []
@@ -92,7 +109,7 @@ def banners(facts: RunFacts) -> list[Markup]:
     if facts.remark:
         note(facts.remark, "note plain")
     if facts.ending == "aborted" and facts.session:
-        note(f"{facts.session.reason} Neither side has made a key.", "note bad")
+        note(f"{facts.session.reason}{_comparison(facts)} Neither side has made a key.", "note bad")
     elif facts.characterisation is not None:
         pass
     elif facts.parameters.key_bits == 0:

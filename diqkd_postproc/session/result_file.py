@@ -41,6 +41,12 @@ def save_result(key_store_path: Path, result: SessionResult) -> Path:
     return path
 
 
+def save_refusal(key_store_path: Path, session_id: str, reason: str) -> None:
+    """Note that this side has ended the session because a tag was wrong: no message of the peer says so."""
+    document = {"session_id": session_id, "refused": reason, "finished_unix": time.time()}
+    write_atomically(result_path(key_store_path, session_id), json.dumps(document, indent=2).encode())
+
+
 def load_result(key_store_path: Path, session_id: str) -> dict[str, Any] | None:
     """The stored result, None if there is none; StorageError if it is damaged or of another session."""
     path = result_path(key_store_path, session_id)
