@@ -109,6 +109,8 @@ def test_an_aborted_run_says_why(aborted: Run) -> None:
     assert facts.ending == "aborted" and facts.key_bits == 0
     text = text_of(render_page(facts))
     assert "No key" in text and "Bell violation was too small" in text
+    assert facts.session is not None
+    assert f"{facts.session.num_losses:,} were lost where {PARAMETERS.max_losses:,} are accepted" in text
     # The count stands in Bob's decision, which was sent: here it is public.
     public = text_of(render_page(for_publication(facts)))
     assert facts.session is not None and f"{facts.session.num_losses:,} of them were lost" in public

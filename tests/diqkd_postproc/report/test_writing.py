@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import GAP, PARAMETERS, Run, records
+from small_runs import GAP, PARAMETERS, RUN_ID, Run, records
 
 from diqkd_postproc.cli import main
 from diqkd_postproc.errors import DiqkdError, ParameterError, StorageError
-from diqkd_postproc.report import collect_facts, printing, write_report
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.report import collect_facts, for_publication, printing, render_page, write_report
 from diqkd_postproc.report.characterisation import characterise
 from diqkd_postproc.report.timeline import elapsed_seconds, timeline_of
-from diqkd_postproc.session.result_file import load_result, result_path
+from diqkd_postproc.session.engine import derive_session_id
+from diqkd_postproc.session.journal import SessionJournal, journal_path
+from diqkd_postproc.session.result_file import load_result, result_path, save_refusal
 
 
 def copy_of(run: Run, target: Path) -> Path:
@@ -180,3 +183,24 @@ def test_a_damaged_result_is_named(finished: Run, tmp_path: Path) -> None:
     path.write_text('{"session_id": "0"}')
     with pytest.raises(StorageError, match="not the result of session"):
         collect_facts(folder)
+
+
+def test_a_wrong_tag_is_told_though_no_message_says_so(acquired: Run, tmp_path: Path) -> None:
+    directory = copy_of(acquired, tmp_path / "run")
+    keys = directory / "alice" / "keys.sqlite"
+    with KeyStore.open(keys) as store:
+        session_id = derive_session_id(PARAMETERS, store.key_id, RUN_ID)
+    SessionJournal(journal_path(keys, session_id), PARAMETERS, session_id).close()
+    assert collect_facts(directory).ending == "unfinished"
+    save_refusal(keys, session_id.hex(), "the tag of Bob's decision is wrong")
+    facts = collect_facts(directory)
+    assert facts.ending == "aborted" and facts.session is not None
+    assert facts.session.reason == "the tag of Bob's decision is wrong."
+
+
+def test_a_remark_is_printed_in_the_laboratory_only(acquired: Run, tmp_path: Path) -> None:
+    directory = copy_of(acquired, tmp_path / "run")
+    (directory / "remark.txt").write_text("After the new <lens>.\n", encoding="utf-8")
+    facts = collect_facts(directory)
+    assert "After the new &lt;lens&gt;." in render_page(facts)
+    assert "lens" not in render_page(for_publication(facts))
