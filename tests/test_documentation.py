@@ -64,7 +64,8 @@ def leaf(words: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
 def test_every_command_of_the_pages_is_understood(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = page.read_text(encoding="utf-8")
     for command in shown_commands(text):
-        words = shlex.split(command.replace("~", "home"))[1:]
+        # What is optional stands in brackets; it has to be understood as well.
+        words = shlex.split(re.sub(r"[\[\]]", "", command).replace("~", "home"))[1:]
         if words[-1] in ELLIPSES and not words[-2].startswith("-"):
             words = words[:-1]
         words = [PLACEHOLDER if word in ELLIPSES else word for word in words]
