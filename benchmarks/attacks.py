@@ -46,7 +46,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 seed = arguments.seed + number * arguments.repetitions + repetition
                 accepted += runs.losses(seed) <= parameters.max_losses
                 progress(f"share {share:g}", repetition + 1, arguments.repetitions)
-            low, high = clopper_pearson_interval(accepted, arguments.repetitions, confidence)
+            bounds = clopper_pearson_interval(accepted, arguments.repetitions, confidence)
             rows.append(
                 {
                     "share": share,
@@ -54,8 +54,8 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     "theory": theory.acceptance_probability,
                     "accepted": accepted,
                     "repetitions": arguments.repetitions,
-                    "interval": [low, high],
-                    "within": low <= theory.acceptance_probability <= high,
+                    "interval": [bounds.low, bounds.high],
+                    "within": bounds.low <= theory.acceptance_probability <= bounds.high,
                 }
             )
     return rows
@@ -64,6 +64,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def plot(path: Path, rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Theory as a line, what was counted as points with their intervals."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MultipleLocator
 
     parameters = design_parameters(arguments.rounds, Fraction(1, 4), SCORE, 0.02)
     link = LinkModel(arguments.link)
@@ -91,18 +92,20 @@ def plot(path: Path, rows: Sequence[dict[str, Any]], arguments: argparse.Namespa
     )
     axes.set_xlabel(f"{arguments.kind} rounds, %")
     axes.set_ylabel("runs that pass")
+    axes.set_xlim(100 * shares[0], 100 * shares[-1])
     axes.set_ylim(-0.03, 1.03)
+    # S falls linearly with the share.
+    first, slope = curve[0].chsh_score, (curve[-1].chsh_score - curve[0].chsh_score) / np.ptp(100 * shares)
+    start = 100 * shares[0]
     score = axes.secondary_xaxis(
         "top",
-        functions=(
-            lambda percent: np.interp(percent, 100 * shares, [c.chsh_score for c in curve]),
-            lambda s: np.interp(-s, [-c.chsh_score for c in curve], 100 * shares),
-        ),
+        functions=(lambda percent: first + slope * (percent - start), lambda s: start + (s - first) / slope),
     )
+    score.xaxis.set_major_locator(MultipleLocator(0.2))
     score.set_xlabel(f"CHSH score S; {8 * parameters.omega_threshold - 4:.3f} is demanded")
     axes.grid(True, color="#e3e7ec")
     axes.legend(frameon=False)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -97,8 +97,9 @@ def add_arguments(demo: argparse.ArgumentParser) -> None:
         "--attack",
         action=_Attack,
         choices=[LIST, *ATTACKS],
+        metavar="NAME",
         help=f"let an adversary interfere in a run of {DEFAULT_DESIGN['rounds']:,} rounds, if no option says "
-        "otherwise, and see the protocol abort; list tells what each does",
+        f"otherwise, and see the protocol abort: {', '.join(ATTACKS)}; list tells what each does",
     )
     demo.add_argument(
         "--fraction",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 # The API pages import every module. Compiled functions would take a minute and have no signature.
 os.environ["NUMBA_DISABLE_JIT"] = "1"
+os.environ["COLUMNS"] = "88"  # of the usage lines
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 from diqkd_postproc import __version__

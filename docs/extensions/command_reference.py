@@ -39,7 +39,8 @@ class CommandReference(SphinxDirective):
         section += nodes.title("", "", nodes.literal("", parser.prog))
         said = parser.description or help_text
         section += nodes.paragraph("", said[:1].upper() + said[1:].rstrip(".") + ".")
-        usage = parser.format_usage().removeprefix("usage: ").rstrip()
+        usage = parser.format_usage().rstrip().replace("\n" + " " * len("usage: "), "\n")
+        usage = usage.removeprefix("usage: ")
         section += nodes.literal_block(usage, usage, language="none")
         formatter = parser._get_formatter()
         arguments = nodes.definition_list(classes=["arguments"])
