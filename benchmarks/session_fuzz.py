@@ -223,7 +223,7 @@ def exchange_reader(
         theirs.write_bytes(data)
         engine = SessionEngine("alice", parameters, key_id, run_id)
         exchange = FileExchange(folder, engine)
-        if not data:
+        if exchange.pending() is not None:
             return "waits for more"
         return judged(engine, lambda: asyncio.run(exchange.receive()))
 

@@ -1,13 +1,16 @@
-"""Eve on the line between the two PCs: a relay that flips one bit of what Alice sends."""
+"""Eve on the line between the two PCs: a relay that flips one bit of what Alice sends.
+
+She makes the checksum of the changed frame fit again, so that the change looks like no accident.
+"""
 
 import socket
 import threading
 from contextlib import suppress
 
 from diqkd_postproc.parameters import ProtocolParameters
-from diqkd_postproc.session.framing import HEADER_BYTES
+from diqkd_postproc.session.framing import CHECKSUM_BYTES, FRAME_BYTES, HEADER_BYTES, checksum
 from diqkd_postproc.session.messages import Hello
-from sim_devices.faults.link_proxy import LinkFault, LinkProxy
+from sim_devices.faults.link_proxy import LinkProxy
 
 REACH_S = 10.0  # s that Bob's listener has to answer
 
@@ -19,7 +22,8 @@ class ManInTheMiddle(LinkProxy):
     """
 
     def __init__(self, target: tuple[str, int], after_bytes: int) -> None:
-        super().__init__(target, LinkFault("corrupt", "alice", after_bytes))
+        self._place = after_bytes
+        super().__init__(target)
 
     def _serve(self) -> None:
         while (alice := self._accept()) is not None:
@@ -37,6 +41,23 @@ class ManInTheMiddle(LinkProxy):
             for source, sink, sender in ((alice, bob, "alice"), (bob, alice, "bob")):
                 threading.Thread(target=self._forward, args=(source, sink, sender), daemon=True).start()
 
+    def _forward(self, source: socket.socket, sink: socket.socket, sender: str) -> None:
+        if sender == "alice":
+            with suppress(OSError), source.makefile("rb") as stream:
+                while header := stream.read(HEADER_BYTES):
+                    rest = stream.read(int.from_bytes(header[-4:], "big") + CHECKSUM_BYTES)
+                    sink.sendall(self._changed(header + rest))
+        super()._forward(source, sink, sender)
+
+    def _changed(self, frame: bytes) -> bytes:
+        place = self._place - len(self.recorded["alice"])
+        self.recorded["alice"] += frame
+        if self.happened or not 0 <= place < len(frame) - CHECKSUM_BYTES:
+            return frame
+        self.happened = True
+        content = frame[:place] + bytes([frame[place] ^ 1]) + frame[place + 1 : -CHECKSUM_BYTES]
+        return content + checksum(content)
+
 
 def byte_of_setting(parameters: ProtocolParameters, key_id: str, run_id: str, index: int) -> int:
     """Which byte of Alice's stream holds her setting of round `index`: all she sends before is her Hello."""
@@ -49,4 +70,4 @@ def byte_of_setting(parameters: ProtocolParameters, key_id: str, run_id: str, in
         held=frozenset(),
     )
     length_of_settings = 4
-    return HEADER_BYTES + len(hello.payload()) + HEADER_BYTES + length_of_settings + index // 8
+    return FRAME_BYTES + len(hello.payload()) + HEADER_BYTES + length_of_settings + index // 8

@@ -357,7 +357,7 @@ def test_a_second_run_on_pads_from_the_first_key(folder: Path) -> None:
 
 
 def test_a_record_whose_session_aborted_is_not_run_again_with_new_pads(folder: Path) -> None:
-    parameters = small_parameters(4000, key_bits=1500)
+    parameters = small_parameters(4000, key_bits=2100)
     stores = make_stores(folder, parameters)
     both(correlated_records(parameters, run_id="1" * 32, seed=11), stores)
     for store in stores:
