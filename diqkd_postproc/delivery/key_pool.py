@@ -66,6 +66,7 @@ class KeyPool:
         self._new: asyncio.Queue[_Wish] = asyncio.Queue(MAX_WAITING)
         self._known: asyncio.Queue[_Wish] = asyncio.Queue(MAX_WAITING)
         self._to_cancel: tuple[Piece, ...] = ()
+        self._cancelling = asyncio.Lock()
         self._held: tuple[HeldKey, ...] | None = None
         self._held_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,6 +85,12 @@ class KeyPool:
             loop.create_task(self._serve(self._new, self._allot_all)),
             loop.create_task(self._serve(self._known, self._collect_all)),
         ]
+
+    async def settled(self) -> None:
+        """Return when every reservation that nobody got is cancelled, with the other KME."""
+        while self._to_cancel or self._cancelling.locked():
+            await self._cancel_left_overs()
+            await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Serve nobody any more."""
@@ -263,18 +270,17 @@ class KeyPool:
 
     async def _cancel_left_overs(self) -> None:
         """Tell the peer to give up what nobody got, then do the same."""
-        pieces, self._to_cancel = (
-            self._to_cancel[:MAX_KEYS_IN_EXCHANGE],
-            self._to_cancel[MAX_KEYS_IN_EXCHANGE:],
-        )
-        groups = [Group(kind="cancel", ranges=[Range.of(piece)]) for piece in pieces]
-        try:
-            if groups or self._link.peer_needs_pads:
-                await self._link.exchange(groups)
+        async with self._cancelling:
+            pieces = self._to_cancel[:MAX_KEYS_IN_EXCHANGE]
+            if not pieces and not self._link.peer_needs_pads:
+                return
+            try:
+                await self._link.exchange([Group(kind="cancel", ranges=[Range.of(p)]) for p in pieces])
                 await self._store_thread.run(self._reservations.give_up, pieces)
-        except DiqkdError as error:
-            self._to_cancel += pieces
-            _log.warning("%d pieces are still to be cancelled: %s", len(pieces), error)
+            except DiqkdError as error:
+                _log.warning("%d pieces are still to be cancelled: %s", len(pieces), error)
+            else:
+                self._to_cancel = tuple(piece for piece in self._to_cancel if piece not in pieces)
 
     async def _collect_all(self, wishes: list[_Wish]) -> None:
         served = _still_wanted(wishes)
