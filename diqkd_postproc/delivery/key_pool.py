@@ -90,7 +90,7 @@ class KeyPool:
         """Return when every reservation that nobody got is cancelled, with the other KME."""
         while self._to_cancel or self._cancelling.locked():
             await self._cancel_left_overs()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.05)
 
     async def close(self) -> None:
         """Serve nobody any more."""

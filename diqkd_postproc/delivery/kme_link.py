@@ -7,7 +7,6 @@ is asked and answered is the affair of `authenticated_exchange`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
@@ -42,6 +41,8 @@ from diqkd_postproc.errors import DiqkdError, RemoteProtocolError
 
 MAX_CONNECTIONS = 8
 RETRY_S = 0.5
+FAULT_S = 2.0
+"""Pause after a connection that came to nothing, so that a wrong configuration does not fill the log."""
 ANNOUNCE_S = 5.0
 SILENCE_S = 4 * ANNOUNCE_S
 _log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class KmeLink:
         self._writer: asyncio.StreamWriter | None = None
         self._peer_hello: Hello | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unfit: set[str] = set()
+        self._heard = False
         self._listener = TlsListener(self._context, self._talk, MAX_CONNECTIONS)
         self.keys: tuple[SharedKey, ...] = ()
         """The keys of this node that can be delivered from."""
@@ -133,11 +136,10 @@ class KmeLink:
 
     async def _prepare(self) -> None:
         """See which keys there are; a session may have made a new one since."""
-        keys, unfit = await self._store_thread.run(self._pads.prepare)
-        if keys != self.keys:
-            for session in unfit:
-                _log.warning("the key of session %s is too short, or used, to deliver from", session)
-        self.keys = keys
+        self.keys, unfit = await self._store_thread.run(self._pads.prepare)
+        for session in set(unfit) - self._unfit:
+            _log.warning("the key of session %s is too short, or used, to deliver from", session)
+        self._unfit = set(unfit)
 
     async def _announce(self) -> None:
         while True:
@@ -162,8 +164,10 @@ class KmeLink:
         self._send(frame(HELLO, NO_TAG, encoded(hello)))
 
     async def _keep_connecting(self, host: str, port: int) -> None:
+        said = ""
         while True:
-            with contextlib.suppress(OSError):
+            self._heard = False
+            try:
                 reader, writer = await asyncio.open_connection(
                     host,
                     port,
@@ -172,7 +176,15 @@ class KmeLink:
                     server_hostname="",  # the peer is known by its KME ID, at whatever address
                 )
                 await self._talk(reader, writer)
-            await asyncio.sleep(RETRY_S)
+                reason = ""
+            except OSError as error:
+                reason = getattr(error, "verify_message", "") or error.strerror or type(error).__name__
+            except Exception as error:
+                reason = f"a fault of this program: {type(error).__name__}"
+            if reason and reason != said:
+                _log.warning("cannot reach %s at %s:%d: %s; trying on", self._peer, host, port, reason)
+            said = reason
+            await asyncio.sleep(RETRY_S if reason or self._heard else FAULT_S)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
@@ -191,6 +203,8 @@ class KmeLink:
             while True:
                 async with asyncio.timeout(SILENCE_S):
                     kind, tag, body = await _read_frame(reader)
+                if self._writer is not writer:
+                    return  # a newer connection has taken over
                 await self._receive(kind, tag, body)
                 await writer.drain()
         except (OSError, TimeoutError, EOFError):
@@ -222,7 +236,7 @@ class KmeLink:
                 f"the other KME says it is {hello.kme[:64]}, {hello.role}, version {hello.version}; expected "
                 f"{self._peer}, not {self._role}, version {VERSION}: check kme.id, kme.role and link.peer"
             )
-        is_first, self._peer_hello = self._peer_hello is None, hello
+        is_first, self._peer_hello, self._heard = self._peer_hello is None, hello, True
         self._exchange.usable_by_peer = set(hello.pads)
         if not is_first:
             return
