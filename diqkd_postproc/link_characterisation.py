@@ -20,7 +20,7 @@ from diqkd_postproc.link_statistics import (
     outcome_counts,
     probabilities_of_counts,
 )
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.parameters import KEYLESS, ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
 
 TEST_BITS = 8
@@ -44,14 +44,7 @@ def characterisation_parameters(num_rounds: int, test_probability: float) -> Pro
         num_rounds=num_rounds,
         test_numerator=gamma.numerator * 2**test_bits // gamma.denominator,
         test_bits=test_bits,
-        # Nothing is tested, corrected or extracted: the smallest values that are allowed.
-        omega_threshold=0.75,
-        syndrome_bits=1,
-        key_bits=0,
-        soundness_error=0.5,
-        one_bit_error=0.5,
-        design_chsh_score=2.0,
-        design_qber=0.0,
+        **KEYLESS,
     )
 
 

@@ -26,6 +26,18 @@ BoundName = Literal["simple", "full"]
 ExtractorName = Literal["trevisan", "toeplitz"]
 
 
+KEYLESS: dict[str, Any] = {
+    "omega_threshold": 0.75,
+    "syndrome_bits": 1,
+    "key_bits": 0,
+    "soundness_error": 0.5,
+    "one_bit_error": 0.5,
+    "design_chsh_score": 2.0,
+    "design_qber": 0.0,
+}
+"""Fields of a run in which nothing is tested, corrected or extracted, and which makes no key."""
+
+
 class ProtocolParameters(BaseModel):
     """Parameters of one protocol run, public, equal at both nodes.
 

@@ -26,6 +26,10 @@ from diqkd_postproc.errors import ParameterError, StorageError
 OBSERVABLES = ("X", "Y", "-X", "-Y", "Z")
 """What a node measures, in the order of SI Table S2."""
 
+ANALYSIS_PHASE_TURNS = {"X": 0.75, "Y": 0.0, "-X": 0.25, "-Y": 0.5}
+"""Phase (turns) of the pulse Rxy(pi/2, phase) after which "bright" is + of the observable: Rxy^+ Z Rxy =
+cos(phase) Y - sin(phase) X. Z takes no pulse but shelving."""
+
 SETTING_PAIRS = tuple((first, second) for first in OBSERVABLES for second in OBSERVABLES)
 """(Alice, Bob), 25 of them; a pair's index is 5 * Alice's + Bob's."""
 

@@ -6,13 +6,9 @@ import sys
 from artiq.experiment import *
 
 from diqkd_node.two_node_scan import TwoNodeScan
-from diqkd_postproc.tomography_counts import OBSERVABLES, TomographyCounts
+from diqkd_postproc.tomography_counts import ANALYSIS_PHASE_TURNS, OBSERVABLES, TomographyCounts
 
 logger = logging.getLogger(__name__)
-
-# Phase (turns) of the pulse Rxy(pi/2, phase) before which an observable becomes "bright is +1": Rxy^+ Z Rxy =
-# cos(phase) Y - sin(phase) X.
-PHASES = {"X": 0.75, "Y": 0.0, "-X": 0.25, "-Y": 0.5}
 
 
 class Tomography(TwoNodeScan, EnvExperiment):
@@ -42,7 +38,7 @@ class Tomography(TwoNodeScan, EnvExperiment):
     def pulses(self, configuration):
         rotations = {
             name: (configuration.frequency_qubit, phase, configuration.pi_time / 2)
-            for name, phase in PHASES.items()
+            for name, phase in ANALYSIS_PHASE_TURNS.items()
         }
         shelving = configuration.analysis_pulse(configuration.key_setting, 0)
         return [rotations.get(name, shelving) for name in OBSERVABLES]

@@ -5,6 +5,8 @@ round would be won for y = 0, A xor B = 0, with a probability m + a cos(2 pi (p 
 whose maximum p0 = 1/2 - phi/(2 pi) is what `pattern_phase_turns` has to be.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,7 +95,7 @@ def _fit(phases: Array, won: NDArray[np.int64], rounds: NDArray[np.int64], name:
     return fit
 
 
-def _turns_near(fit: CountFit):  # type: ignore[no-untyped-def]
+def _turns_near(fit: CountFit) -> Callable[[Array], float]:
     """The phase of the maximum as a function of the parameters, without a jump at the fit."""
     middle = np.arctan2(fit["sine"], fit["cosine"])
 

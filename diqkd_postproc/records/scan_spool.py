@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.parameters import KEYLESS, ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
 
@@ -51,16 +51,9 @@ class ScanParameters(ProtocolParameters):
             scan=scan,
             cycle=" ".join(f"{first}:{second}" for first, second in pairs),
             num_rounds=num_rounds,
-            # Of a key run, and without a meaning here: zeros from the pool are test rounds with x = y = 0.
-            test_numerator=1,
+            test_numerator=1,  # without a meaning: zeros from the pool are test rounds with x = y = 0
             test_bits=1,
-            omega_threshold=0.75,
-            syndrome_bits=1,
-            key_bits=0,
-            soundness_error=0.5,
-            one_bit_error=0.5,
-            design_chsh_score=2.0,
-            design_qber=0.0,
+            **KEYLESS,
         )
 
     @property

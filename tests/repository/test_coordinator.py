@@ -403,3 +403,13 @@ def test_more_random_bits_are_drawn_between_batches(nodes: Nodes) -> None:
         _, y = nodes.begin()
         assert len(y) == BATCH
         nodes.same(lambda coordinator: coordinator.end_batch(0, RUNNING))
+
+
+def test_shared_outcomes_have_no_place_in_a_key_run(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    nodes.links["alice"].send(
+        "shared_rounds", first=0, settings="00", outcomes="01", lost="00", timestamps="00" * 8
+    )
+    with pytest.raises(RemoteProtocolError, match="'shared_rounds' message came where 'batch_ready' was due"):
+        nodes.coordinators["bob"].begin_batch()
