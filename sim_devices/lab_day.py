@@ -33,7 +33,7 @@ from sim_devices.physics.drift import Drift
 from sim_devices.simulated_database import QRNG_SEED_VARIABLE
 
 MASTER = "sim_devices.master"
-RUNNING_SHARE = 0.85  # of the day: the rest goes to calibrations, reloads and the laser failure
+RUNNING_SHARE = 0.9  # of the day: the rest goes to calibrations, reloads and the laser failure
 ION_LOSSES_PER_HOUR = 0.5  # at each node
 POLL_S = 0.05
 WATCHED_ROUNDS = 4000  # at least, in a window of the drift watch
