@@ -29,6 +29,8 @@ class RunStatus(QtWidgets.QWidget):
         self.progress.setRange(0, 1000)
         self.lamps = QtWidgets.QLabel()
         self.pause = QtWidgets.QLabel()
+        for label in (self.progress_text, self.pause):
+            label.setWordWrap(True)
         self.plot = pyqtgraph.PlotWidget()
         self.plot.setLabel("left", "heralds a second")
         self.plot.setLabel("bottom", "minutes before now")
