@@ -94,7 +94,7 @@ class LabDay(EnvExperiment):
         )
         self.setattr_argument(
             "drift_window",
-            NumberValue(default=600.0, unit="s", min=1.0, max=86400.0, precision=0, step=60.0),
+            NumberValue(default=600.0, unit="s", min=1.0, max=86400.0, precision=1, step=60.0),
             "Calibrations",
             "Public statistics of so much running time are compared to find a drift.",
         )
