@@ -23,7 +23,7 @@ class RamseyCoherence(experiment.CalibrationExperiment):
             "transition",
             EnumerationValue(["map", "qubit"], default="qubit"),
             "Scan",
-            "map: S1/2 +1/2 - D5/2 -3/2. qubit: S1/2 -1/2 - D5/2 -3/2.",
+            "S1/2 to D5/2. map: +1/2 to -3/2; qubit: -1/2 to -3/2.",
         )
         self.setattr_argument(
             "longest_wait",

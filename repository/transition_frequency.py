@@ -21,7 +21,7 @@ class TransitionFrequency(experiment.CalibrationExperiment):
             "transition",
             EnumerationValue(list(TRANSITIONS), default="qubit"),
             "Scan",
-            "map: S1/2 +1/2 - D5/2 -3/2. qubit: S1/2 -1/2 - D5/2 -3/2. shelve: S1/2 +1/2 - D5/2 +3/2.",
+            "S1/2 to D5/2. map: +1/2 to -3/2; qubit: -1/2 to -3/2; shelve: +1/2 to +3/2.",
         )
         self.setattr_argument(
             "span",
