@@ -21,7 +21,9 @@ from diqkd_postproc.link_statistics import chsh_score, outcome_probabilities, qb
 from diqkd_postproc.records.private_files import make_private_directory
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.security.design import design_parameters
-from sim_devices.demonstration import ROLES, Programs, Scenario, acquire
+from sim_devices.demonstration.parties import ROLES, acquire
+from sim_devices.demonstration.programs import Programs
+from sim_devices.demonstration.scenario import Scenario
 
 # P(A, B | X, Y), SI Table S4: [A][B] for each (X, Y).
 PUBLISHED = {
@@ -42,7 +44,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     scenario = Scenario(
-        name="the published link", parameters=design_parameters(arguments.rounds, Fraction(1, 2), 2.64, 0.018)
+        name="the published link",
+        parameters=design_parameters(arguments.rounds, Fraction(1, 2), 2.64, 0.018),
+        laboratory_seed=arguments.seed,
     )
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)

@@ -19,7 +19,7 @@ class Scenario:
 
     name: str
     parameters: ProtocolParameters
-    link: LinkModel
+    link: LinkModel = field(default_factory=LinkModel)
     tampering: Tampering = field(default_factory=Tampering)
     laboratory_seed: int | None = None
 

@@ -25,7 +25,7 @@ from diqkd_postproc.errors import DiqkdError
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import DTYPES, RoundRecord
-from sim_devices.demonstration import CLI, LABORATORY, LOOPBACK, ROLES, free_port, source_file
+from sim_devices.demonstration.parties import CLI, LABORATORY, LOOPBACK, ROLES, free_port, source_file
 from sim_devices.faults.injection import Trace
 from sim_devices.faults.link_proxy import LinkFault, LinkProxy
 from sim_devices.laboratory.client import ADDRESS_VARIABLE
