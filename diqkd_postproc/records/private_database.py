@@ -42,6 +42,8 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into StorageError. SQLite's messages quote no stored values."""
     try:
         yield
+    except UnicodeDecodeError:  # of SQLite's message, which quotes what it takes for a table's name
+        raise StorageError(f"{path}: the file is damaged or not one of ours") from None
     except sqlite3.Error as error:
         text = str(error)
         if "full" in text:

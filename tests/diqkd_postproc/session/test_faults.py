@@ -27,6 +27,7 @@ from diqkd_postproc.errors import (
     RemoteProtocolError,
     StorageError,
 )
+from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.session import PeerUnavailable, SessionResult, driver, run_session
 from diqkd_postproc.session.engine import SessionEngine, derive_session_id
 from diqkd_postproc.session.journal import SessionJournal, journal_path
@@ -260,6 +261,25 @@ def test_a_journal_that_makes_no_sense_is_refused(folder: Path, statement: str, 
         journal.commit()
     with pytest.raises(StorageError, match=expected):
         run_session("alice", records[0], stores[0], parameters, "127.0.0.1", 9, False, timeout=0.1)
+
+
+@pytest.mark.parametrize("owner", ["journal", "key store"])
+def test_a_file_whose_tables_have_no_readable_name_is_refused(folder: Path, owner: str) -> None:
+    """SQLite quotes such names in its error, and Python cannot decode them."""
+    parameters = small_parameters()
+    store = make_stores(folder, parameters)[0]
+    session_id = derive_session_id(parameters, store.key_id, RUN_ID)
+    journal = journal_path(store.path, session_id)
+    SessionJournal(journal, parameters, session_id).close()
+    store.close()
+    path, table = (journal, b"frames") if owner == "journal" else (store.path, b"segments")
+    damaged = path.read_bytes().replace(b"CREATE TABLE " + table, b"CREATE TABLE \xff" + table[1:])
+    path.write_bytes(damaged.replace(b"table" + table, b"table\xff" + table[1:]))
+    with pytest.raises(StorageError, match="damaged"):
+        if owner == "journal":
+            SessionJournal(path, parameters, session_id)
+        else:
+            KeyStore.open(path).segment_state("pad_a")
 
 
 def test_a_reset_connection_is_one_that_has_ended() -> None:
