@@ -42,7 +42,7 @@ def _finished(
     except ssl.SSLError as error:
         raise StorageError(
             f"{certificate}, {private_key} and {authority} are not a certificate, its key and an authority "
-            f"in PEM form: {error.reason or 'unreadable'}"
+            f"in PEM form: {(error.reason or 'unreadable').replace('_', ' ').lower()}"
         ) from None
     except OSError as error:
         raise StorageError(
