@@ -285,7 +285,7 @@ def change_row(path: Path, statement: str, value: object) -> None:
     try:
         connection.execute(statement, (value,) if "?" in statement else ())
         connection.commit()
-    except (sqlite3.Error, OverflowError):
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError):
         pass
     finally:
         connection.close()
