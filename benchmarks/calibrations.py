@@ -93,7 +93,7 @@ def trials(index: int) -> list[Trial]:
         ),
         Trial(
             "photon_arrival",
-            {"num_attempts": 10_000},
+            {"num_attempts": 40_000},
             {
                 "delay": lambda nature, _: nature.photon_delay,
                 "lifetime": lambda nature, _: nature.photon_lifetime,
@@ -167,12 +167,20 @@ def planted(rng: np.random.Generator) -> dict[str, float]:
 
 
 def calibrate(
-    name: str, role: str, nature: dict[str, float], seed: int, arguments: dict[str, Any]
+    name: str,
+    role: str,
+    nature: dict[str, float],
+    seed: int,
+    arguments: dict[str, Any],
+    settings: dict[str, Any],
 ) -> Finding:
-    """What an experiment finds on a node of a given nature; neither figure nor result is written."""
+    """What an experiment finds on a node of a given nature that is configured with `settings`; neither figure
+    nor result is written."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "nature.json"
         file.write_text(json.dumps({role: nature}))
+        configuration = Path(folder) / "configuration.json"
+        configuration.write_text(json.dumps(settings))
         # A port on which no laboratory listens: the node is alone.
         os.environ |= {
             "DIQKD_NATURE": str(file),
@@ -182,7 +190,8 @@ def calibrate(
         database = DeviceDatabase(ROOT / "device_db" / f"{role}_sim.py")
         devices = DeviceManager(database, {"scheduler": Scheduler(rid=seed), "ccb": ClientControlBroadcast()})
         experiment_class = load_experiment(ROOT / "repository" / f"{name}.py")
-        managers = (devices, DatasetManager(), ArgumentManager({"role": role, **arguments}), {})
+        given = ArgumentManager({"role": role, "configuration_file": str(configuration), **arguments})
+        managers = (devices, DatasetManager(), given, {})
         try:
             experiment = experiment_class(managers)
             experiment.prepare()
@@ -222,11 +231,17 @@ def compare(seed: int, index: int, only: Sequence[str] = ()) -> tuple[list[Compa
     nature = Nature.of_role(role, **differences)
     found: list[Comparison] = []
     poor = 0
+    frequency: dict[str, Any] = {}
     for trial in trials(index):
         node_seed = int(rng.integers(1 << 31))
-        if only and trial.experiment not in only:
+        # A pi time is measured on resonance: the frequency found before is configured by then.
+        leads_there = trial.experiment == "transition_frequency" and "pi_pulse_time" in only
+        if only and trial.experiment not in only and not leads_there:
             continue
-        finding = calibrate(trial.experiment, role, differences, node_seed, trial.arguments)
+        settings = frequency if trial.experiment == "pi_pulse_time" else {}
+        finding = calibrate(trial.experiment, role, differences, node_seed, trial.arguments, settings)
+        if trial.experiment == "transition_frequency":
+            frequency = finding.settings
         poor += finding.goodness_of_fit.p_value < 1e-4
         for name, truth_of in trial.truths.items():
             quantity, truth = finding.quantities[name], truth_of(nature, finding)

@@ -19,7 +19,12 @@ from diqkd_postproc.calibration.result import Finding, GoodnessOfFit, Quantity
 Array = NDArray[np.float64]
 NAMES = ("delay", "lifetime", "jitter", "photons", "background")
 MISSED = 0.01
+SMALLEST_JITTER = 0.15  # ns; bins of 1 ns do not tell a smaller one, and without any the fit is not regular
 JITTERS_BEFORE = 2.0
+
+
+def _smear(jitter: float) -> float:
+    return math.hypot(jitter, SMALLEST_JITTER)
 
 
 def arrived(times: Array, delay: float, lifetime: float, jitter: float) -> Array:
@@ -46,7 +51,7 @@ def fit_arrival(times: Array, start: int, stop: int, attempts: int) -> Finding:
 
     def expected(parameters: Array) -> Array:
         delay, lifetime, jitter, photons, background = parameters
-        signal = photons * np.diff(arrived(edges, delay, abs(lifetime) + 1e-3, jitter))
+        signal = photons * np.diff(arrived(edges, delay, abs(lifetime) + 1e-3, _smear(jitter)))
         means: Array = signal + abs(background)
         return means
 
@@ -55,7 +60,8 @@ def fit_arrival(times: Array, start: int, stop: int, attempts: int) -> Finding:
     photons = max(len(times) - background * len(seen), 1.0)
     starts = [(peak - shift, lifetime, 0.7, photons, background) for shift in (0, 1) for lifetime in (5, 9)]
     fit = fit_poisson(expected, NAMES, starts, seen)
-    delay, lifetime, jitter = fit["delay"], abs(fit["lifetime"]), abs(fit["jitter"])
+    delay, lifetime = fit["delay"], abs(fit["lifetime"])
+    jitter, jitter_error = fit.derived(lambda parameters: _smear(parameters[2]))
     opens = max(math.floor(delay - JITTERS_BEFORE * jitter), 0)
     fine = np.arange(opens, stop + 1, dtype=np.float64)
     shut = fine[np.argmax(arrived(fine, delay, lifetime, jitter) >= 1 - MISSED)]
@@ -63,7 +69,7 @@ def fit_arrival(times: Array, start: int, stop: int, attempts: int) -> Finding:
     window = np.array([opens, closes], dtype=np.float64)
 
     def inside(parameters: Array) -> float:
-        return float(np.diff(arrived(window, parameters[0], abs(parameters[1]), parameters[2]))[0])
+        return float(np.diff(arrived(window, parameters[0], abs(parameters[1]), _smear(parameters[2])))[0])
 
     caught = fit.derived(inside)
     drawn = np.linspace(start, stop, 6 * (stop - start))
@@ -75,7 +81,7 @@ def fit_arrival(times: Array, start: int, stop: int, attempts: int) -> Finding:
                 fit["photons"] / attempts, fit.standard_error("photons") / attempts, ""
             ),
             "delay": Quantity(1e-9 * delay, 1e-9 * fit.standard_error("delay"), "s"),
-            "jitter": Quantity(1e-9 * jitter, 1e-9 * fit.standard_error("jitter"), "s"),
+            "jitter": Quantity(1e-9 * jitter, 1e-9 * jitter_error, "s"),
             "caught_fraction": Quantity(*caught, ""),
             "background_probability": Quantity(
                 abs(fit["background"]) * (closes - opens) / attempts,
