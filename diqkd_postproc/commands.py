@@ -115,6 +115,8 @@ def node(arguments: Namespace) -> None:
             latest[name] = value
             if name == "calibration.points_done":
                 progress("points", value, latest["calibration.num_points"])
+            elif name == "tomography.samples_done":
+                progress("analysis", value, latest["tomography.num_samples"])
             elif name == "diqkd.rounds_done":
                 rate = latest.get("diqkd.herald_rate", 0.0)
                 progress("rounds", value, latest.get("diqkd.num_rounds", 0), f"{rate:,.0f} heralds/s")

@@ -1,7 +1,6 @@
 """Tomography of the ions' joint state after each herald pattern, in 25 setting pairs (SI section S2 B)."""
 
 import logging
-import sys
 
 from artiq.experiment import *
 
@@ -43,8 +42,14 @@ class Tomography(TwoNodeScan, EnvExperiment):
         shelving = configuration.analysis_pulse(configuration.key_setting, 0)
         return [rotations.get(name, shelving) for name in OBSERVABLES]
 
+    def show_analysis(self, stage, done, total):
+        """Progress of the analysis, for the dashboard and for `diqkd node`."""
+        if stage != "bootstrap":
+            return  # the estimate itself takes no time
+        self.set_dataset("tomography.num_samples", int(total), broadcast=True)
+        self.set_dataset("tomography.samples_done", int(done), broadcast=True)
+
     def write_results(self, rounds):
-        from diqkd_postproc.console import ProgressDisplay
         from diqkd_postproc.tomography import analyse
         from diqkd_postproc.tomography_command import COUNTS_NAME, write_results
 
@@ -54,9 +59,7 @@ class Tomography(TwoNodeScan, EnvExperiment):
             rounds["herald_pattern"], len(OBSERVABLES) * first + second, eigenstate
         )
         counts.write(self.directory / COUNTS_NAME)
-        mode = "auto" if sys.stderr is not None and sys.stderr.isatty() else "none"
-        with ProgressDisplay(mode) as progress:
-            self.result = analyse(counts, int(self.num_resamples), progress=progress)
+        self.result = analyse(counts, int(self.num_resamples), progress=self.show_analysis)
         files = write_results(self.result, self.directory, self.provenance())
         for name, pattern in self.result.by_pattern.items():
             logger.info(
