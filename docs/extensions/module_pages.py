@@ -20,6 +20,7 @@ PACKAGES = (
     "sim_devices.drivers",
     "sim_devices.physics",
     "sim_devices.laboratory",
+    "sim_devices.adversaries",
 )
 FOLDER = "modules"
 
