@@ -96,7 +96,7 @@ def simulate_day(arguments: Namespace) -> None:
             other = json.loads((arguments.compare / "day.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ParameterError(f"--compare {arguments.compare} holds no finished day: {error}") from None
-    _prepare(directory, parameters, drift)
+    prepare_day(directory, parameters, drift)
     console = Console(stderr=True)
     console.print(
         f"{arguments.hours:g} h with {arguments.rounds:,} rounds, each for {drift.time_scale:.1f} of the "
@@ -120,7 +120,8 @@ def simulate_day(arguments: Namespace) -> None:
     _tell(report, Console())
 
 
-def _prepare(directory: Path, parameters: ProtocolParameters, drift: Drift) -> None:
+def prepare_day(directory: Path, parameters: ProtocolParameters, drift: Drift) -> None:
+    """Folders, node configurations, parameter file and drift of a day."""
     make_private_directory(directory)
     for role in ROLES:
         make_private_directory(directory / role)
@@ -134,6 +135,19 @@ def _prepare(directory: Path, parameters: ProtocolParameters, drift: Drift) -> N
     (directory / "drift.json").write_text(drift.to_json(), encoding="utf-8")
 
 
+def master_command(role: str, directory: Path, port: int, drift_window: float) -> list[str]:
+    """The master of a node that runs a lab day; further arguments of the experiment may follow."""
+    folder = directory / role
+    return [
+        *(sys.executable, "-m", MASTER, "--log", str(folder / "master.log")),
+        *("--device-db", str(source_file(f"device_db/{role}_sim.py"))),
+        *(str(source_file("repository/lab_day.py")), f"role={role}"),
+        *(f"parameters_file={directory / 'parameters.toml'}", f"run_directory={folder}"),
+        *(f"configuration_file={folder / 'node.json'}", f"peer_host={LOOPBACK}", f"peer_port={port}"),
+        *(f"poll_interval={POLL_S}", f"drift_window={drift_window}"),
+    ]
+
+
 def _run(
     arguments: Namespace, directory: Path, drift: Drift, programs: Programs, progress: ProgressDisplay
 ) -> list[tuple[float, int]]:
@@ -144,6 +158,7 @@ def _run(
     options += ["--success-probability", str(arguments.herald_probability)]
     environment = os.environ | {QRNG_SEED_VARIABLE: str(arguments.seed)}
     round_s = ATTEMPT_S / arguments.herald_probability + ROUND_S
+    drift_window = max(600.0, WATCHED_ROUNDS * drift.time_scale * round_s)
     samples: list[tuple[float, int]] = []
     facts: dict[str, Any] = {}
 
@@ -166,20 +181,7 @@ def _run(
         progress("lab day", 0, arguments.rounds)
         masters = {}
         for role in ROLES:
-            command = [
-                sys.executable,
-                "-m",
-                MASTER,
-                "--device-db",
-                str(source_file(f"device_db/{role}_sim.py")),
-            ]
-            command += ["--log", str(directory / role / "master.log")]
-            command += [str(source_file("repository/lab_day.py")), f"role={role}"]
-            command += [f"parameters_file={directory / 'parameters.toml'}"]
-            command += [f"run_directory={directory / role}"]
-            command += [f"configuration_file={directory / role / 'node.json'}"]
-            command += [f"peer_host={LOOPBACK}", f"peer_port={port}", f"poll_interval={POLL_S}"]
-            command += [f"drift_window={max(600.0, WATCHED_ROUNDS * drift.time_scale * round_s)}"]
+            command = master_command(role, directory, port, drift_window)
             if arguments.calibrations is not None:
                 command += [f"calibrations_file={arguments.calibrations}"]
             if arguments.without_calibrations:
