@@ -77,11 +77,12 @@ def serve(path: str, requests: Connection) -> None:
     """A process that holds the store open and answers until it is killed or told to end."""
     with KeyStore.open(path) as store:
         requests.send("ready")
-        while (request := requests.recv()) is not None:
-            try:
-                requests.send((True, answer(store, request)))
-            except DiqkdError as error:
-                requests.send((False, type(error).__name__))
+        while (batch := requests.recv()) is not None:
+            for request in batch:
+                try:
+                    requests.send((True, answer(store, request)))
+                except DiqkdError as error:
+                    requests.send((False, type(error).__name__))
 
 
 def _context() -> Any:
@@ -106,21 +107,23 @@ class Worker:
         theirs.close()
         assert self._requests.recv() == "ready"
 
-    def ask(self, request: tuple[Any, ...]) -> None:
-        self._requests.send(request)
+    def ask(self, batch: list[tuple[Any, ...]]) -> None:
+        self._requests.send(batch)
 
     def answer(self) -> tuple[bool, Any]:
         reply: tuple[bool, Any] = self._requests.recv()
         return reply
 
-    def kill(self) -> tuple[bool, Any] | None:
-        """SIGKILL; what it had answered by then, None if nothing."""
+    def kill(self) -> list[tuple[bool, Any]]:
+        """SIGKILL; what it had answered by then."""
         self._process.kill()
         self._process.join()
+        answers = []
         try:
-            return self.answer()
+            while True:
+                answers.append(self.answer())
         except (EOFError, ConnectionResetError):
-            return None
+            return answers
         finally:
             self._requests.close()
 
@@ -178,31 +181,43 @@ class PadReuse(RuleBasedStateMachine):
             return kind, piece
         return kind, draw.draw(st.sampled_from(self.labels[-8:])) if self.labels else "none"
 
+    def batch(self, draw: st.DataObject) -> list[tuple[Any, ...]]:
+        return [self.request(draw) for _ in range(draw.draw(st.integers(1, 10)))]
+
     @rule(draw=st.data(), which=st.integers(0, 1))
     def one_asks(self, draw: st.DataObject, which: int) -> None:
-        request = self.request(draw)
-        self.workers[which].ask(request)
-        self.book(request, self.workers[which].answer())
+        batch = self.batch(draw)
+        self.workers[which].ask(batch)
+        for request in batch:
+            self.book(request, self.workers[which].answer())
 
     @rule(draw=st.data())
     def both_ask(self, draw: st.DataObject) -> None:
-        requests = [self.request(draw), self.request(draw)]
-        for worker, request in zip(self.workers, requests, strict=True):
-            worker.ask(request)
-        for worker, request in zip(self.workers, requests, strict=True):
-            self.book(request, worker.answer())
+        batches = [self.batch(draw), self.batch(draw)]
+        for worker, batch in zip(self.workers, batches, strict=True):
+            worker.ask(batch)
+        for worker, batch in zip(self.workers, batches, strict=True):
+            for request in batch:
+                self.book(request, worker.answer())
 
-    @rule(draw=st.data(), which=st.integers(0, 1), delay_us=st.integers(0, 3000))
-    def one_is_killed(self, draw: st.DataObject, which: int, delay_us: int) -> None:
-        request = self.request(draw)
-        self.workers[which].ask(request)
+    @rule(
+        draw=st.data(), which=st.integers(0, 1), num_answers=st.integers(0, 9), delay_us=st.integers(0, 999)
+    )
+    def one_is_killed(self, draw: st.DataObject, which: int, num_answers: int, delay_us: int) -> None:
+        batches = [self.batch(draw), self.batch(draw)]
+        for worker, batch in zip(self.workers, batches, strict=True):
+            worker.ask(batch)
+        victim, survivor = self.workers[which], self.workers[1 - which]
+        answers = [victim.answer() for _ in batches[which][:num_answers]]
         end = time.perf_counter() + 1e-6 * delay_us
         while time.perf_counter() < end:
             pass
-        reply = self.workers[which].kill()
+        answers += victim.kill()
         self.statistics["kills"] += 1
-        if reply is not None:
+        for request, reply in zip(batches[which], answers, strict=False):
             self.book(request, reply)
+        for request in batches[1 - which]:
+            self.book(request, survivor.answer())
         self.workers[which] = Worker(self.path)
 
     def book(self, request: tuple[Any, ...], reply: tuple[bool, Any]) -> None:
@@ -274,6 +289,7 @@ class PadReuse(RuleBasedStateMachine):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10_000, help="requests answered, at least")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--progress", choices=["auto", "lines", "none"], default="auto")
     options = parser.parse_args()
@@ -283,7 +299,7 @@ def main() -> int:
         PadReuse.report = staticmethod(
             lambda: progress("requests", done["steps"], options.steps, f"{done['kills']} kills")
         )
-        for seed in itertools.count():
+        for seed in itertools.count(1_000_000 * options.seed):
             machine = type("PadReuse", (PadReuse,), {"_hypothesis_internal_use_seed": seed})
             run_state_machine_as_test(
                 machine,
