@@ -90,7 +90,7 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["diqkd_postproc.key_store", "storage_workloads"])
+    context.set_forkserver_preload(["__main__"])  # and all that it imports
     return context
 
 
@@ -143,8 +143,11 @@ class PadReuse(RuleBasedStateMachine):
     def create(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "private" / "keys"
-        # The machine's own handle only reads public facts.
+        # The machine's own handle makes the first key, and from then on only reads public facts.
         self.public = KeyStore.import_initial_key(self.path, PARAMETERS, first_key(), "pair", seed_bits=80)
+        for name in PAD_NAMES:
+            self.public.consume(name, "0", b"1")
+        self.public.activate("0", key_of("0"))
         self.workers = [Worker(self.path), Worker(self.path)]
         self.issued: dict[tuple[str, int], tuple[str, ...]] = {}
         self.labels: list[str] = []
@@ -161,7 +164,8 @@ class PadReuse(RuleBasedStateMachine):
                 + ["discard", "release", "apply"]
             )
         )
-        session = f"{len(self.public.key_ids)} {draw.draw(st.sampled_from('ab'))}"
+        fresh = f"{len(self.public.key_ids)} {draw.draw(st.sampled_from('ab'))}"
+        session = draw.draw(st.sampled_from([self.public.current_session or fresh] * 3 + [fresh]))
         if kind == "consume":
             name, message = draw.draw(st.sampled_from(PAD_NAMES)), draw.draw(st.sampled_from([b"1", b"2"]))
             return kind, name, session, message
@@ -179,7 +183,8 @@ class PadReuse(RuleBasedStateMachine):
             first_bit = draw.draw(st.integers(0, KEY_BITS))
             piece = Piece(session_id=session, first_bit=first_bit, num_bits=num_bits, label=self.labels[-1])
             return kind, piece
-        return kind, draw.draw(st.sampled_from(self.labels[-8:])) if self.labels else "none"
+        reserved = [piece.label for piece in self.public.generated.reserved()]
+        return kind, draw.draw(st.sampled_from([*reserved, *self.labels[-4:], "none"]))
 
     def batch(self, draw: st.DataObject) -> list[tuple[Any, ...]]:
         return [self.request(draw) for _ in range(draw.draw(st.integers(1, 10)))]
