@@ -310,7 +310,7 @@ def main() -> int:
                 machine,
                 settings=settings(
                     max_examples=10,  # the first one is trivial
-                    stateful_step_count=max(1, min(STEPS_A_RUN, options.steps // 5)),
+                    stateful_step_count=max(5, min(STEPS_A_RUN, options.steps // 20)),
                     deadline=None,
                     database=None,
                     suppress_health_check=list(HealthCheck),
