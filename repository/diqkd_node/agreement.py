@@ -129,6 +129,9 @@ class Agreement:
                 "not an older copy, or begin a new run",
                 StorageError,
             )
+        if self._spool.role == "bob":
+            # The types follow from his settings, whatever Alice took them for; the comparison will show it.
+            types = (pending.settings[:count] != 2).astype(np.uint8)
         logger.warning("%d rounds recorded as lost: %s", count, reason)
         self._spool.record_lost(count, types, patterns, reason)
         self.note(types, patterns)

@@ -23,6 +23,8 @@ MAX_MESSAGE_BYTES = 1 << 18
 MAX_TEXT = 1000
 POLL_INTERVAL_S = 0.2
 CONNECT_INTERVAL_S = 0.25
+# A PC that lost power, or a cable, is noticed within 100 s; by default it would take two hours.
+KEEPALIVE = {"TCP_KEEPIDLE": 40, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
 
 # Names and types of the fields of every message.
 MESSAGES: dict[str, dict[str, type]] = {
@@ -36,7 +38,9 @@ MESSAGES: dict[str, dict[str, type]] = {
         "rounds_begun": int,
         "batch_start": int,
     },
+    "run": {"run_id": str},
     "batch_ready": {"first": int, "num_rounds": int},
+    "batch_begun": {"first": int, "num_rounds": int},
     "stop": {"round": int, "reason": str},
     "batch_done": {"rounds": int, "reason": str},
     "missing": {"first": int, "round_types": str, "patterns": str},
@@ -69,6 +73,9 @@ class ClassicalLink:
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            if hasattr(socket, option):
+                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self._received: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
         self._end: Exception | None = None
         self._reader = threading.Thread(target=self._read, name="classical link", daemon=True)

@@ -29,7 +29,8 @@ from diqkd_postproc.errors import DiqkdError, ParameterError
 logger = logging.getLogger(__name__)
 
 VERSION = 2
-HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer, and one left alone goes on
+HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer
+LEFT_ALONE_S = 10.0  # how long a node waits for a herald after the other has left the batch
 MAX_DISAGREEMENTS = 3  # batches in a row
 PROGRESS_INTERVAL_S = 0.5
 UNFINISHED_ROUND = (CONDITION_NAMES[TYPE_MISSING], CONDITION_NAMES[TOO_MANY_UNDERFLOWS])
@@ -55,6 +56,7 @@ class Coordinator:
     :param publish: called with (rounds done, state of the node) now and then
     :param stall_timeout_s: longest time without a round, or without an answer of the peer within a batch
     :param load_ion: starts the loading of an ion; None where it is loaded by hand
+    :param reload_interval_s: how long to wait for an ion before `load_ion` is called again
     :param fill_pool: called between two batches if the random bits are short
     :param interrupted_unix: when an earlier start of this run ended, if there was one
     :param now: the clock of the record's gaps, unix seconds
@@ -74,6 +76,7 @@ class Coordinator:
         publish=lambda rounds_done, state: None,
         stall_timeout_s=120.0,
         load_ion=None,
+        reload_interval_s=60.0,
         fill_pool=lambda: None,
         interrupted_unix=None,
         now=time.time,
@@ -87,6 +90,7 @@ class Coordinator:
         self.publish = publish
         self.stall_timeout_s = stall_timeout_s
         self.load_ion = load_ion
+        self.reload_interval_s = reload_interval_s
         self.fill_pool = fill_pool
         self._pattern_of_index = np.array(herald_patterns, dtype=np.uint8)
         self._now = now
@@ -97,7 +101,7 @@ class Coordinator:
         self._ready_sent = False
         self._failure = None
         self._gap = None if interrupted_unix is None else ("restarted", interrupted_unix)
-        self._loading = False
+        self._loading_since = None
         self._last_publication = 0.0
         self._published_state = ""
         self._num_disagreements = 0
@@ -169,6 +173,9 @@ class Coordinator:
                 "one node has rounds of a run that the other has never begun; use its run directory",
                 ParameterError,
             )
+        link.send("run", run_id=agreed)
+        if self._await("run")["run_id"] != agreed:
+            raise link.fail("the nodes have not understood each other's run id; start both again")
         if spool.run_id is None:
             spool.adopt_run_id(agreed)
         self._agreement.resume(hello)
@@ -180,7 +187,7 @@ class Coordinator:
     def begin_batch(self) -> TList(TInt32):
         """Settings of the next batch once both nodes are ready; empty when the kernel is to end."""
         self._raise_failure()
-        self._loading = False
+        self._loading_since = None
         self.ion_present = self.locked = True
         remaining = self.num_rounds - self.spool.rounds_done
         if remaining == 0 or self.should_stop():
@@ -206,7 +213,22 @@ class Coordinator:
             self._gap = None
         settings = self.spool.begin_batch(count)
         self._clear_batch(count)
+        try:
+            self._await_begun(count)
+        except Exception:
+            self.abandon_batch(0, False)
+            raise
         return settings.tolist()
+
+    def _await_begun(self, count):
+        """Both nodes have the settings on disk before either applies one: an interruption that kept one node
+        from drawing them would leave the other with rounds that can never be completed."""
+        self.link.send("batch_begun", first=self._first, num_rounds=count)
+        begun = self._await("batch_begun")
+        if (begun["first"], begun["num_rounds"]) != (self._first, count):
+            raise self.link.fail(
+                f"{self.role} has begun {count} rounds at {self._first}, the other node others"
+            )
 
     @rpc(flags={"async"})
     def store(self, count, outcomes, round_types, pattern_indices, timestamps_mu):
@@ -252,8 +274,8 @@ class Coordinator:
         if self._own_stop is None:
             self._check_progress(self._first + done)
             return self._batch_size
-        if self._peer_done is not None and self._silent_for(self._first + done) > HOLD_S:
-            return done  # the other node has left: the herald of the last round was seen there only
+        if self._peer_done is not None and self._silent_for(self._first + done) > LEFT_ALONE_S:
+            return done  # the herald of the last round was seen there only
         last = max(self._own_stop, self._peer_stop or 0)
         return max(done, min(self._batch_size, last - self._first))
 
@@ -315,16 +337,22 @@ class Coordinator:
         missing = "ion lost" if not ion_present else "674 nm laser not locked"
         if self._gap is None:
             self._gap = (missing, self._now())
-        if not ion_present and not self._loading:
-            self._loading = True
-            self.ion_losses += 1
-            logger.warning(
-                "no ion: %s", "loading" if self.load_ion else "load one; the run goes on by itself"
-            )
-            if self.load_ion:
-                self.load_ion()
+        if not ion_present:
+            self._look_after_ion()
         self._publish(missing)
         return not self.should_stop()
+
+    def _look_after_ion(self):
+        """Load an ion, and another one if that has not worked; only tell, where it is loaded by hand."""
+        first = self._loading_since is None
+        if first:
+            self.ion_losses += 1
+        elif not self.load_ion or time.monotonic() - self._loading_since < self.reload_interval_s:
+            return
+        logger.warning("no ion: %s", "loading" if self.load_ion else "load one; the run goes on by itself")
+        if self.load_ion:
+            self.load_ion()
+        self._loading_since = time.monotonic()
 
     # After the last batch.
 

@@ -98,6 +98,12 @@ class TwoNodeRun(HasEnvironment):
             "Acquisition",
             "Longest time without a herald, or without an answer of the other node, before giving up.",
         )
+        self.setattr_argument(
+            "reload_interval",
+            NumberValue(default=60.0, unit="s", min=0.1, max=86400.0, precision=1, step=10.0),
+            "Acquisition",
+            "How long to wait for an ion before asking the loader for another one.",
+        )
 
     def build_round_arguments(self):
         """Ask which rounds are to be played."""
@@ -184,6 +190,7 @@ class TwoNodeRun(HasEnvironment):
             publish=self.publish,
             stall_timeout_s=self.stall_timeout,
             load_ion=self.ion_loader(),
+            reload_interval_s=self.reload_interval,
             fill_pool=lambda: self.fill_pool(spool),
             interrupted_unix=self.interrupted_unix,
             now=self.now,

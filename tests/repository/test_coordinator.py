@@ -17,6 +17,7 @@ from sim_devices import artiq_stub
 
 artiq_stub.install()
 
+from diqkd_node import coordinator as coordinator_module  # noqa: E402
 from diqkd_node.classical_link import ClassicalLink, PeerAbsentError  # noqa: E402
 from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TYPE_MISSING  # noqa: E402
 from diqkd_node.configuration import HERALD_PATTERNS  # noqa: E402
@@ -413,3 +414,86 @@ def test_shared_outcomes_have_no_place_in_a_key_run(nodes: Nodes) -> None:
     )
     with pytest.raises(RemoteProtocolError, match="'shared_rounds' message came where 'batch_ready' was due"):
         nodes.coordinators["bob"].begin_batch()
+
+
+@pytest.mark.parametrize("role", ["alice", "bob"])
+def test_no_setting_is_applied_before_both_nodes_have_drawn_theirs(nodes: Nodes, role: str) -> None:
+    """The other node is cut off before it draws: this one begins nothing, and the run goes on."""
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    other = "bob" if role == "alice" else "alice"
+    nodes.links[other].send("batch_ready", first=0, num_rounds=BATCH)
+    nodes.links[other].close()
+    with pytest.raises(PeerAbsentError):
+        nodes.coordinators[role].begin_batch()
+    assert nodes.spools[role].rounds_begun == 0 and nodes.spools[role].pending_batch is not None
+    nodes.stop()
+    nodes.start()
+    assert nodes.same(lambda coordinator: coordinator.greet()) == [None, None]
+    assert [spool.rounds_done for spool in nodes.spools.values()] == [0, 0]
+    assert len(nodes.begin()[0]) == BATCH
+
+
+def test_an_ion_that_is_lost_while_it_is_loaded_is_loaded_again(nodes: Nodes) -> None:
+    nodes.start()
+    coordinator = nodes.coordinators["alice"]
+    loads: list[int] = []
+    coordinator.load_ion = lambda: loads.append(1)
+    coordinator.reload_interval_s = 1e9
+    for _ in range(3):
+        assert coordinator.wait_for_recovery(True, False)
+    assert len(loads) == 1
+    coordinator.reload_interval_s = 0.0
+    for _ in range(3):
+        coordinator.wait_for_recovery(True, False)
+    assert len(loads) == 4 and coordinator.ion_losses == 1
+
+
+def test_nodes_that_understand_different_run_ids_begin_nothing(nodes: Nodes) -> None:
+    nodes.start()
+    link = nodes.links["bob"]
+    send = link.send
+
+    def mistaken(kind: str, **fields: object) -> None:
+        send(kind, **(fields | {"proposed_run_id": "4" * 32} if kind == "hello" else fields))
+
+    link.send = mistaken  # type: ignore[method-assign]
+    for error in nodes.same(lambda coordinator: coordinator.greet()):
+        assert isinstance(error, RemoteProtocolError) and "run id" in str(error)
+    assert [spool.run_id for spool in nodes.spools.values()] == [None, None]
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_node_left_alone_leaves_the_batch(nodes: Nodes, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bob has had a herald that Alice has not: she would wait for it until the batch stalls."""
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    monkeypatch.setattr(coordinator_module, "LEFT_ALONE_S", 0.0)
+    nodes.play("bob", y, left + 1)
+    if left:
+        nodes.play("alice", y, left)
+
+    def alice(coordinator: Coordinator) -> None:
+        while coordinator.check(left, RUNNING) > left:
+            pass
+        coordinator.end_batch(left, RUNNING)
+
+    assert nodes.both(alice, lambda c: c.end_batch(left + 1, LOCK_LOST)) == [None, None]
+    assert [spool.rounds_done for spool in nodes.spools.values()] == [left + 1, left + 1]
+
+
+def test_bobs_missing_rounds_have_the_types_of_his_settings(nodes: Nodes) -> None:
+    """Alice, one herald behind, took other rounds for these: what she says of them cannot stop the run."""
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("bob", y, 4)
+    wrong = [int(setting == 2) for setting in y[:6]]
+    nodes.coordinators["alice"].store(6, [1] * 6, wrong, [0] * 6, list(range(6)))
+    nodes.stop()
+    nodes.start()
+    assert nodes.same(lambda coordinator: coordinator.greet()) == [None, None]
+    for spool in nodes.spools.values():
+        assert spool._columns()["lost"].all()
+        assert spool._columns()["round_type"].tolist() == [int(setting != 2) for setting in y]
