@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import inspect
 from collections.abc import Callable
 from operator import index
@@ -195,7 +196,8 @@ def _definition(function: FunctionType) -> ast.FunctionDef:
     return definition
 
 
-def _factory(function: FunctionType, ref_period: float) -> CodeType:
+@functools.cache
+def translated(function: FunctionType, ref_period: float) -> CodeType:
     """Code defining `factory(timeline, ..., free variables) -> function`."""
     definition = _definition(function)
     rewriter = _Rewriter(function, ref_period)
@@ -220,7 +222,7 @@ def _factory(function: FunctionType, ref_period: float) -> CodeType:
 def on_timeline(function: FunctionType, timeline: Timeline) -> Callable[..., Any]:
     """The host function that does on `timeline` what the kernel `function` says."""
     scope: dict[str, Any] = {}
-    exec(_factory(function, timeline.ref_period), function.__globals__, scope)
+    exec(translated(function, timeline.ref_period), function.__globals__, scope)
     free = [cell.cell_contents for cell in function.__closure__ or ()]
     transformed: Any = scope["_factory_"](timeline, index, round, int, _wrap_int32, *free)
     transformed.__defaults__ = function.__defaults__

@@ -2,7 +2,8 @@
 
 A fault is a mapping: `kind` ("ion_loss", "lock_loss" or "missed_herald"), `round`, the index of the round on
 the laboratory's tape, and for the first two `step`, one of STEPS. It happens once, in that round, or in the
-next that has the step. "loading" means that the next ion is lost as well while it is loaded.
+next that has the step. "loading" means that the next ion is lost as well while it is loaded. Since Bob's
+process is ahead of Alice's, the laboratory has to know of a loss of hers in advance: see `laboratory_fault`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from sim_devices.laboratory.apparatus import ENTANGLER_TIMEOUT, NodeApparatus, S
 
 STEPS = ("loading", "cooling", "attempts", "mapping", "isolation", "analysis", "readout", "scrambling")
 LOCK_LOSS_MU = 50_000_000
+BEFORE_HERALD = ("loading", "cooling", "attempts")
 LOCK_LOSS_S = 0.5  # of wall clock
+
+
+def laboratory_fault(fault: Mapping[str, Any]) -> str:
+    """The option of the laboratory that keeps Bob from heralds while Alice has no ion."""
+    return f"--fault={fault['round'] + (fault['step'] not in BEFORE_HERALD)}:alice_ion_loss"
 
 
 class FaultyApparatus(NodeApparatus):
@@ -35,7 +42,7 @@ class FaultyApparatus(NodeApparatus):
 
     def _at(self, step: str, time_mu: int) -> None:
         """The node is at a step; faults planned for it happen now."""
-        reached = self._round + (step in ("cooling", "attempts"))
+        reached = self._round + (step in BEFORE_HERALD)
         for fault in [fault for fault in self._faults if fault.get("step") == step]:
             if reached >= fault["round"]:
                 self._faults.remove(fault)
@@ -51,8 +58,6 @@ class FaultyApparatus(NodeApparatus):
         self._trace.note(fault=kind, step=step, round=self._round)
         if kind == "ion_loss":
             self._ion_lost = True
-            # In this process Bob is ahead of Alice: she goes on with the first round after his next rest.
-            self._out_of_step = self.role == "alice"
         else:
             self._lock_until_mu = time_mu + LOCK_LOSS_MU
             self._lock_back_at = time.monotonic() + LOCK_LOSS_S

@@ -7,16 +7,19 @@ unbuffered, so that it survives the death of the process; it holds settings, so 
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records import random_pool, round_spool, sealed_record
+from diqkd_postproc.records import random_pool, round_spool, round_table, sealed_record
+from diqkd_postproc.records.private_files import storage_error
 from sim_devices.laboratory.client import ADDRESS_VARIABLE
 from sim_devices.simulated_database import simulated_database
 
@@ -64,16 +67,21 @@ class Death:
 def faulty_database(hardware_path: str | Path, role: str, plan_path: str | Path) -> dict[str, Any]:
     """The simulated node's device database, with the faults of a plan put in place.
 
-    Keys of the plan: `trace` (path), `start` (number of this start), and, as far as wanted, `faults` (see
-    `apparatus`), `death` ({"from": "start" or "batch", "calls": n}), `full_disk` ("spool" or "seal").
+    Keys of the plan: `trace` (path), `start` (number of this start), and as far as wanted `faults` (see
+    `apparatus`), `death` ({"from": "start" or "batch", "calls": n}), `full_disk` ({"at": "rounds", "after":
+    number of writes} or {"at": "record"}), `log_level`, `crash` (an error that nobody expects).
     """
     plan: dict[str, Any] = json.loads(Path(plan_path).read_text(encoding="utf-8"))
     trace = Trace(plan["trace"])
     trace.note(start=plan["start"])
     death = Death(plan["death"]["calls"]) if "death" in plan else None
-    _trace_spool(trace, death if death and plan["death"]["from"] == "batch" else None, plan.get("full_disk"))
-    if plan.get("full_disk") == "seal":
-        _fill_disk_while_sealing()
+    _trace_spool(trace, death if death and plan["death"]["from"] == "batch" else None)
+    if "log_level" in plan:
+        logging.basicConfig(level=plan["log_level"])
+    if "crash" in plan:
+        _crash_while_storing()
+    if "full_disk" in plan:
+        _fill_disk(trace, **plan["full_disk"])
     database = simulated_database(hardware_path, role)
     database["apparatus"] = {
         "type": "local",
@@ -91,7 +99,7 @@ def faulty_database(hardware_path: str | Path, role: str, plan_path: str | Path)
     return database
 
 
-def _trace_spool(trace: Trace, death: Death | None, full_disk: str | None) -> None:
+def _trace_spool(trace: Trace, death: Death | None) -> None:
     """Note which bits of the pool every batch takes, and what settings they give."""
     begin_batch, spend = round_spool.RoundSpool.begin_batch, random_pool.RandomPool.spend
     taken: list[tuple[int, int]] = []
@@ -105,9 +113,6 @@ def _trace_spool(trace: Trace, death: Death | None, full_disk: str | None) -> No
         first = self.rounds_done
         settings = begin_batch(self, num_rounds)
         trace.note(batch=first, bits=taken[-1], settings=settings.tobytes().hex())
-        if full_disk == "spool":
-            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-            self._connection.execute(f"PRAGMA max_page_count={pages}")
         if death is not None:
             death.arm()
         return settings
@@ -116,8 +121,30 @@ def _trace_spool(trace: Trace, death: Death | None, full_disk: str | None) -> No
     round_spool.RoundSpool.begin_batch = traced_begin_batch  # type: ignore[method-assign]
 
 
-def _fill_disk_while_sealing() -> None:
-    def refuse(path: Path | str, data: Any) -> None:
-        raise StorageError(f"cannot write {path}: No space left on device")
+def _crash_while_storing() -> None:
+    def crash(self: round_spool.RoundSpool, *rounds: Any) -> None:
+        raise RuntimeError("a crash on purpose")
 
-    sealed_record.write_atomically = refuse
+    round_spool.RoundSpool.store = crash  # type: ignore[method-assign]
+
+
+def _fill_disk(trace: Trace, at: str, after: int = 0) -> None:
+    """No space for rounds after some writes, or for the record."""
+    if at == "record":
+
+        def refuse(path: Path | str, data: Any) -> None:
+            trace.note(fault="full_disk")
+            raise storage_error("write", Path(path), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+        sealed_record.write_atomically = refuse
+        return
+    insert, left = round_table.RoundTable.insert, [after]
+
+    def insert_while_there_is_space(self: Any, *rounds: Any) -> None:
+        if left[0] <= 0:
+            trace.note(fault="full_disk")
+            raise sqlite3.OperationalError("database or disk is full")
+        left[0] -= 1
+        insert(self, *rounds)
+
+    round_table.RoundTable.insert = insert_while_there_is_space  # type: ignore[method-assign]

@@ -104,6 +104,7 @@ class LinkProxy:
         else:
             while source.recv(1 << 16):
                 pass
+            _shut(source, sink)  # as keepalive would
 
     def close(self) -> None:
         """End all connections and stop listening."""

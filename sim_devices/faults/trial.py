@@ -9,12 +9,11 @@ the end `audit` compares acknowledged rounds, the nodes' traces and both records
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,16 @@ from diqkd_postproc.errors import DiqkdError
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import DTYPES, RoundRecord
-from sim_devices.demonstration.parties import CLI, LABORATORY, LOOPBACK, ROLES, free_port, source_file
+from sim_devices.demonstration.parties import LABORATORY, LOOPBACK, ROLES, free_port, source_file
 from sim_devices.faults.injection import Trace
 from sim_devices.faults.link_proxy import LinkFault, LinkProxy
+from sim_devices.faults.node_start import NODES, CommandNode, ServedNode
 from sim_devices.laboratory.client import ADDRESS_VARIABLE
 
+Node = CommandNode | ServedNode
 POLL_S = 0.005
-START_TIMEOUT_S = 120.0
+SURVIVOR_S = 20.0  # after which a node that waits for one that died is asked to end
+START_TIMEOUT_S = 900.0  # of wall clock: a machine may have much else to do
 MAX_CLEAN_STARTS = 4
 
 DATABASE = """
@@ -63,8 +65,13 @@ class Trial:
     batch_rounds: int = 60
     arguments: Mapping[str, Any] = field(default_factory=dict)
     laboratory_options: Sequence[str] = ("--success-probability", "0.1", "--chunk", "8")
+    laboratory_faults: Sequence[str] = ()
     common_plan: Mapping[str, Any] = field(default_factory=dict)
     use_proxy: bool = False
+    started_as: str = "command"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    on_running: Callable[[Mapping[str, Node]], None] = lambda processes: None
+    expected_tracebacks: bool = False
 
     findings: list[str] = field(default_factory=list)
     num_starts: int = 0
@@ -72,12 +79,12 @@ class Trial:
     num_link_faults: int = 0
     messages: list[str] = field(default_factory=list)
     link_bytes: dict[str, bytes] = field(default_factory=lambda: {"alice": b"", "bob": b""})
-    on_running: Any = lambda processes: None
 
     def __post_init__(self) -> None:
         self.parameters.save(self.directory / "parameters.toml")
         self._laboratory: subprocess.Popen[str] | None = None
         self._address = ""
+        self._log_length = dict.fromkeys(ROLES, 0)
         self._acknowledged: dict[str, list[dict[str, Any]]] = {role: [] for role in ROLES}
 
     # Running.
@@ -111,23 +118,31 @@ class Trial:
             for process in processes.values():
                 if process.poll() is None:
                     process.kill()
-                    process.wait()
             if proxy is not None:
                 proxy.close()
                 self.num_link_faults += proxy.happened
                 for role in ROLES:
                     self.link_bytes[role] += bytes(proxy.recorded[role])
         for role, process in processes.items():
-            self._take_leave(role, process)
+            self._take_leave(role, process.poll())
             self._remember(role)
-        return all(process.returncode == 0 for process in processes.values())
+        return all(process.poll() == 0 for process in processes.values())
 
     def _begin_laboratory(self) -> None:
         if self._laboratory is not None and self._laboratory.poll() is None:
             return
         seed = str(self.seed + self.num_starts)
         self._laboratory = subprocess.Popen(
-            [*LABORATORY, "--stdin", "--port", "0", "--seed", seed, *self.laboratory_options],
+            [
+                *LABORATORY,
+                "--stdin",
+                "--port",
+                "0",
+                "--seed",
+                seed,
+                *self.laboratory_options,
+                *self.laboratory_faults,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -140,7 +155,7 @@ class Trial:
             self._laboratory.kill()
             self._laboratory.wait()
 
-    def _begin_node(self, role: str, port: int, start: Start) -> subprocess.Popen[bytes]:
+    def _begin_node(self, role: str, port: int, start: Start) -> Node:
         folder = self.directory / role
         trace = self.directory / f"{role}.trace"
         plan = {
@@ -162,22 +177,21 @@ class Trial:
             "run_directory": folder,
             "peer_host": LOOPBACK,
             "peer_port": port,
+            "peer_timeout": START_TIMEOUT_S,
             "batch_rounds": self.batch_rounds,
             **self.arguments,
         }
         experiment = str(source_file("repository/key_generation.py"))
-        command = [*CLI, "node", experiment, "--device-db", str(database), "--progress", "none"]
+        command = ["node", experiment, "--device-db", str(database), "--progress", "none"]
         command += [f"{name}={value}" for name, value in arguments.items()]
-        output = (self.directory / f"{role}.log").open("ab")
-        with output:
-            return subprocess.Popen(
-                command, env=os.environ | {ADDRESS_VARIABLE: self._address}, stdout=output, stderr=output
-            )
+        environment = {ADDRESS_VARIABLE: self._address, **self.environment}
+        return NODES[self.started_as](command, environment, self.directory / f"{role}.log")
 
-    def _wait(self, processes: Mapping[str, subprocess.Popen[bytes]], start: Start) -> None:
+    def _wait(self, processes: Mapping[str, Node], start: Start) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         laboratory = self._laboratory
         assert laboratory is not None
+        ended, asked_to_end = 0.0, False
         heralds_before = self._num_heralds() if start.kill_laboratory is not None else 0
         while any(process.poll() is None for process in processes.values()):
             self.on_running(processes)
@@ -192,6 +206,12 @@ class Trial:
                 laboratory.kill()
                 laboratory.wait()
                 self.num_killed += 1
+            if any(process.poll() is not None for process in processes.values()) and not asked_to_end:
+                ended = ended or time.monotonic()
+                if time.monotonic() > ended + SURVIVOR_S:
+                    asked_to_end = True
+                    for process in processes.values():
+                        process.terminate()
             if time.monotonic() > deadline:
                 stuck = [role for role, process in processes.items() if process.poll() is None]
                 self.findings.append(
@@ -203,15 +223,16 @@ class Trial:
     def _num_heralds(self) -> int:
         return sum("herald" in line for line in Trace.read(self.directory / "bob.trace"))
 
-    def _take_leave(self, role: str, process: subprocess.Popen[bytes]) -> None:
-        log = (self.directory / f"{role}.log").read_text(encoding="utf-8", errors="replace")
-        if process.returncode < 0:
+    def _take_leave(self, role: str, code: int | None) -> None:
+        log = (self.directory / f"{role}.log").read_bytes()[self._log_length[role] :].decode(errors="replace")
+        self._log_length[role] += len(log.encode())
+        if code is not None and code < 0:
             self.num_killed += 1
-        elif process.returncode not in (0, 1, 3, 4, 6):
-            self.findings.append(f"{role} ended with exit code {process.returncode}")
-        if "Traceback" in log:
+        elif code not in (0, 1, 3, 4, 6, 130):
+            self.findings.append(f"{role} ended with exit code {code}")
+        if "Traceback" in log and not self.expected_tracebacks:
             self.findings.append(f"{role} ended with a traceback: {log.strip().splitlines()[-1]}")
-        self.messages.append(f"{role} {process.returncode}: {(log.strip().splitlines() or [''])[-1]}")
+        self.messages.append(f"{role} {code}: {(log.strip().splitlines() or [''])[-1]}")
 
     def _remember(self, role: str) -> None:
         """Open a copy of the spool as the dead process has left it, and keep its rounds."""
@@ -317,12 +338,20 @@ class Trial:
                 batches.setdefault(current, set()).add(line["herald"])
         return batches
 
+    @property
+    def num_faults(self) -> int:
+        """Faults that really happened."""
+        lines = [line for role in ROLES for line in Trace.read(self.directory / f"{role}.trace")]
+        return self.num_killed + self.num_link_faults + sum("fault" in line for line in lines)
+
     def summary(self) -> dict[str, Any]:
         """Public numbers of the trial."""
         records = getattr(self, "records", {})
         return {
             "starts": self.num_starts,
             "killed": self.num_killed,
+            "faults": self.num_faults,
+            "rounds": self.parameters.num_rounds if records else 0,
             "lost": {role: record.num_lost for role, record in records.items()},
             "findings": self.findings,
         }

@@ -15,6 +15,7 @@ from diqkd_node.public_facts import KEY_RUN_FACTS
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
+from sim_devices.faults.canary import Canary
 
 pytestmark = pytest.mark.artiq
 
@@ -121,6 +122,7 @@ def test_joint_campaign(campaign, masters):
     key = bob.round_type == 0
     assert 100 < key.sum() < 300
     assert (alice.outcome != bob.outcome)[key].sum() <= 20
+    canary = Canary({"a": alice.outcome, "b": bob.outcome, "x": alice.setting, "y": bob.setting})
     for role, master in masters.items():
         assert_at_rest(master)
         assert master.dataset("diqkd.rounds_done") == 400
@@ -130,6 +132,9 @@ def test_joint_campaign(campaign, masters):
             names = {name.removeprefix("diqkd.") for name in results["datasets"]}
             assert names == set(KEY_RUN_FACTS)
             assert results["datasets/diqkd.rounds_done"][()] == 400
+        # False alarms have a probability below 1e-6, see the module.
+        assert not canary.find(master.results_file(campaign.rids[role]).read_bytes())
+        assert not canary.find(master.log.encode())
         if os.name == "posix":
             for path in (campaign.folder / role).iterdir():
                 assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
