@@ -77,6 +77,7 @@ class AuthenticatedExchange:
         self._pending: _Pending | None = None
         self._last_answer: tuple[bytes, bytes] | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._answering = asyncio.Lock()
         self.usable_by_peer: set[str] = set()
         """The blocks of this node's pads that the peer can use too."""
 
@@ -137,7 +138,15 @@ class AuthenticatedExchange:
             await self._store_thread.run(self._pads.discard, refused)
 
     async def answer(self, tag: bytes, body: bytes) -> bytes:
-        """The frame to send back for a request of the peer; AuthenticationError for a forged one."""
+        """The frame to send back for a request of the peer; AuthenticationError for a forged one.
+
+        One at a time: a request that comes again on a new connection, while it is still being settled for
+        the old one, waits for that answer. Its pads must not tag a second one.
+        """
+        async with self._answering:
+            return await self._answer(tag, body)
+
+    async def _answer(self, tag: bytes, body: bytes) -> bytes:
         if self._last_answer is not None and self._last_answer[0] == tag + body:
             return self._last_answer[1]
         request = decoded(Request, body)

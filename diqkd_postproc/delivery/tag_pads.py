@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from diqkd_postproc.authentication import HASH_BITS
 from diqkd_postproc.errors import InsufficientKeyError
-from diqkd_postproc.key_store import RESERVED, GeneratedKeys, Piece
+from diqkd_postproc.key_store import RESERVED, GeneratedKeys, KeyReuseError, Piece
 from diqkd_postproc.key_store.pieces import LINK, set_aside_label
 
 PURPOSE = "tag pads"
@@ -139,9 +139,14 @@ class TagPads:
         return self._pads(label, block, exchange)
 
     def retire(self, pads: ExchangePads) -> None:
-        """These pads are used now: they, and those before in their block, are never drawn or expected."""
-        block = self._open[pads.block]
-        block.next_exchange = max(block.next_exchange, pads.exchange + 1)
+        """These pads are used now: they, and those before in their block, are never drawn or expected.
+
+        KeyReuseError where they were used already.
+        """
+        block = self._open.get(pads.block)
+        if block is None or pads.exchange < block.next_exchange:
+            raise KeyReuseError(f"the pads of exchange {pads.exchange} of {pads.block!r} are used already")
+        block.next_exchange = pads.exchange + 1
         if block.next_exchange >= block.num_exchanges:
             del self._open[pads.block]
 

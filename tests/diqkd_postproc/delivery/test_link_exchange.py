@@ -17,7 +17,7 @@ from diqkd_postproc.delivery.refusals import Unavailable
 from diqkd_postproc.delivery.reservations import Owners
 from diqkd_postproc.delivery.tag_pads import PURPOSE
 from diqkd_postproc.errors import AuthenticationError, RemoteProtocolError
-from diqkd_postproc.key_store import DELIVERED
+from diqkd_postproc.key_store import DELIVERED, KeyReuseError
 
 OWNERS = Owners(master=ALICE_SAE, slave=BOB_SAE)
 
@@ -155,6 +155,40 @@ def test_a_lost_answer_is_sent_again_and_done_once(pair: tuple[JoinedKme, Joined
         assert alice.exchange.unanswered() is None
 
     asyncio.run(scenario())
+
+
+def test_a_request_that_comes_again_while_it_is_settled_gets_the_one_answer(
+    pair: tuple[JoinedKme, JoinedKme],
+) -> None:
+    """As after a reset of the connection: whoever can reset it would else see two tags under one pad."""
+    alice, bob = pair
+    settled: list[int] = []
+    settle = bob.reservations.settle
+    bob.exchange._settle = lambda groups: settled.append(len(groups)) or settle(groups)  # type: ignore[func-returns-value]
+
+    async def scenario() -> None:
+        sent: list[bytes] = []
+        pieces = alice.reserve(OWNERS)
+        asking = asyncio.create_task(alice.exchange.ask([group("keys", pieces)], SESSIONS, sent.append, 60.0))
+        while not sent:
+            await asyncio.sleep(0)
+        _, tag, body = parts(sent[0])
+        first, second = await asyncio.gather(bob.exchange.answer(tag, body), bob.exchange.answer(tag, body))
+        assert first == second and len(settled) == 1
+        alice.exchange.receive_answer(*parts(first)[1:])
+        assert await asking == ["done"]
+
+    asyncio.run(scenario())
+
+
+def test_pads_that_are_used_are_refused(pair: tuple[JoinedKme, JoinedKme]) -> None:
+    bob = pair[1]
+    (block,) = bob.pads.usable("alice")[:1]
+    pads = bob.pads.expect(block, 0)
+    assert pads is not None
+    bob.pads.retire(pads)
+    with pytest.raises(KeyReuseError, match="used already"):
+        bob.pads.retire(pads)
 
 
 def test_no_answer_is_unavailable(pair: tuple[JoinedKme, JoinedKme]) -> None:
