@@ -2,11 +2,12 @@
 
 Three steps: the free bits are reserved for this one file; the file is written durably; the bits are zeroed
 in the store. After a crash the same call goes on with the same bits and the same file; another file is
-refused until then.
+refused until then. A file that is there before the export is never overwritten: it may be an earlier key.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def export_free_bits(generated: GeneratedKeys, session_id: str, path: Path) -> i
     """Move all free bits of the key of a session to a private file; returns how many.
 
     The file has them in order, packed big-endian and zero-padded. Raises StorageError where there are none,
-    or where an export to another file is not finished.
+    where the file exists already, or where an export to another file is not finished.
     """
     label_prefix = f"{EXPORT} to {path} "
     pieces = _reserved_for_export(generated, session_id)
@@ -28,6 +29,8 @@ def export_free_bits(generated: GeneratedKeys, session_id: str, path: Path) -> i
         begun = pieces[0].label.removeprefix(f"{EXPORT} to ").rpartition(" from ")[0]
         raise StorageError(f"an export of this key to {begun} was interrupted; export to that file first")
     if not pieces:
+        if os.path.lexists(path):
+            raise StorageError(f"{path} exists already; it is never overwritten, choose another name")
         generated.reserve_rest(session_id, lambda bit: f"{label_prefix}from bit {bit} of {session_id}")
         pieces = _reserved_for_export(generated, session_id)
     if not pieces:

@@ -287,8 +287,8 @@ class KeyStore:
 
         By default of the latest key. The file is packed big-endian, zero-padded. The bits are gone from the
         store when this returns; interrupted, it goes on with the same bits when it is called again with the
-        same path. Raises StorageError if there is no such key, nothing left of it, or an export to another
-        path was not finished.
+        same path. Raises StorageError if there is no such key, nothing left of it, if the file exists
+        already, or an export to another path was not finished.
         """
         return export_free_bits(self.generated, self._key_name(session_id), Path(path).absolute())
 

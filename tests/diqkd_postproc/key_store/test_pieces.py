@@ -257,6 +257,18 @@ def test_an_interrupted_export_goes_on_to_the_same_file(
     assert (directory / "key").read_bytes() == packed(key[SET_ASIDE:])
 
 
+def test_an_export_overwrites_no_file(keyed: Pair, directory: Path) -> None:
+    """Such as the key of an earlier session, of which there is no other copy."""
+    earlier = directory / "key"
+    earlier.touch(mode=0o600)
+    earlier.write_bytes(b"an earlier key")
+    free = keyed[0].generated.available_bits()
+    with pytest.raises(StorageError, match="never overwritten"):
+        keyed[0].export_key(earlier)
+    assert earlier.read_bytes() == b"an earlier key"
+    assert keyed[0].generated.available_bits() == free
+
+
 def test_activating_again_compares_what_is_left(keyed: Pair, key: np.ndarray) -> None:
     store = keyed[0]
     store.generated.reserve(8, ["k"])
