@@ -19,6 +19,7 @@ from diqkd_postproc.delivery.link_messages import (
     FAILURE,
     HELLO,
     LENGTH_BYTES,
+    MAX_BLOCKS,
     MAX_FRAME_BYTES,
     MAX_KEYS,
     NO_TAG,
@@ -158,7 +159,7 @@ class KmeLink:
             kme=self._me,
             role=mine,
             keys=[(key.session_id, key.num_bits) for key in self.keys[-MAX_KEYS:]],
-            pads=list(pads[0]),
+            pads=list(pads[0][:MAX_BLOCKS]),
             own_blocks=len(pads[1]),
         )
         self._send(frame(HELLO, NO_TAG, encoded(hello)))
@@ -206,7 +207,8 @@ class KmeLink:
                 if self._writer is not writer:
                     return  # a newer connection has taken over
                 await self._receive(kind, tag, body)
-                await writer.drain()
+                async with asyncio.timeout(SILENCE_S):  # a peer that does not read is not there either
+                    await writer.drain()
         except (OSError, TimeoutError, EOFError):
             pass
         except DiqkdError as error:
@@ -233,8 +235,9 @@ class KmeLink:
     async def _hear_hello(self, hello: Hello) -> None:
         if (hello.version, hello.kme) != (VERSION, self._peer) or hello.role == self._role:
             raise RemoteProtocolError(
-                f"the other KME says it is {hello.kme[:64]}, {hello.role}, version {hello.version}; expected "
-                f"{self._peer}, not {self._role}, version {VERSION}: check kme.id, kme.role and link.peer"
+                f"the other KME says it is {hello.kme[:64]!r}, {hello.role}, version {hello.version}; "
+                f"expected {self._peer}, not {self._role}, version {VERSION}: check kme.id, kme.role and "
+                "link.peer"
             )
         is_first, self._peer_hello, self._heard = self._peer_hello is None, hello, True
         self._exchange.usable_by_peer = set(hello.pads)

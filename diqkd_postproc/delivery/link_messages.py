@@ -30,6 +30,7 @@ Number = Annotated[int, Field(ge=0, lt=1 << 40)]
 Outcome = Literal["done", "taken", "forbidden"]
 """taken: some of the bits are not free at the peer. forbidden: its configuration does not allow it."""
 MAX_KEYS = 4096
+MAX_BLOCKS = 4096
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -45,7 +46,7 @@ class Hello(_Message):
     kme: Text
     role: Literal["alice", "bob"]
     keys: Annotated[list[tuple[Text, Number]], Field(max_length=MAX_KEYS)]
-    pads: Annotated[list[Text], Field(max_length=4096)]
+    pads: Annotated[list[Text], Field(max_length=MAX_BLOCKS)]
     own_blocks: Number
 
 

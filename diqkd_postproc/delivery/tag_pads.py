@@ -30,6 +30,7 @@ EXCHANGE_BITS = 2 * HASH_BITS
 FIRST_BLOCKS = 2
 BLOCKS_IN_RESERVE = 2
 MAX_EXCHANGES_IN_BLOCK = 16
+MAX_OFFERS = 16
 _LABEL = re.compile(r"tag pads (alice|bob) [^\n]{1,120}")
 
 
@@ -151,12 +152,12 @@ class TagPads:
             del self._open[pads.block]
 
     def offers(self, usable_by_peer: Collection[str], sessions: Sequence[str]) -> tuple[Piece, ...]:
-        """Blocks of ours to agree upon in the next exchange: a new one if few are left, and any that the
-        peer has not got."""
+        """Blocks of ours to agree upon in the next exchange: a new one if few are left, and some of those
+        that the peer has not got."""
         in_reserve = self._blocks_in_reserve(self._role)
         if len(in_reserve) < BLOCKS_IN_RESERVE:
             in_reserve += self.new_block(self._role, sessions)
-        return tuple(piece for piece in in_reserve if piece.label not in usable_by_peer)
+        return tuple(piece for piece in in_reserve if piece.label not in usable_by_peer)[:MAX_OFFERS]
 
     def new_block(self, role: str, sessions: Sequence[str]) -> tuple[Piece, ...]:
         """Set aside one more block for the exchanges of `role`; none where no bits are left."""

@@ -82,10 +82,11 @@ class Connection:
             self._writer.write_eof()
 
     async def close(self) -> None:
-        """Release the socket."""
+        """Release the socket; what a peer does not read is dropped after GOODBYE_S."""
         self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+        with contextlib.suppress(OSError):  # includes TimeoutError
+            await asyncio.wait_for(self._writer.wait_closed(), GOODBYE_S)
+        self._writer.transport.abort()
 
 
 async def connect(host: str, port: int, timeout: float) -> Connection:

@@ -23,7 +23,7 @@ from delivery_trial import (
     make_stores,
 )
 
-from diqkd_postproc.delivery.link_messages import HELLO, NO_TAG, REQUEST, frame
+from diqkd_postproc.delivery.link_messages import HELLO, MAX_BLOCKS, NO_TAG, REQUEST, frame
 from diqkd_postproc.delivery.service import running_service
 from diqkd_postproc.delivery.tls import client_context
 from diqkd_postproc.errors import StorageError
@@ -80,6 +80,25 @@ def test_strangers_and_nonsense_are_hung_up_on(certificates: Path, folder: Path)
                     await client.reader.read()  # ends when Alice hangs up
                 await client.close()
             assert not service.link.is_up
+
+    asyncio.run(scenario())
+
+
+def test_more_blocks_of_pads_than_fit_into_a_hello_do_not_end_the_link(
+    certificates: Path, folder: Path
+) -> None:
+    """Every key brings two for each side: thousands of sessions make more than a Hello may hold."""
+    make_stores(folder, 10_000)
+
+    async def scenario() -> None:
+        async with running_service(configuration_of("alice", certificates, folder)) as service:
+            assert service.link_address is not None
+            many = tuple(f"tag pads bob 0 of {number}" for number in range(MAX_BLOCKS + 1))
+            service.link._pads.usable = lambda role: many  # type: ignore[method-assign]
+            context = client_context(*certificate_files(certificates, BOB_KME))
+            client = await RawClient.connect(service.link_address[1], certificates, "", context)
+            assert (await read_hello(client))["pads"] == list(many[:MAX_BLOCKS])
+            await client.close()
 
     asyncio.run(scenario())
 

@@ -15,7 +15,7 @@ from diqkd_postproc.authentication import HASH_BITS
 from diqkd_postproc.delivery.link_messages import LENGTH_BYTES
 from diqkd_postproc.delivery.refusals import Unavailable
 from diqkd_postproc.delivery.reservations import Owners
-from diqkd_postproc.delivery.tag_pads import PURPOSE
+from diqkd_postproc.delivery.tag_pads import MAX_OFFERS, PURPOSE
 from diqkd_postproc.errors import AuthenticationError, RemoteProtocolError
 from diqkd_postproc.key_store import DELIVERED, KeyReuseError
 
@@ -189,6 +189,13 @@ def test_pads_that_are_used_are_refused(pair: tuple[JoinedKme, JoinedKme]) -> No
     bob.pads.retire(pads)
     with pytest.raises(KeyReuseError, match="used already"):
         bob.pads.retire(pads)
+
+
+def test_offers_are_few_however_many_blocks_the_peer_has_not_got(pair: tuple[JoinedKme, JoinedKme]) -> None:
+    alice, _ = pair
+    for _ in range(MAX_OFFERS + 1):
+        assert alice.pads.new_block("alice", SESSIONS)
+    assert len(alice.pads.offers((), SESSIONS)) == MAX_OFFERS
 
 
 def test_no_answer_is_unavailable(pair: tuple[JoinedKme, JoinedKme]) -> None:

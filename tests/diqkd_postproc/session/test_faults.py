@@ -28,7 +28,7 @@ from diqkd_postproc.errors import (
     StorageError,
 )
 from diqkd_postproc.key_store import KeyStore
-from diqkd_postproc.session import PeerUnavailable, SessionResult, driver, run_session
+from diqkd_postproc.session import PeerUnavailable, SessionResult, driver, run_session, transport
 from diqkd_postproc.session.engine import SessionEngine, derive_session_id
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.messages import AbortReason, MessageType
@@ -293,6 +293,21 @@ def test_a_reset_connection_is_one_that_has_ended() -> None:
             return await Connection(Reset(), writer).receive()
 
     assert asyncio.run(receive()) == b""
+
+
+def test_a_peer_that_reads_nothing_cannot_keep_a_connection_from_closing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "GOODBYE_S", 0.05)
+
+    async def close_with_bytes_that_nobody_reads() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            connection = Connection(*await asyncio.open_connection(*server.getsockname()))
+            connection._writer.write(bytes(1 << 25))
+            async with asyncio.timeout(30):
+                await connection.close()
+
+    asyncio.run(close_with_bytes_that_nobody_reads())
 
 
 def test_a_damaged_result_file_is_named(folder: Path) -> None:
