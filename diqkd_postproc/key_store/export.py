@@ -29,7 +29,7 @@ def export_free_bits(generated: GeneratedKeys, session_id: str, path: Path) -> i
         begun = pieces[0].label.removeprefix(f"{EXPORT} to ").rpartition(" from ")[0]
         raise StorageError(f"an export of this key to {begun} was interrupted; export to that file first")
     if not pieces:
-        if os.path.lexists(path):
+        if generated.available_bits([session_id]) and os.path.lexists(path):
             raise StorageError(f"{path} exists already; it is never overwritten, choose another name")
         generated.reserve_rest(session_id, lambda bit: f"{label_prefix}from bit {bit} of {session_id}")
         pieces = _reserved_for_export(generated, session_id)
