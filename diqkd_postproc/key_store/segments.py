@@ -2,7 +2,8 @@
 
 A pad encrypts one message, once: `consume` commits, before it returns the pad, that it now belongs to one
 session and one message. After a crash the same message may be sent again under the same pad; another one
-never.
+never. In an encrypted store a pad is sealed to the number of its initial key too: an unused pad of an earlier
+one, put back by whoever can write the file, does not open.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ INSERT = "INSERT INTO segments VALUES (?, ?, ?, ?, NULL, NULL)"
 
 
 def _row(
-    name: str, num_bits: int, state: str, session_id: str | None, digest: bytes | None
+    initial_key: int, name: str, num_bits: int, state: str, session_id: str | None, digest: bytes | None
 ) -> tuple[Any, ...]:
-    """The public columns to which a segment's bits are sealed."""
-    return ("segments", name, num_bits, state, session_id, None if digest is None else bytes(digest).hex())
+    """To what a segment's bits are sealed: its public columns, and a pad to the number of its initial key."""
+    of_key = initial_key if name in PAD_NAMES else 0
+    text = None if digest is None else bytes(digest).hex()
+    return ("segments", of_key, name, num_bits, state, session_id, text)
 
 
 def segment_rows(segments: Mapping[str, tuple[int, bytes]], blobs: BlobSeal) -> list[tuple[Any, ...]]:
@@ -43,7 +46,7 @@ def segment_rows(segments: Mapping[str, tuple[int, bytes]], blobs: BlobSeal) -> 
     rows = []
     for name in SEGMENT_NAMES:
         num_bits, packed = segments[name]
-        sealed = blobs.seal(bytes(packed), *_row(name, num_bits, UNUSED, None, None))
+        sealed = blobs.seal(bytes(packed), *_row(1, name, num_bits, UNUSED, None, None))
         rows.append((name, num_bits, sealed, UNUSED))
     return rows
 
@@ -68,16 +71,24 @@ class Segments:
         num_bits, state, owner, digest, bits = self.row(
             name, "num_bits, state, session_id, message_digest, bits"
         )
-        return self._ledger.unseal(bits, *_row(name, num_bits, state, owner, digest))
+        return self._ledger.unseal(bits, *_row(self._initial_key(), name, num_bits, state, owner, digest))
 
     def _update(
         self, name: str, packed: bytes, state: str, session_id: str | None, digest: bytes | None
     ) -> None:
-        sealed = self._ledger.seal(packed, *_row(name, self.num_bits(name), state, session_id, digest))
+        row = _row(self._initial_key(), name, self.num_bits(name), state, session_id, digest)
+        sealed = self._ledger.seal(packed, *row)
         self._ledger.execute(
             "UPDATE segments SET bits = ?, state = ?, session_id = ?, message_digest = ? WHERE name = ?",
             (sealed, state, session_id, digest, name),
         )
+
+    def _initial_key(self) -> int:
+        """Number of the current initial key, from 1."""
+        row = self._ledger.row("SELECT max(number) FROM initial_keys")
+        if row is None or row[0] is None:
+            raise self._ledger.damaged("the initial key has no name")
+        return int(row[0])
 
     def num_bits(self, name: str) -> int:
         """Length of a segment, bits."""
@@ -134,12 +145,11 @@ class Segments:
         owners = self._ledger.rows("SELECT name, session_id FROM segments WHERE state != ?", (UNUSED,))
         if foreign := sorted(name for name, owner in owners if owner != session_id):
             raise KeyReuseError(f"{', '.join(foreign)} belong to another session; this one generates no key")
-        for name in PAD_NAMES:
-            (digest,) = self.row(name, "message_digest")
-            self._update(name, bytes(PAD_BITS // 8), SPENT, session_id, digest)
+        for name in PAD_NAMES:  # what they were bound to is not needed any more, and depends on outcomes
+            self._update(name, bytes(PAD_BITS // 8), SPENT, session_id, None)
 
     def replace_pads(self, pads: Mapping[str, bytes]) -> None:
-        """Put fresh pads in place of old ones, inside the caller's transaction."""
+        """Put the pads of a new initial key in place, inside the transaction that has given it its number."""
         for name, packed in pads.items():
             self._update(name, packed, UNUSED, None, None)
 

@@ -254,12 +254,12 @@ class KeyStore:
                 )
             bits = self.generated.spend(sets[0].label, PADS)
             pads = np.packbits(bits.reshape(len(PAD_NAMES), PAD_BITS), axis=1)
-            self._segments.replace_pads(
-                {name: pad.tobytes() for name, pad in zip(PAD_NAMES, pads, strict=True)}
-            )
             fields = ("diqkd next initial key", self.key_id, sets[0].label)
             key_id = hashlib.sha256("\n".join(fields).encode()).hexdigest()[:32]
             self._ledger.execute("INSERT INTO initial_keys (key_id) VALUES (?)", (key_id,))
+            self._segments.replace_pads(
+                {name: pad.tobytes() for name, pad in zip(PAD_NAMES, pads, strict=True)}
+            )
             self._ledger.advance_epoch()
         return key_id
 

@@ -136,6 +136,14 @@ def test_a_key_file_is_no_passphrase(directory: Path) -> None:
         KeyStore.open(directory / "store", credential=credential)
 
 
+def test_random_bytes_are_no_passphrase_file(directory: Path) -> None:
+    """Taken for text, all but a few of them would count for nothing."""
+    credential = make_passphrase_file(directory)
+    credential.path.write_bytes(b"\xfe\x0c" + bytes(range(128, 158)))
+    with pytest.raises(ParameterError, match="not text"):
+        encrypted_store(directory, credential)
+
+
 def test_without_credential_public_facts_only(directory: Path) -> None:
     with encrypted_store(directory, Passphrase("correct horse")) as store:
         make_key(store, "s", random_key(5000))
@@ -175,6 +183,24 @@ def test_an_altered_segment_does_not_open(directory: Path, alteration: str) -> N
         for message in (b"one", b"two", b"\xaa"):
             with pytest.raises(StorageError, match="altered or moved"):
                 store.consume("pad_a", "s", message)
+
+
+def test_an_unused_pad_of_an_earlier_initial_key_does_not_open(directory: Path) -> None:
+    """What else such an attacker would like: to put back a sealed pad from before it was used."""
+    with encrypted_store(directory, Passphrase("correct horse")) as store:
+        ((old,),) = store._ledger.rows("SELECT bits FROM segments WHERE name = 'pad_a'")
+        make_key(store, "s", random_key(5000))
+        store.renew()
+        store._ledger.connection.execute("UPDATE segments SET bits = ? WHERE name = 'pad_a'", (old,))
+        with pytest.raises(StorageError, match="altered or moved"):
+            store.consume("pad_a", "t", b"message")
+
+
+def test_what_spent_pads_were_bound_to_is_forgotten(directory: Path) -> None:
+    """The digest of Alice's outcomes among it."""
+    with encrypted_store(directory, Passphrase("correct horse")) as store:
+        make_key(store, "s", random_key(5000))
+        assert store._ledger.rows("SELECT count(message_digest) FROM segments") == [(0,)]
 
 
 @pytest.mark.parametrize(
