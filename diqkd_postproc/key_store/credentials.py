@@ -91,8 +91,15 @@ class PassphraseFile:
     def derive(self, derivation: dict[str, Any]) -> bytes:
         """As `Passphrase`."""
         with open_private_file(self.path) as file:
-            lines = file.read(MAX_SECRET_BYTES).decode(errors="replace").splitlines()
-        return Passphrase(lines[0] if lines else "").derive(derivation)
+            line = file.read(MAX_SECRET_BYTES).partition(b"\n")[0].removesuffix(b"\r")
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:  # a random file has line ends anywhere: hardly anything might be left
+            raise ParameterError(
+                f"{self.path} holds no passphrase: its first line is not text (UTF-8); give random bytes as "
+                "a key file, --key-file"
+            ) from None
+        return Passphrase(text).derive(derivation)
 
 
 @dataclass(frozen=True)
