@@ -163,6 +163,7 @@ class TTLInOut:
     def _bind_input_windows(self) -> None:
         timeline, key, apparatus = self._timeline, self.key, self._apparatus
         cost, latency = timeline.model.output_mu, timeline.model.input_mu
+        read_time = timeline.model.read_mu
         gate_latency = self.gate_latency_mu
         ref_period = timeline.ref_period
         windows: deque[tuple[int, int]] = deque()
@@ -201,6 +202,8 @@ class TTLInOut:
                     windows[0] = (edge + 1, stop)
                     if timeline.cpu < edge + latency:
                         timeline.cpu = edge + latency
+                    else:
+                        timeline.cpu += read_time
                     return edge
                 windows.popleft()
                 if stop > up_to_timestamp_mu:
@@ -208,6 +211,8 @@ class TTLInOut:
                     break
             if timeline.cpu < up_to_timestamp_mu + gate_latency:
                 timeline.cpu = up_to_timestamp_mu + gate_latency
+            else:
+                timeline.cpu += read_time
             return -1
 
         def count(up_to_timestamp_mu: int) -> int:

@@ -18,6 +18,8 @@ class CpuModel:
     """Submitting one output event (an AD9910 update is sixteen of them)."""
     input_mu: int = 1_000
     """From an input event to the statement after the read that waited for it."""
+    read_mu: int = 500
+    """Reading an input event that had come before, or that none had come."""
     rpc_mu: int = 1_000_000
     """A remote procedure call that is waited for."""
     async_rpc_mu: int = 100_000

@@ -65,8 +65,14 @@ class ScriptedApparatus:
         if key.startswith("apd"):
             return self._detector(int(key[3:]))
 
+        closed = -1  # the last gate in which an edge came: there is one edge a gate
+
         def edge(start: int, stop: int) -> int:
+            nonlocal closed
+            if stop <= closed:
+                return -1
             answered = self.strobe() if key == "ttl_round_type_strobe" else self.handshake()
+            closed = stop if answered else closed
             return start + 5000 if answered else -1
 
         return edge

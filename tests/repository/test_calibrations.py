@@ -14,7 +14,13 @@ from diqkd_postproc.calibration.isolation import settling_time
 from diqkd_postproc.calibration.readout import readout_errors
 from diqkd_postproc.calibration.result import CalibrationResult
 from diqkd_postproc.errors import ParameterError
+from sim_devices import artiq_stub
+from sim_devices.laboratory.apparatus import NodeApparatus
 from sim_devices.runner import TerminationRequested, run_experiment
+
+artiq_stub.install()
+
+from diqkd_node.calibration.scan_data import ScanData  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 Calibrate = Callable[..., CalibrationResult]
@@ -125,6 +131,13 @@ def test_isolation_by_displacement(calibrate: Calibrate) -> None:
     assert "not isolated" in result.finding.notes[0]
 
 
+def test_a_bright_fibre_takes_the_time_to_read_it(calibrate: Calibrate) -> None:
+    """Sixty photons a shot: reading those of three detectors takes far longer than the usual slack."""
+    nature = {"station_count_rate": 3e5}
+    result = calibrate("isolation_displacement", nature=nature, num_shots=600, num_points=6)
+    assert_found(result, "focus_rate", 3e5, 6e3)
+
+
 def test_isolation_against_time(calibrate: Calibrate) -> None:
     """Slower electrodes: the proposed settling time grows beyond the protocol's 30 us."""
     nature = {"electrode_time_constant": 40e-6}
@@ -182,3 +195,45 @@ def test_a_scan_ends_between_points_when_asked(tmp_path: Path, monkeypatch: pyte
         )
     assert datasets["calibration.points_done"] == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scan_ends_within_a_long_point_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIQKD_NODE_SEED", "1")
+    datasets: dict[str, Any] = {}
+    looks = iter(range(100))
+    with pytest.raises(TerminationRequested):
+        run_experiment(
+            ROOT / "repository" / "pi_pulse_time.py",
+            None,
+            ROOT / "device_db" / "alice_sim.py",
+            {"result_directory": str(tmp_path), "num_points": 5, "num_shots": 1000},
+            dataset_sink=datasets.__setitem__,
+            stop_requested=lambda: next(looks) >= 1,
+        )
+    assert "calibration.points_done" not in datasets
+
+
+def test_a_point_in_which_the_ion_was_lost_is_repeated(
+    calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ion is lost after the first chunk of a point, whose other shots would all be dark."""
+    apparatus: list[NodeApparatus] = []
+    shots: list[int] = []
+    make, store = NodeApparatus.__init__, ScanData.store
+
+    def keep(self: NodeApparatus, *arguments: Any, **keywords: Any) -> None:
+        make(self, *arguments, **keywords)
+        apparatus.append(self)
+
+    def lose(self: ScanData, point: int, count: int, num_values: int, values: list[int]) -> None:
+        store(self, point, count, num_values, values)
+        shots.append(count)
+        if len(shots) == 1:
+            apparatus[0]._ion_lost = True
+
+    monkeypatch.setattr(NodeApparatus, "__init__", keep)
+    monkeypatch.setattr(ScanData, "store", lose)
+    result = calibrate("pi_pulse_time", num_points=5, num_shots=600)
+    assert not apparatus[0]._ion_lost
+    assert sum(shots) == (5 + 1) * 600
+    assert result.finding.goodness_of_fit.p_value > 1e-6

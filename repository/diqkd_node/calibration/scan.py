@@ -1,8 +1,9 @@
 """The machinery of every scan: points in any order, shots within a point, results to the host, rest between.
 
 One kernel runs a whole scan, because starting one takes longer than a point. It asks the host for the next
-point (`ScanData.next_point`), which is where the host stops it, waits for laser and ion, or ends; shots leave
-in chunks by asynchronous calls. What a shot is, a subclass says.
+point (`ScanData.next_point`), which is where the host waits for laser and ion, or ends; shots leave in chunks
+by asynchronous calls. Points may take hours: several times a second the kernel asks whether to go on
+(`ScanData.goes_on`), and a point that was left is repeated. What a shot is, a subclass says.
 """
 
 from artiq.coredevice.exceptions import RTIOUnderflow
@@ -26,7 +27,7 @@ class Scan(HasEnvironment):
     """Base of the scans. `data` is a `ScanData`; `shot` appends at most `MAX_PER_SHOT` numbers."""
 
     MAX_PER_SHOT = 1
-    kernel_invariants = {"capacity", "room", "max_underflows"}
+    kernel_invariants = {"capacity", "room", "max_underflows", "check_mu"}
 
     def build(self, configuration, data, **tables):
         self.configuration = configuration
@@ -57,6 +58,7 @@ class Scan(HasEnvironment):
         self.capacity = CAPACITY
         self.room = CAPACITY - self.MAX_PER_SHOT
         self.max_underflows = self.configuration.max_underflows
+        self.check_mu = self.mu(self.configuration.check_interval)
 
     @kernel
     def setup(self):
@@ -98,16 +100,23 @@ class Scan(HasEnvironment):
         values = [0 for _ in range(self.capacity)]
         point = self.data.next_point(-1, True, True)
         while point >= 0:
-            self.core.break_realtime()
-            self.cooling.off()
-            ion_present = self.ion_watch.present()
+            ion_present = self.look()
             if ion_present:
                 self.begin_point(point)
                 self.run_shots(point, values)
+                # Without an ion every shot is dark: one that was lost since then spoils the point.
+                ion_present = self.look()
             self.rest()
             self.lock_monitor.request()
             locked = self.lock_monitor.fetch()
             point = self.data.next_point(point, locked, ion_present)
+
+    @kernel
+    def look(self) -> TBool:
+        """Whether an ion is there. Breaks real time and consumes all slack."""
+        self.core.break_realtime()
+        self.cooling.off()
+        return self.ion_watch.present()
 
     @kernel
     def begin_point(self, point: TInt32):
@@ -116,9 +125,11 @@ class Scan(HasEnvironment):
 
     @kernel
     def run_shots(self, point: TInt32, values: TList(TInt32)):
-        """All shots of a point; one that meets an underflow is repeated. Breaks real time."""
+        """All shots of a point, unless the host wants to stop; one that meets an underflow is repeated.
+        Breaks real time."""
         num_left = self.data.shots_of(point)
         self.core.break_realtime()
+        t_check = now_mu() + self.check_mu
         in_chunk = 0
         num_values = 0
         underflows = 0
@@ -138,6 +149,11 @@ class Scan(HasEnvironment):
                 self.core.break_realtime()
                 in_chunk = 0
                 num_values = 0
+            elif now_mu() > t_check:
+                if not self.data.goes_on():
+                    num_left = 0
+                self.core.break_realtime()
+                t_check = now_mu() + self.check_mu
 
     @kernel
     def shot(self, point: TInt32, values: TList(TInt32), num_values: TInt32) -> TInt32:

@@ -69,6 +69,10 @@ class ScanData:
         """Number of shots of a point."""
         return self.num_shots[point]
 
+    def goes_on(self) -> TBool:
+        """Whether to go on with the shots of a point; one that is left is repeated."""
+        return not self._should_stop()
+
     @rpc(flags={"async"})
     def store(self, point: TInt32, shots: TInt32, num_values: TInt32, values: TList(TInt32)) -> None:
         """The first `num_values` of `values` came from `shots` shots."""

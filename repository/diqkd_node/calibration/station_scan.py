@@ -43,7 +43,7 @@ class StationScan(Scan):
     @kernel
     def read(self, t_reference: TInt64, t_close: TInt64, values: TList(TInt32), num_values: TInt32) -> TInt32:
         """Append the time of every photon in the gates that close at `t_close`. Consumes all slack and
-        leaves the cursor behind them."""
+        leaves the cursor behind them, and ahead of the CPU, which takes a microsecond a photon."""
         for i in range(NUM_DETECTORS):
             t_click = self.detectors[i].timestamp_mu(t_close)
             while t_click >= int64(0):
@@ -51,7 +51,10 @@ class StationScan(Scan):
                     values[num_values] = int32(t_click - t_reference)
                     num_values += 1
                 t_click = self.detectors[i].timestamp_mu(t_close)
-        at_mu(t_close + self.slack_mu)
+        t_read = self.core.get_rtio_counter_mu()
+        if t_read < t_close:
+            t_read = t_close
+        at_mu(t_read + self.slack_mu)
         return num_values
 
 
@@ -159,6 +162,8 @@ class ArrivalScan(StationScan):
     def prepare(self):
         StationScan.prepare(self)
         self.pulse_start_mu = self.attempts.pulse_start_mu
+        # Time to play an attempt's events, which take the CPU longer than the timeline.
+        self.slack_mu = self.attempts.cycle_mu
         self.arrival_mu = self.mu(self.arrival_time)
 
     @kernel
