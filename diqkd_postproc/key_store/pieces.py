@@ -53,6 +53,7 @@ CREATE TABLE generated (
 CREATE TABLE pieces (
     key INTEGER NOT NULL, first_bit INTEGER NOT NULL, num_bits INTEGER NOT NULL CHECK (num_bits > 0),
     state TEXT NOT NULL, purpose TEXT, label TEXT UNIQUE, PRIMARY KEY (key, first_bit)) WITHOUT ROWID;
+CREATE INDEX pieces_by_state ON pieces (state, purpose, key, first_bit);
 {blocks.SCHEMA}
 """
 _INSERT = "INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?)"
@@ -188,9 +189,10 @@ class GeneratedKeys:
     def _free_range(self, num_bits: int, sessions: Sequence[str] | None, from_end: bool) -> tuple[str, int]:
         """Session and first bit of the first (or last) free range of this length."""
         order = "DESC" if from_end else "ASC"
-        rows = self._ledger.rows(
+        rows = self._ledger.rows(  # by the index: there are few free pieces, however many were delivered
             "SELECT session_id, first_bit, pieces.num_bits FROM pieces JOIN generated ON key = number "
-            f"WHERE state = ? AND pieces.num_bits >= ? ORDER BY number {order}, first_bit {order}",
+            "WHERE state = ? AND purpose IS NULL AND pieces.num_bits >= ? "
+            f"ORDER BY key {order}, first_bit {order}",
             (AVAILABLE, num_bits),
         )
         for session_id, first_bit, size in rows:
@@ -243,8 +245,8 @@ class GeneratedKeys:
                 f"{piece.session_id}"
             )
         free = self._ledger.row(
-            "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state = ? AND first_bit <= ? "
-            "AND first_bit + num_bits >= ?",
+            "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state = ? AND purpose IS NULL "
+            "AND first_bit <= ? AND first_bit + num_bits >= ?",
             (number, AVAILABLE, first_bit, end),
         )
         if free is None:

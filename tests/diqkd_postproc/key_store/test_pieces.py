@@ -257,6 +257,33 @@ def test_an_interrupted_export_goes_on_to_the_same_file(
     assert (directory / "key").read_bytes() == packed(key[SET_ASIDE:])
 
 
+def test_finding_free_bits_takes_as_long_however_many_pieces_were_delivered(keyed: Pair) -> None:
+    """Counted in steps of SQLite's virtual machine."""
+    store = keyed[0]
+
+    def steps() -> int:
+        count = 0
+
+        def step() -> None:
+            nonlocal count
+            count += 1
+
+        store._ledger.connection.set_progress_handler(step, 1)
+        for from_end in (False, True):
+            store.generated._free_range(8, ["s1"], from_end)
+        store._ledger.connection.set_progress_handler(None, 0)
+        return count
+
+    def deliver(labels: list[str]) -> None:
+        store.generated.reserve(8, labels)
+        store.generated.deliver(labels)
+
+    deliver(["first"])
+    few = steps()
+    deliver([f"key {number}" for number in range(200)])
+    assert 0 < steps() < few + 20
+
+
 def test_an_export_overwrites_no_file(keyed: Pair, directory: Path) -> None:
     """Such as the key of an earlier session, of which there is no other copy."""
     earlier = directory / "key"
