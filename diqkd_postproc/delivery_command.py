@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diqkd_postproc import argument_types
-from diqkd_postproc.errors import DiqkdError, ParameterError
+from diqkd_postproc.errors import ParameterError
 
 
 def add_parsers(
@@ -174,10 +174,7 @@ def get_keys(arguments: Namespace) -> None:
         keys = client.keys_with_ids(arguments.peer, arguments.key_id)
     else:
         keys = client.new_keys(arguments.peer, arguments.number, arguments.size)
-    try:
-        paths = write_keys(arguments.output, keys)
-    except DiqkdError as error:
-        raise type(error)(f"{error}. The keys were delivered and are lost; ask for others") from None
+    paths = write_keys(arguments.output, keys)
     rows = [_row(key, path, arguments.show) for key, path in zip(keys, paths, strict=True)]
     if arguments.json:
         print_json({"keys": rows})

@@ -23,8 +23,13 @@ from diqkd_postproc.delivery.data_formats import Key
 from diqkd_postproc.delivery.key_delivery_api import PREFIX
 from diqkd_postproc.delivery.refusals import BadRequest, Refusal, Unauthorized, Unavailable
 from diqkd_postproc.delivery.tls import client_context
-from diqkd_postproc.errors import ParameterError, RemoteProtocolError
-from diqkd_postproc.records.private_files import create_private_file, make_private_directory
+from diqkd_postproc.errors import ParameterError, RemoteProtocolError, StorageError
+from diqkd_postproc.records.private_files import (
+    create_private_file,
+    make_private_directory,
+    storage_error,
+    sync_directory,
+)
 
 MAX_ANSWER_BYTES = 1 << 26
 _REFUSALS: dict[int, type[Refusal]] = {400: BadRequest, 401: Unauthorized, 503: Unavailable}
@@ -61,11 +66,15 @@ class SaeClient:
     """Asks one KME on behalf of one SAE."""
 
     def __init__(self, profile: SaeProfile) -> None:
-        parts = urlsplit(profile.service)
-        if parts.scheme != "https" or not parts.hostname:
+        try:
+            parts = urlsplit(profile.service)
+            host, port = parts.hostname, parts.port or 443
+        except ValueError:  # of a port that is none, or of brackets without an address
+            host = None
+        if not host or parts.scheme != "https":
             raise ParameterError(f"service {profile.service!r} is not https://HOST:PORT")
         self._profile = profile
-        self._host, self._port = parts.hostname, parts.port or 443
+        self._host, self._port = host, port
         self._context = client_context(profile.certificate, profile.private_key, profile.authority)
 
     def status(self, peer: str) -> dict[str, Any]:
@@ -109,13 +118,27 @@ class SaeClient:
 
 
 def write_keys(directory: Path, keys: Sequence[Key]) -> list[Path]:
-    """Write every key to a new private file, DIRECTORY/KEY_ID.key, as bytes."""
-    paths = []
-    for key in keys:
-        path = directory / f"{key.key_id}.key"
-        with os.fdopen(create_private_file(path), "wb") as file:
-            file.write(key.key)
-        paths.append(path)
+    """Write every key to a new private file, DIRECTORY/KEY_ID.key, as bytes; on disk when this returns.
+
+    StorageError where that fails: it says how many were written, the others are lost.
+    """
+    paths: list[Path] = []
+    path = directory
+    try:
+        for key in keys:
+            path = directory / f"{key.key_id}.key"
+            with os.fdopen(create_private_file(path), "wb") as file:
+                file.write(key.key)
+                file.flush()
+                os.fsync(file.fileno())
+            paths.append(path)
+        sync_directory(directory)
+    except (OSError, StorageError) as error:
+        reason = storage_error("write", path, error) if isinstance(error, OSError) else error
+        raise StorageError(
+            f"{reason}. {len(paths)} of {len(keys)} keys are in {directory}; the others were delivered and "
+            "are lost, ask for others"
+        ) from None
     return paths
 
 

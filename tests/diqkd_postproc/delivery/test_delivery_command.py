@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -18,9 +19,34 @@ from delivery_trial import make_stores
 
 from diqkd_postproc.cli import main
 from diqkd_postproc.delivery import trial
-from diqkd_postproc.delivery.client import SaeClient, SaeProfile
+from diqkd_postproc.delivery.client import SaeClient, SaeProfile, write_keys
 from diqkd_postproc.delivery.data_formats import Key
 from diqkd_postproc.delivery.refusals import Refusal
+from diqkd_postproc.errors import ParameterError, StorageError
+
+
+@pytest.mark.parametrize("service", ["https://localhost:99999", "https://[localhost:1", "http://localhost:1"])
+def test_a_service_that_is_no_address_is_named(folder: Path, service: str) -> None:
+    profile = SaeProfile(service=service, certificate=folder, private_key=folder, authority=folder)
+    with pytest.raises(ParameterError, match="is not https://HOST:PORT"):
+        SaeClient(profile)
+
+
+def test_a_full_disk_loses_the_keys_that_it_cannot_hold_and_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [Key(key_id=str(number), key=bytes([number])) for number in range(3)]
+    sync, calls = os.fsync, iter([False, True])
+
+    def fail_at_the_second(descriptor: int) -> None:
+        if next(calls):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_at_the_second)
+    with pytest.raises(StorageError, match=r"1 of 3 keys are in .*the others were delivered and are lost"):
+        write_keys(folder, keys)
+    assert (folder / "0.key").read_bytes() == b"\0"
 
 
 class Services:
