@@ -193,11 +193,15 @@ def renew(arguments: Namespace) -> None:
     """`diqkd keys next`: the next K0 from K1."""
     from diqkd_postproc.key_store import KeyStore
     from diqkd_postproc.key_store.pieces import PADS
+    from diqkd_postproc.session.journal import idle_session
     from diqkd_postproc.session.result_file import load_result
 
     credential = credential_of(arguments, arguments.store)
-    with KeyStore.open(arguments.store, credential=credential) as keys:
+    with ExitStack() as stack:
+        keys = stack.enter_context(KeyStore.open(arguments.store, credential=credential))
         session_id = keys.current_session
+        if session_id is not None:
+            stack.enter_context(idle_session(keys.path, session_id))
         if session_id is not None and not arguments.abandon:
             result = load_result(keys.path, session_id) if keys.has_key(session_id) else None
             if result is None or not result.get("peer_confirmed"):

@@ -8,6 +8,8 @@ one process at a time.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,25 @@ CREATE TABLE frames (
 
 def journal_path(key_store_path: Path, session_id: bytes) -> Path:
     """Name of the session's journal beside the key store."""
-    return key_store_path.with_name(f"{key_store_path.name}.session-{session_id.hex()[:16]}")
+    return _journal_path(key_store_path, session_id.hex())
+
+
+def _journal_path(key_store_path: Path, session_id: str) -> Path:
+    return key_store_path.with_name(f"{key_store_path.name}.session-{session_id[:16]}")
+
+
+@contextmanager
+def idle_session(key_store_path: Path, session_id: str) -> Iterator[None]:
+    """Keep a session from going on while the block runs; StorageError where it is running now.
+
+    For whoever ends it for good: a session under way would take the next pads for its own.
+    """
+    path = _journal_path(key_store_path, session_id)
+    if not os.path.lexists(path):
+        yield
+        return
+    with closing(open_database(path, APPLICATION_ID, exclusive=True, timeout_s=1.0)):
+        yield
 
 
 class SessionJournal:

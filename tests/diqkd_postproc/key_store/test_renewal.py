@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from example_stores import make_key, packed, random_key
+from example_stores import make_key, make_parameters, packed, random_key
 
 from diqkd_postproc.cli import main
 from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, StorageError
 from diqkd_postproc.key_store import PAD_NAMES, PAD_SET_BITS, PAD_SETS, SEED_NAMES, KeyReuseError, KeyStore
 from diqkd_postproc.records.private_files import write_atomically
+from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.result_file import result_path
 
 Pair = tuple[KeyStore, KeyStore]
@@ -107,6 +108,24 @@ def test_the_command_waits_for_the_peers_confirmation(
     assert code == 1 and "--abandon" in message
     code, answer = run("keys", "next", store.path, "--abandon")
     assert code == 0 and store.key_id in answer and "sessions: 2" in answer
+
+
+def test_the_command_leaves_a_running_session_its_pads(
+    pair: Pair, run: Callable[..., tuple[int, str]]
+) -> None:
+    """It would end with the next pads for its own: zeros for them, and two nodes that differ."""
+    store, session_id = pair[0], bytes(range(16))
+    make_key(store, "earlier", random_key(5000))
+    store.renew()
+    journal = SessionJournal(journal_path(store.path, session_id), make_parameters(), session_id)
+    store.consume("pad_b", session_id, b"round types")
+    key_id = store.key_id
+    code, message = run("keys", "next", store.path, "--abandon")
+    assert code == 6 and "in use by another process" in message
+    assert store.key_id == key_id
+    journal.close()
+    code, _ = run("keys", "next", store.path, "--abandon")
+    assert code == 0 and store.key_id != key_id
 
 
 def test_show_and_export(pair: Pair, run: Callable[..., tuple[int, str]], directory: Path) -> None:
