@@ -18,7 +18,13 @@ from pathlib import Path
 from diqkd_postproc.records.private_files import check_private_file, create_private_file, storage_error
 
 MAX_FIELD_CHARACTERS = 128
-_APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_APPEND_FLAGS = (
+    os.O_WRONLY
+    | os.O_APPEND
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 class AuditLog:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import get_args
 
 from diqkd_postproc.errors import StorageError
+from diqkd_postproc.records.private_files import sync_directory
 from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine
 from diqkd_postproc.session.messages import Role
 
@@ -134,6 +135,8 @@ def _replace(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # not every file system of a stick can
+            sync_directory(path.parent)
     except OSError as error:
         raise _unusable("write", path, error) from None
     finally:
