@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 BREATH_S = 0.02  # of the host between two looks
 LOOK_S = 0.1  # from one look to the next
 TELL_S = 1.0  # between two publications of the same facts
+RELOAD_S = 60.0  # to wait for an ion before another one is loaded
 
 
 class NodeOnHold(EnvExperiment):
@@ -51,7 +52,7 @@ class NodeOnHold(EnvExperiment):
         self.node.prepare()
         self.facts = PublicFacts(self.set_dataset)
         self.deletion = DeletionGuard()
-        self.loading = False
+        self.loading_since = None
         self.told = (None, 0.0)
         self.interval_mu = machine_units(self.core, LOOK_S)
 
@@ -80,7 +81,7 @@ class NodeOnHold(EnvExperiment):
 
     def is_well(self) -> TBool:
         """Ion and laser are there; False if the scheduler wants this experiment to pause or end."""
-        self.loading = False
+        self.loading_since = None
         self.tell(True, True)
         time.sleep(BREATH_S)
         return self.goes_on()
@@ -88,12 +89,19 @@ class NodeOnHold(EnvExperiment):
     def wait_for_recovery(self, locked, ion_present) -> TBool:
         """Ion or laser is away; False if the scheduler wants this experiment to pause or end."""
         self.tell(bool(locked), bool(ion_present))
-        if not ion_present and not self.loading:
-            self.loading = True
-            logger.warning("no ion: %s", "loading" if self.load_ion else "load one; the hold goes on")
-            if self.load_ion:
-                self.load_ion()
+        if not ion_present:
+            self.look_after_ion()
         return self.goes_on()
+
+    def look_after_ion(self):
+        """Load an ion, and another one if that has not worked; only tell, where it is loaded by hand."""
+        first = self.loading_since is None
+        if not first and (not self.load_ion or time.monotonic() - self.loading_since < RELOAD_S):
+            return
+        logger.warning("no ion: %s", "loading" if self.load_ion else "load one; the hold goes on")
+        if self.load_ion:
+            self.load_ion()
+        self.loading_since = time.monotonic()
 
     def goes_on(self):
         """Whether the scheduler lets this experiment go on."""

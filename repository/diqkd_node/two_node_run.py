@@ -199,6 +199,8 @@ class TwoNodeRun(HasEnvironment):
         self.deletion.ask(applets.show, self.ccb, *self.views)
         try:
             coordinator.greet()
+            # `prepare` may have come hours before, while calibrations were still in the queue.
+            node = self.recalibrated(node)
             while spool.rounds_done < self.num_rounds:
                 node.run_batches()
                 if spool.rounds_done < self.num_rounds:
