@@ -6,8 +6,10 @@ moved to another row or file, or left over from another state of its row does no
 random and sealed itself, under a key derived from the credential; a new credential seals it again.
 
 What stays readable without the credential: sizes, states, names, counts; never a bit of a key. What stays
-possible: whoever can write the file can put back an old copy of the whole of it (see `epoch_witness`), or
-destroy it.
+possible: whoever can write the file can put back an old copy of the whole of it (see `epoch_witness`),
+destroy it, or exchange the places of two pieces in one block, because a block is sealed with the number of
+its delivered bits, not with which they are: this node would then issue zeros as a key, or one key under the
+name of another. Keep the file from other accounts, encrypted or not.
 """
 
 from __future__ import annotations
