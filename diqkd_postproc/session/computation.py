@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
@@ -132,9 +133,10 @@ class Computation:
         """Consume a pad for the message it protects; on the receiving side, for the tag to be checked.
 
         Raises KeyReuseError if it was consumed for another message: then the outcomes, the record or the
-        peer's messages are not those of the interrupted session.
+        peer's messages are not those of the interrupted session. The digest is keyed, because the ledger
+        keeps it in the clear and that of `pad_ec` depends on the outcomes.
         """
-        digest = hashlib.sha256(self._protected(pad))
+        digest = hmac.new(self._hash_seed, self._protected(pad), hashlib.sha256)
         if (tag := self._received_tag(pad)) is not None:
             digest.update(tag)
         self._pads[pad] = self._key_store.consume(pad, self._engine.session_id.hex(), digest.digest())

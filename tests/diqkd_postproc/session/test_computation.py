@@ -1,5 +1,6 @@
 """The numerics of a session against the definitions of the protocol, and their guards."""
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -123,6 +124,16 @@ def test_a_failing_preparation_is_silent(monkeypatch: pytest.MonkeyPatch) -> Non
     alice.computation.prepare()
     with pytest.raises(ValueError, match="no such code"):
         alice.computation.perform(Work.SYNDROME)
+
+
+def test_what_a_pad_is_bound_to_tells_nothing_of_the_outcomes() -> None:
+    """An encrypted key store keeps it in the clear, where it would confirm a guess of them."""
+    alice = fresh(0)
+    alice.engine.epochs["bob"] = 0
+    alice.computation.spend("pad_ec")
+    content = alice.computation._protected("pad_ec")
+    (bound_to,) = alice.ledger.bindings.values()
+    assert bound_to != hashlib.sha256(content).digest()
 
 
 def test_the_ledger_of_these_tests_binds_pads_as_the_real_one() -> None:
