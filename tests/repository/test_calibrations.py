@@ -20,6 +20,7 @@ from sim_devices.runner import TerminationRequested, run_experiment
 
 artiq_stub.install()
 
+from diqkd_node.calibration.experiment import CalibrationExperiment  # noqa: E402
 from diqkd_node.calibration.scan_data import ScanData  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -237,3 +238,24 @@ def test_a_point_in_which_the_ion_was_lost_is_repeated(
     assert not apparatus[0]._ion_lost
     assert sum(shots) == (5 + 1) * 600
     assert result.finding.goodness_of_fit.p_value > 1e-6
+
+
+def test_a_configuration_that_changed_in_the_queue_is_used(
+    calibrate: Calibrate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The calibration before this one writes the file after this one's `prepare`."""
+    file = tmp_path / "node.json"
+    file.write_text("{}")
+    prepare = CalibrationExperiment.prepare
+
+    def prepare_early(self: CalibrationExperiment) -> None:
+        prepare(self)
+        file.write_text(json.dumps({"frequency_qubit": 108.0e6 + 400.0}))
+
+    monkeypatch.setattr(CalibrationExperiment, "prepare", prepare_early)
+    result = calibrate(
+        "ramsey_coherence", configuration_file=str(file), num_shots=20, num_waits=12, transition="qubit"
+    )
+    assert result.provenance["node_configuration"] == {"frequency_qubit": 108.0e6 + 400.0}
+    # The fit reckons with the light that the scan played.
+    assert_found(result, "frequency", 108.0e6, 20.0)

@@ -93,12 +93,19 @@ class CalibrationExperiment(EnvExperiment):
     def prepare(self):
         if self.update_configuration and not self.configuration_file:
             raise ParameterError("update_configuration needs configuration_file, the file to update")
-        self.configuration_path = path = Path(self.configuration_file).expanduser()
-        made_later = self.update_configuration and not path.exists()
-        self.configuration = NodeConfiguration.load(
-            path if self.configuration_file and not made_later else "", self.role
-        )
+        self.configuration_path = Path(self.configuration_file).expanduser()
         self.deletion = DeletionGuard()
+        self.prepare_scan(self.load_configuration())
+
+    def load_configuration(self):
+        """The node configuration as its file is now."""
+        path = self.configuration_path
+        made_later = self.update_configuration and not path.exists()
+        return NodeConfiguration.load(path if self.configuration_file and not made_later else "", self.role)
+
+    def prepare_scan(self, configuration):
+        """Make the scan for a configuration."""
+        self.configuration = configuration
         self.scan = self.make_scan()
         self.scan.prepare()
 
@@ -137,6 +144,10 @@ class CalibrationExperiment(EnvExperiment):
 
     def run(self):
         self.started = datetime.now(UTC)
+        # `prepare` may have come while an earlier calibration still ran, which has changed the file since.
+        configuration = self.load_configuration()
+        if configuration != self.configuration:
+            self.prepare_scan(configuration)
         with self.deletion:
             while not self.data.complete:
                 self.scan.run()
