@@ -38,8 +38,8 @@ def test_a_seed_makes_frames_reproducible_and_never_repeats_them(task: FrameTask
 
 def test_failures_and_time_end_a_collection(task: FrameTask) -> None:
     hopeless = replace(task, syndrome_bits=200, max_iterations=5)
-    failed = collect([hopeless], StopRule(num_frames=1000, max_failures=3))[hopeless.strong_id]
-    assert 3 <= failed.failures == failed.frames < 20
+    wrong = collect([hopeless], StopRule(num_frames=1000, max_failures=3))[hopeless.strong_id]
+    assert 3 <= wrong.wrong_frames == wrong.frames < 20
     late = collect([task], StopRule(num_frames=1000, seconds=0.0))[task.strong_id]
     assert late.frames == 0 and late.report()["failure_rate"] is None
 
