@@ -329,7 +329,7 @@ def campaign(num_inputs: int, seed: int = 1, progress: bool = False) -> dict[str
             if peak > allowed:
                 failures.append(f"{reader_name}: an input took {peak} bytes")
             after = peak_memory_mib()
-            report["readers"][reader_name] = {  # type: ignore[index]
+            report["readers"][reader_name] = {
                 "inputs": count,
                 "endings": dict(endings),
                 "peak_bytes_of_an_input": peak,
@@ -369,15 +369,15 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
-        table = Table(title=f"{len(report['failures'])} failures")  # type: ignore[arg-type]
+        table = Table(title=f"{len(report['failures'])} failures")
         for heading in ("reader", "inputs", "endings", "peak of an input", "process grew"):
             table.add_column(heading)
-        for name, row in report["readers"].items():  # type: ignore[attr-defined]
+        for name, row in report["readers"].items():
             endings = "\n".join(f"{ending}: {count:,}" for ending, count in sorted(row["endings"].items()))
             peak = f"{row['peak_bytes_of_an_input']:,} bytes"
             table.add_row(name, f"{row['inputs']:,}", endings, peak, f"{row['process_grew_mib']} MiB")
         Console().print(table)
-        print(*report["failures"], sep="\n")  # type: ignore[misc]
+        print(*report["failures"], sep="\n")
     return 1 if report["failures"] else 0
 
 
