@@ -24,6 +24,7 @@ class Fastino:
     def _bind(self, sink: Any) -> None:
         timeline, key = self.core.timeline, self.key
         cost = timeline.model.output_mu
+        beyond = 10.0 - 0.5 * 10.0 / 0x8000
         staged: dict[int, float] = {}
         held = 0
 
@@ -35,26 +36,24 @@ class Fastino:
             timeline.cpu += cost
             return True
 
-        def output(dac: int, voltage: float) -> None:
+        def set_dac(dac: int, voltage: float) -> None:
+            """Voltage of one channel, -10 V to 9.9997 V."""
+            if not -10.0 <= voltage < beyond:
+                raise ValueError("DAC voltage out of bounds")
             now = timeline.now
-            if now < timeline.cpu + cost:
-                timeline.late(key, cost, output, dac, voltage)
+            cpu = timeline.cpu + cost
+            if now < cpu:
+                timeline.late(key, cost, set_dac, dac, voltage)
                 return
-            timeline.cpu += cost
+            timeline.cpu = cpu
             if held >> dac & 1:
                 staged[dac] = voltage
             else:
                 sink(now, dac, voltage)
 
-        def set_dac(dac: int, voltage: float) -> None:
-            """Voltage of one channel, -10 V to 9.9997 V."""
-            if not -10.0 <= voltage < 10.0 - 0.5 * 10.0 / 0x8000:
-                raise ValueError("DAC voltage out of bounds")
-            output(dac, voltage)
-
         def set_dac_mu(dac: int, data: int) -> None:
             """Code of one channel, 16 bits, 0x8000 for 0 V."""
-            output(dac, ((int(data) & 0xFFFF) - 0x8000) * 10.0 / 0x8000)
+            set_dac(dac, ((int(data) & 0xFFFF) - 0x8000) * 10.0 / 0x8000)
 
         def update(update: int) -> None:
             """Let the held channels of a bit field take their staged voltages."""

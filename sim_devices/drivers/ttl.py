@@ -22,6 +22,8 @@ NEVER = -(1 << 62)
 def _outputs(timeline: Timeline, key: str, sink: Callable[[int, int], None]) -> SimpleNamespace:
     """Functions of one output channel; they share the time of its last event."""
     cost = timeline.model.output_mu
+    both_costs = 2 * cost
+    shortest = max(8, cost)  # a pulse whose end is in time, and in order, if its start is
     ref_period = timeline.ref_period
     last = NEVER
 
@@ -74,13 +76,12 @@ def _outputs(timeline: Timeline, key: str, sink: Callable[[int, int], None]) -> 
         nonlocal last
         now = timeline.now
         end = now + index(duration)
-        cpu = timeline.cpu + cost + cost
-        if now + cost < cpu or end < cpu or now < last + 8 or end < now + 8:
+        if duration < shortest or now < last + 8 or now < timeline.cpu + cost:
             set_o(True)
             timeline.now = end
             set_o(False)
             return
-        timeline.cpu = cpu
+        timeline.cpu += both_costs
         timeline.now = last = end
         sink(now, 1)
         sink(end, 0)

@@ -445,15 +445,17 @@ class NodeApparatus:
 
     def _switch_cooling(self, time_mu: int, value: int) -> None:
         self._last_mu = time_mu
-        if value:
-            # The light measures, whether or not anybody counts.
-            if self._open and not self._measured:
-                self._measure(time_mu)
-            elif self._local_ion.coherent:
-                self._project()
-            self._previous_lit_bright = self._lit_bright
-            self._lit_bright = self._bright
-        self._cooling.switch(time_mu, value)
+        if not value:
+            self._cooling.off_mu = time_mu
+            return
+        # The light measures, whether or not anybody counts.
+        if self._open and not self._measured:
+            self._measure(time_mu)
+        elif self._local_ion.coherent:
+            self._project()
+        self._previous_lit_bright = self._lit_bright
+        self._lit_bright = self._bright
+        self._cooling.switch(time_mu, 1)
 
     def _count(self, t_open: int, t_close: int) -> int:
         """Counts of a gate; called when the kernel fetches them, perhaps after the next pulses."""

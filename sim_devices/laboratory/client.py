@@ -13,7 +13,7 @@ from sim_devices.laboratory import wire
 from sim_devices.physics.drift import Drift
 
 CONNECT_TIMEOUT = 5.0  # s
-FLUSH_INTERVAL = 0.02  # s without a new result after which Bob's results go out unasked
+FLUSH_INTERVAL = 0.004  # s without a new result after which Bob's results go out unasked
 ADDRESS_VARIABLE = "DIQKD_LABORATORY"
 DEFAULT_ADDRESS = "127.0.0.1:3270"
 

@@ -4,6 +4,7 @@ The steps are only noted as they come, since a round makes eight and never asks;
 pays for it.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -59,13 +60,15 @@ class Electrodes:
     def _follow(self) -> None:
         if not self._noted:
             return
+        volts_of, pieces = self._volts, self._pieces
+        distance_um = self._distance_um / len(volts_of)
+        start, origin, target = pieces[-1]
         for time_mu, channel, volts in self._noted:
-            if channel not in self._volts or self._volts[channel] == volts:
+            if volts_of.get(channel, volts) == volts:
                 continue
-            self._volts[channel] = volts
-            start, origin, target = self._pieces[-1]
-            lag = np.exp(-(time_mu - start) / self._time_constant_mu)
-            mean = sum(self._volts.values()) / len(self._volts)
-            self._pieces.append((time_mu, target + (origin - target) * float(lag), self._distance_um * mean))
+            volts_of[channel] = volts
+            origin = target + (origin - target) * math.exp((start - time_mu) / self._time_constant_mu)
+            start, target = time_mu, distance_um * sum(volts_of.values())
+            pieces.append((start, origin, target))
         self._noted.clear()
         del self._pieces[:-_MAX_PIECES]

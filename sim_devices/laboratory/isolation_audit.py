@@ -112,8 +112,13 @@ class IsolationAudit:
 
     def _check_scrambling(self, time_mu: int) -> None:
         self.num_checks += 1
-        start = max(self.private_mu, *(beam.on_mu for beam in self._beams))
-        length = min(beam.end(time_mu) for beam in self._beams) - start
+        start, end = self.private_mu, time_mu
+        for beam in self._beams:  # in plain steps, since it is done every round
+            if beam.on_mu > start:
+                start = beam.on_mu
+            if beam.on_mu <= beam.off_mu < end:
+                end = beam.off_mu
+        length = end - start
         if length < SCRAMBLING_MU:
             self.fail(f"reconnected after {max(length, 0)} ns of scrambling; {SCRAMBLING_MU} ns are needed")
         self.private_mu = -1
