@@ -42,7 +42,9 @@ class ScheduledWork:
             "class_name": class_name or None,
             "arguments": dict(arguments),
         }
-        return int(self._scheduler.submit(self._pipeline, expid, priority, None, False))
+        number = int(self._scheduler.submit(self._pipeline, expid, priority, None, False))
+        self.look()  # whoever is interrupted right after this still finds it, and can end it
+        return number
 
     def calibrate(self, calibration: Calibration, arguments: Mapping[str, Any]) -> int:
         """Submit a calibration."""

@@ -41,7 +41,7 @@ class Scheduler:
         return number
 
     def get_status(self):
-        return self.schedule
+        return dict(self.schedule)
 
     def request_termination(self, number):
         self.terminated.append(number)
@@ -68,7 +68,6 @@ def test_an_experiment_is_followed_from_submission_to_its_end():
     scheduler = Scheduler()
     work = ScheduledWork(scheduler)
     number = work.calibrate(GRAPH["a"], {"role": "bob"})
-    work.look()
     assert work.exists(number) and not work.started(number)
     scheduler.schedule[number]["status"] = "running"
     work.look()
@@ -80,6 +79,15 @@ def test_an_experiment_is_followed_from_submission_to_its_end():
     work.end(number)
     work.end(None)
     assert not work.exists(number) and scheduler.terminated == [number]
+
+
+def test_an_experiment_can_be_ended_right_after_its_submission():
+    """A hold that stayed would keep that of the next pause, and with it every calibration, from beginning."""
+    scheduler = Scheduler()
+    work = ScheduledWork(scheduler)
+    number = work.submit("hold.py", "", {}, HOLD_PRIORITY)
+    work.end(number)
+    assert scheduler.terminated == [number]
 
 
 def greet(*sides):
