@@ -1,6 +1,7 @@
 """From a calibration's result to the node's configuration file: checked, atomic, and with its history.
 
-The configuration is a JSON file of what differs from the defaults. It is replaced as a whole or not at all.
+The configuration is a JSON file of what differs from the defaults. It is replaced as a whole or not at all,
+by one program at a time: of two calibrations that end at the same moment neither undoes the other.
 Next to it, `NAME.history.jsonl` gets one line a change with the old and the new value and the result behind
 it; the line is written first, and names the digests of the file before and after, so that it is plain after
 a power cut whether the change was made.
@@ -12,8 +13,9 @@ import hashlib
 import json
 import math
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ LARGEST_FREQUENCY_ERROR = 10e3  # Hz
 LARGEST_RELATIVE_ERROR = 0.05
 LARGEST_PHASE_ERROR = 0.02  # turns; costs 0.8 % of the contrast
 SMALLEST_CONTRAST = 0.2
+LOCK_PATIENCE_S = 30.0  # to wait for another program at the same file, which needs milliseconds
 
 # Lowest and highest plausible value of a setting, in its unit.
 RANGES = {
@@ -120,12 +123,12 @@ def apply_result(result_path: Path, configuration_path: Path, dry_run: bool = Fa
     Returns the changes; with `dry_run` nothing is written.
 
     :raises ParameterError: implausible, older than what is applied already, of another role
-    :raises StorageError: a file cannot be written, or another program is at it
+    :raises StorageError: a file cannot be written, or another program stays at it
     """
     result = CalibrationResult.load(result_path)
     if not result.finding.settings:
         raise ParameterError(f"{result.title} proposes no setting; there is nothing to apply")
-    with _locked(configuration_path):
+    with nullcontext() if dry_run else _locked(configuration_path):
         before = _read(configuration_path)
         contents = json.loads(before) if before.strip() else {}
         configured = _settings(before or "{}", result.role, configuration_path)
@@ -244,17 +247,21 @@ def _replace(path: Path, text: str) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    """One program at a time: others wait. SQLite's lock works alike on every system, and ends with its
+    holder, however that ends; the empty file stays."""
     lock = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
-        raise StorageError(
-            f"{lock} exists: another calibration is at {path}; if none is, remove that file"
-        ) from None
-    except OSError as error:
-        raise StorageError(f"cannot write next to {path}: {error.strerror}") from None
-    try:
+        connection = sqlite3.connect(lock, timeout=LOCK_PATIENCE_S, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise StorageError(f"cannot write next to {path}: {error}") from None
+    with closing(connection):
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                reason = f"another program has been at it for {LOCK_PATIENCE_S:g} s; apply the result again"
+            else:
+                reason = f"cannot use {lock}: {error}"
+            raise StorageError(f"{path} was not changed: {reason}") from None
         yield
-    finally:
-        lock.unlink(missing_ok=True)

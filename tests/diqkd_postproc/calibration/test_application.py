@@ -1,6 +1,10 @@
 """Writing results into a configuration: what is refused, what is kept, what a crash leaves."""
 
 import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +63,7 @@ def test_a_result_changes_its_settings_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bob.history.jsonl",
         "bob.json",
+        "bob.json.lock",
         "result_1.json",
     ]
 
@@ -104,7 +109,7 @@ def test_an_implausible_result_is_refused_and_changes_nothing(
         apply_result(path, configuration)
     assert configuration.read_text() == '{"pi_time": 5.2e-6}'
     assert history(configuration) == []
-    assert not list(tmp_path.glob("*.lock"))
+    assert not list(tmp_path.glob(".*.new"))
 
 
 def test_an_older_result_does_not_replace_a_newer_one(tmp_path: Path) -> None:
@@ -133,14 +138,44 @@ def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     with pytest.raises(StorageError, match="No space left"):
         apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
     assert configuration.read_text() == "{}"
-    assert not list(tmp_path.glob("*.lock")) and not list(tmp_path.glob(".*.new"))
+    assert not list(tmp_path.glob(".*.new"))
 
 
-def test_a_second_program_at_the_file_is_refused(tmp_path: Path) -> None:
+def test_results_applied_at_the_same_time_are_all_there(tmp_path: Path) -> None:
+    """By threads with a connection each, which exclude each other as processes do."""
     configuration = tmp_path / "bob.json"
-    (tmp_path / "bob.json.lock").touch()
-    with pytest.raises(StorageError, match="remove that file"):
-        apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
+    settings = {"pi_time": 4.9e-6, "pi_time_map": 4.8e-6, "pi_time_shelve": 4.7e-6, "readout_threshold": 12}
+    paths = [result_file(tmp_path, {name: value}) for name, value in settings.items()]
+    with ThreadPoolExecutor(len(paths)) as pool:
+        list(pool.map(lambda path: apply_result(path, configuration), paths))
+    assert json.loads(configuration.read_text()) == {"role": "bob"} | settings
+    entries = history(configuration)
+    for earlier, later in pairwise(entries):
+        assert later["digest_before"] == earlier["digest_after"]
+
+
+def test_a_program_that_was_killed_holds_up_nobody(tmp_path: Path) -> None:
+    """The holder of the lock ends without any clean-up, as by a power cut or SIGKILL."""
+    configuration = tmp_path / "bob.json"
+    holder = (
+        "import os, pathlib, sys; from diqkd_postproc.calibration import application\n"
+        "with application._locked(pathlib.Path(sys.argv[1])): os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", holder, str(configuration)], check=False).returncode == 9
+    assert apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
+
+
+def test_a_program_that_stays_at_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = tmp_path / "bob.json"
+    configuration.write_text("{}")
+    monkeypatch.setattr(application, "LOCK_PATIENCE_S", 0.0)
+    path = result_file(tmp_path, {"pi_time": 4.9e-6})
+    with application._locked(configuration), pytest.raises(StorageError, match="another program has been"):
+        apply_result(path, configuration)
+    (tmp_path / "bob.json.lock").write_text("not a database, but a file of somebody's")
+    with pytest.raises(StorageError, match=r"cannot use .*bob\.json\.lock"):
+        apply_result(path, configuration)
+    assert configuration.read_text() == "{}"
 
 
 def test_a_torn_last_line_of_the_history_is_passed_over(tmp_path: Path) -> None:
