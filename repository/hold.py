@@ -8,6 +8,7 @@ from artiq.experiment import *
 
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.deletion import DeletionGuard
+from diqkd_node.ion_reload import IonReload, loader_of
 from diqkd_node.node import Node
 from diqkd_node.public_facts import PublicFacts
 from diqkd_node.timebase import machine_units
@@ -17,7 +18,6 @@ logger = logging.getLogger(__name__)
 BREATH_S = 0.02  # of the host between two looks
 LOOK_S = 0.1  # from one look to the next
 TELL_S = 1.0  # between two publications of the same facts
-RELOAD_S = 60.0  # to wait for an ion before another one is loaded
 
 
 class NodeOnHold(EnvExperiment):
@@ -52,14 +52,12 @@ class NodeOnHold(EnvExperiment):
         self.node.prepare()
         self.facts = PublicFacts(self.set_dataset)
         self.deletion = DeletionGuard()
-        self.loading_since = None
+        self.reload = IonReload(loader_of(self))
         self.told = (None, 0.0)
         self.interval_mu = machine_units(self.core, LOOK_S)
 
     def run(self):
         self.now = self.get_device("clock").now if "clock" in self.get_device_db() else time.time
-        has_loader = "ion_loader" in self.get_device_db()
-        self.load_ion = self.get_device("ion_loader").load if has_loader else None
         with self.deletion:
             try:
                 while True:
@@ -81,7 +79,7 @@ class NodeOnHold(EnvExperiment):
 
     def is_well(self) -> TBool:
         """Ion and laser are there; False if the scheduler wants this experiment to pause or end."""
-        self.loading_since = None
+        self.reload.ion_is_back()
         self.tell(True, True)
         time.sleep(BREATH_S)
         return self.goes_on()
@@ -90,18 +88,8 @@ class NodeOnHold(EnvExperiment):
         """Ion or laser is away; False if the scheduler wants this experiment to pause or end."""
         self.tell(bool(locked), bool(ion_present))
         if not ion_present:
-            self.look_after_ion()
+            self.reload.no_ion("the hold")
         return self.goes_on()
-
-    def look_after_ion(self):
-        """Load an ion, and another one if that has not worked; only tell, where it is loaded by hand."""
-        first = self.loading_since is None
-        if not first and (not self.load_ion or time.monotonic() - self.loading_since < RELOAD_S):
-            return
-        logger.warning("no ion: %s", "loading" if self.load_ion else "load one; the hold goes on")
-        if self.load_ion:
-            self.load_ion()
-        self.loading_since = time.monotonic()
 
     def goes_on(self):
         """Whether the scheduler lets this experiment go on."""

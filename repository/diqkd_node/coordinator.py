@@ -24,6 +24,7 @@ from diqkd_node.conditions import (
     TOO_MANY_UNDERFLOWS,
     TYPE_MISSING,
 )
+from diqkd_node.ion_reload import IonReload
 from diqkd_postproc.errors import DiqkdError, ParameterError
 
 logger = logging.getLogger(__name__)
@@ -55,8 +56,7 @@ class Coordinator:
     :param should_stop: says whether the scheduler wants this experiment to pause or end
     :param publish: called with (rounds done, state of the node) now and then
     :param stall_timeout_s: longest time without a round, or without an answer of the peer within a batch
-    :param load_ion: starts the loading of an ion; None where it is loaded by hand
-    :param reload_interval_s: how long to wait for an ion before `load_ion` is called again
+    :param reload: loads a lost ion; the default leaves it to people
     :param fill_pool: called between two batches if the random bits are short
     :param interrupted_unix: when an earlier start of this run ended, if there was one
     :param now: the clock of the record's gaps, unix seconds
@@ -75,8 +75,7 @@ class Coordinator:
         should_stop=lambda: False,
         publish=lambda rounds_done, state: None,
         stall_timeout_s=120.0,
-        load_ion=None,
-        reload_interval_s=60.0,
+        reload=None,
         fill_pool=lambda: None,
         interrupted_unix=None,
         now=time.time,
@@ -89,8 +88,7 @@ class Coordinator:
         self.should_stop = should_stop
         self.publish = publish
         self.stall_timeout_s = stall_timeout_s
-        self.load_ion = load_ion
-        self.reload_interval_s = reload_interval_s
+        self.reload = reload or IonReload(None)
         self.fill_pool = fill_pool
         self._pattern_of_index = np.array(herald_patterns, dtype=np.uint8)
         self._now = now
@@ -101,7 +99,6 @@ class Coordinator:
         self._ready_sent = False
         self._failure = None
         self._gap = None if interrupted_unix is None else ("restarted", interrupted_unix)
-        self._loading_since = None
         self._last_publication = 0.0
         self._published_state = ""
         self._num_disagreements = 0
@@ -187,7 +184,7 @@ class Coordinator:
     def begin_batch(self) -> TList(TInt32):
         """Settings of the next batch once both nodes are ready; empty when the kernel is to end."""
         self._raise_failure()
-        self._loading_since = None
+        self.reload.ion_is_back()
         self.ion_present = self.locked = True
         remaining = self.num_rounds - self.spool.rounds_done
         if remaining == 0 or self.should_stop():
@@ -338,21 +335,11 @@ class Coordinator:
         if self._gap is None:
             self._gap = (missing, self._now())
         if not ion_present:
-            self._look_after_ion()
+            if not self.reload.away:
+                self.ion_losses += 1
+            self.reload.no_ion("the run")
         self._publish(missing)
         return not self.should_stop()
-
-    def _look_after_ion(self):
-        """Load an ion, and another one if that has not worked; only tell, where it is loaded by hand."""
-        first = self._loading_since is None
-        if first:
-            self.ion_losses += 1
-        elif not self.load_ion or time.monotonic() - self._loading_since < self.reload_interval_s:
-            return
-        logger.warning("no ion: %s", "loading" if self.load_ion else "load one; the run goes on by itself")
-        if self.load_ion:
-            self.load_ion()
-        self._loading_since = time.monotonic()
 
     # After the last batch.
 

@@ -18,6 +18,7 @@ from diqkd_node.classical_link import ClassicalLink, PeerAbsentError
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.coordinator import Coordinator
 from diqkd_node.deletion import DeletionGuard
+from diqkd_node.ion_reload import IonReload, loader_of
 from diqkd_node.node import Node
 from diqkd_node.public_facts import KEY_RUN_FACTS, PublicFacts
 from diqkd_postproc.errors import ParameterError
@@ -189,8 +190,7 @@ class TwoNodeRun(HasEnvironment):
             should_stop=self.should_stop,
             publish=self.publish,
             stall_timeout_s=self.stall_timeout,
-            load_ion=self.ion_loader(),
-            reload_interval_s=self.reload_interval,
+            reload=IonReload(loader_of(self), self.reload_interval),
             fill_pool=lambda: self.fill_pool(spool),
             interrupted_unix=self.interrupted_unix,
             now=self.now,
@@ -231,10 +231,6 @@ class TwoNodeRun(HasEnvironment):
         node = Node(self, configuration, coordinator)
         node.prepare()
         return node
-
-    def ion_loader(self):
-        """`load` of the device `ion_loader`, for labs that have one."""
-        return self.get_device("ion_loader").load if "ion_loader" in self.get_device_db() else None
 
     def publish(self, rounds_done: int, state: str) -> None:
         """Public facts for the dashboard."""

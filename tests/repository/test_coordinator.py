@@ -22,6 +22,7 @@ from diqkd_node.classical_link import ClassicalLink, PeerAbsentError  # noqa: E4
 from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TYPE_MISSING  # noqa: E402
 from diqkd_node.configuration import HERALD_PATTERNS  # noqa: E402
 from diqkd_node.coordinator import Coordinator  # noqa: E402
+from diqkd_node.ion_reload import IonReload  # noqa: E402
 
 NUM_ROUNDS = 60
 BATCH = 20
@@ -438,12 +439,11 @@ def test_an_ion_that_is_lost_while_it_is_loaded_is_loaded_again(nodes: Nodes) ->
     nodes.start()
     coordinator = nodes.coordinators["alice"]
     loads: list[int] = []
-    coordinator.load_ion = lambda: loads.append(1)
-    coordinator.reload_interval_s = 1e9
+    coordinator.reload = IonReload(lambda: loads.append(1), patience_s=1e9)
     for _ in range(3):
         assert coordinator.wait_for_recovery(True, False)
     assert len(loads) == 1
-    coordinator.reload_interval_s = 0.0
+    coordinator.reload.patience_s = 0.0
     for _ in range(3):
         coordinator.wait_for_recovery(True, False)
     assert len(loads) == 4 and coordinator.ion_losses == 1

@@ -15,6 +15,7 @@ from artiq.experiment import *
 from diqkd_node.calibration.scan_data import ScanData
 from diqkd_node.configuration import ROLES, NodeConfiguration
 from diqkd_node.deletion import DeletionGuard
+from diqkd_node.ion_reload import IonReload, loader_of
 from diqkd_postproc import __version__
 from diqkd_postproc.calibration.result import CalibrationResult
 from diqkd_postproc.errors import ParameterError
@@ -119,7 +120,7 @@ class CalibrationExperiment(EnvExperiment):
             [int(point) for point in order],
             should_stop=lambda: self.deletion.ask(self.scheduler.check_pause, otherwise=True),
             progress=self.publish_progress,
-            load_ion=self.ion_loader(),
+            reload=IonReload(loader_of(self)),
         )
         return self.data
 
@@ -129,12 +130,6 @@ class CalibrationExperiment(EnvExperiment):
         counts = [self.data.values(point) for point in range(len(self.data.num_shots))]
         bright = np.array([int((values > threshold).sum()) for values in counts])
         return bright, np.array([len(values) for values in counts])
-
-    def ion_loader(self):
-        """`load` of the device `ion_loader`, for labs that have one."""
-        if "ion_loader" not in self.get_device_db():
-            return None
-        return lambda: self.get_device("ion_loader").load()
 
     def publish_progress(self, done):
         """Points done, for the dashboard and for `diqkd node`."""

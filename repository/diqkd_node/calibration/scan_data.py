@@ -5,15 +5,16 @@ A point counts when all its shots are in and the laser was locked at its end; ot
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from artiq.experiment import TBool, TInt32, TList, rpc
 from numpy.typing import NDArray
 
+from diqkd_node.ion_reload import IonReload
 from diqkd_postproc.errors import DiqkdError
 
-LOCK_INTERVAL = 0.2  # s between two looks at an absent laser
+LOOK_INTERVAL_S = 0.2  # between two looks at an absent laser or ion
+MAX_LOADS = 3
 
 
 class CalibrationFailure(DiqkdError):
@@ -27,7 +28,7 @@ class ScanData:
     :param order: in which the points are taken
     :param should_stop: whether the scheduler wants the experiment to pause or end
     :param progress: called with the number of points done
-    :param load_ion: brings an ion back; None in a lab without automatic loading
+    :param reload: loads a lost ion; the default leaves it to people, and the calibration ends
     :param lock_patience: s to wait for the 674 nm laser
     """
 
@@ -37,17 +38,16 @@ class ScanData:
         order: Sequence[int] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         progress: Callable[[int], None] = lambda done: None,
-        load_ion: Callable[[], Any] | None = None,
+        reload: IonReload | None = None,
         lock_patience: float = 600.0,
     ) -> None:
         self.num_shots = [int(number) for number in num_shots]
         self._waiting = list(range(len(self.num_shots)) if order is None else order)
         self._should_stop = should_stop
         self._progress = progress
-        self._load_ion = load_ion
+        self._reload = reload or IonReload(None)
         self._lock_patience = lock_patience
         self._unlocked_since: float | None = None
-        self._reloads = 0
         self._values: list[list[NDArray[np.int64]]] = [[] for _ in self.num_shots]
         self._shots_in = [0] * len(self.num_shots)
 
@@ -88,30 +88,32 @@ class ScanData:
         return self._waiting[0]
 
     def _finish(self, point: int, locked: bool, ion_present: bool) -> None:
+        if ion_present:
+            self._reload.ion_is_back()
         if ion_present and locked and self._shots_in[point] == self.num_shots[point]:
-            self._unlocked_since, self._reloads = None, 0
+            self._unlocked_since = None
             self._waiting.remove(point)
             self._progress(len(self.num_shots) - len(self._waiting))
             return
         self._values[point].clear()
         self._shots_in[point] = 0
         if not ion_present:
-            self._reload()
+            self._wait_for_ion()
         elif not locked:
             self._wait_for_lock()
 
-    def _reload(self) -> None:
-        self._reloads += 1
-        if self._load_ion is None or self._reloads > 3:
+    def _wait_for_ion(self) -> None:
+        if self._reload.load is None:
             raise CalibrationFailure(
-                "no fluorescence: the ion is lost"
-                + (
-                    "; load one and run the calibration again"
-                    if self._load_ion is None
-                    else ", and three attempts to load another failed"
-                )
+                "no fluorescence: the ion is lost; load one and run the calibration again"
             )
-        self._load_ion()
+        if self._reload.due and self._reload.num_loads == MAX_LOADS:
+            raise CalibrationFailure(
+                f"no fluorescence: the ion is lost, and {MAX_LOADS} attempts to load another failed; none "
+                f"was seen within {self._reload.patience_s:g} s"
+            )
+        self._reload.no_ion("the calibration")
+        time.sleep(LOOK_INTERVAL_S)
 
     def _wait_for_lock(self) -> None:
         now = time.monotonic()
@@ -122,4 +124,4 @@ class ScanData:
                 f"the 674 nm laser has been out of lock for {self._lock_patience:g} s; lock it and run the "
                 "calibration again"
             )
-        time.sleep(LOCK_INTERVAL)
+        time.sleep(LOOK_INTERVAL_S)
