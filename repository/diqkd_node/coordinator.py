@@ -7,8 +7,6 @@ but to and from the spool.
 """
 
 import logging
-import re
-import secrets
 import time
 
 import numpy as np
@@ -24,22 +22,17 @@ from diqkd_node.conditions import (
     TOO_MANY_UNDERFLOWS,
     TYPE_MISSING,
 )
+from diqkd_node.greeting import exchange_hellos
 from diqkd_node.ion_reload import IonReload
-from diqkd_postproc.errors import DiqkdError, ParameterError
+from diqkd_postproc.errors import DiqkdError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
 HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer
 LEFT_ALONE_S = 10.0  # how long a node waits for a herald after the other has left the batch
 MAX_DISAGREEMENTS = 3  # batches in a row
 PROGRESS_INTERVAL_S = 0.5
 UNFINISHED_ROUND = (CONDITION_NAMES[TYPE_MISSING], CONDITION_NAMES[TOO_MANY_UNDERFLOWS])
-OTHER = {"alice": "bob", "bob": "alice"}
-
-
-def _is_run_id(text):
-    return re.fullmatch("[0-9a-f]{32}", text) is not None
 
 
 class NodeFaultError(DiqkdError):
@@ -115,68 +108,14 @@ class Coordinator:
         self._stop_reason = "complete"
         self._last_round = (time.monotonic(), self._first)
 
-    # Before the first batch.
-
     def greet(self):
-        """Exchange hellos, agree on the run, and settle what an interruption has left open.
+        """Agree with the other node on the run, and settle what an interruption has left open.
 
         Raises ParameterError, on both sides, if the nodes do not belong to the same run.
         """
-        spool, link = self.spool, self.link
-        proposal = secrets.token_hex(16)
-        link.send(
-            "hello",
-            version=VERSION,
-            role=self.role,
-            parameters=spool.parameters.digest,
-            run_id=spool.run_id or "",
-            proposed_run_id=proposal,
-            rounds=spool.rounds_done,
-            rounds_begun=spool.rounds_begun,
-            batch_start=spool.batch_start,
-        )
-        hello = self._await("hello")
-        if hello["version"] != VERSION:
-            raise link.fail(
-                f"this node speaks version {VERSION} of the link, the other {hello['version']}; "
-                "install the same version of diqkd on both PCs",
-                ParameterError,
-            )
-        if hello["role"] != OTHER[self.role]:
-            raise link.fail(
-                f"both nodes are {self.role}; one must be alice and the other bob", ParameterError
-            )
-        if hello["parameters"] != spool.parameters.digest:
-            raise link.fail(
-                f"the nodes have different protocol parameters ({self.role}: {spool.parameters.digest[:16]}, "
-                f"{hello['role']}: {hello['parameters'][:16]}); give both the same parameter file",
-                ParameterError,
-            )
-        if hello["run_id"] and not _is_run_id(hello["run_id"]):
-            raise link.fail("the other node's run id is malformed")
-        if spool.run_id and hello["run_id"] and spool.run_id != hello["run_id"]:
-            raise link.fail(
-                f"the nodes' run directories belong to different runs ({self.role}: {spool.run_id}, "
-                f"{hello['role']}: {hello['run_id']}); give both the directory of the same run",
-                ParameterError,
-            )
-        ordered = hello["batch_start"] <= hello["rounds"] <= hello["rounds_begun"] <= self.num_rounds
-        if not ordered or not _is_run_id(hello["proposed_run_id"]):
-            raise link.fail("the other node's hello makes no sense")
-        own, other = proposal, hello["proposed_run_id"]
-        agreed = spool.run_id or hello["run_id"] or (own if self.role == "bob" else other)
-        if spool.rounds_done != hello["rounds"] and not (spool.run_id and hello["run_id"]):
-            raise link.fail(
-                "one node has rounds of a run that the other has never begun; use its run directory",
-                ParameterError,
-            )
-        link.send("run", run_id=agreed)
-        if self._await("run")["run_id"] != agreed:
-            raise link.fail("the nodes have not understood each other's run id; start both again")
-        if spool.run_id is None:
-            spool.adopt_run_id(agreed)
+        hello = exchange_hellos(self.role, self.spool, self.link, self._await)
         self._agreement.resume(hello)
-        spool.end_batch()
+        self.spool.end_batch()
         self._publish("ready")
 
     # Remote calls of the kernel.
