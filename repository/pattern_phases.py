@@ -8,7 +8,7 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.two_node_scan import TwoNodeScan
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.errors import DiqkdError, ParameterError
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +58,7 @@ class PatternPhases(TwoNodeScan, EnvExperiment):
         duration = configuration.pi_time / 2
         return [(configuration.frequency_qubit, float(phase), duration) for phase in self.phases]
 
-    def write_results(self, rounds):
-        from diqkd_postproc.calibration import figures
+    def conclude(self, rounds):
         from diqkd_postproc.calibration.application import apply_result
         from diqkd_postproc.calibration.pattern_phases import fit_pattern_phases
         from diqkd_postproc.calibration.result import CalibrationResult
@@ -80,12 +79,23 @@ class PatternPhases(TwoNodeScan, EnvExperiment):
             ),
             provenance=self.provenance() | {"num_rounds": self.num_rounds},
         )
-        path = self.directory / f"pattern_phases_{started:%Y%m%dT%H%M%S}_{int(self.scheduler.rid):05d}.json"
+        stem = f"pattern_phases_{started:%Y%m%dT%H%M%S}_{int(self.scheduler.rid):05d}"
+        path = self.result_path = self.directory / f"{stem}.json"
         path.write_text(result.to_json(), encoding="utf-8")
-        figures.save(result, path.with_suffix(".png"))
-        for name, quantity in result.finding.quantities.items():
-            logger.info("%s = %s", name.replace("_", " "), quantity)
-        logger.info("written: %s", path)
+        self.refusal = None
         if self.update_configuration:
-            for change in apply_result(path, Path(self.configuration_file).expanduser()):
-                logger.info("%s: %s", self.configuration_file, change)
+            try:
+                for change in apply_result(path, Path(self.configuration_file).expanduser()):
+                    logger.info("%s: %s", self.configuration_file, change)
+            except DiqkdError as error:
+                self.refusal = error
+
+    def write_results(self, rounds):
+        from diqkd_postproc.calibration import figures
+
+        figures.save(self.result, self.result_path.with_suffix(".png"))
+        for name, quantity in self.result.finding.quantities.items():
+            logger.info("%s = %s", name.replace("_", " "), quantity)
+        logger.info("written: %s", self.result_path)
+        if self.refusal is not None:
+            raise self.refusal

@@ -80,6 +80,9 @@ class TwoNodeScan(TwoNodeRun):
         """Analysis pulses of this node."""
         raise NotImplementedError
 
+    def conclude(self, rounds: dict[str, Any]) -> None:
+        """What has to be done before the next experiment begins, which does not wait for `analyze`."""
+
     def write_results(self, rounds: dict[str, Any]) -> None:
         """Analyse all rounds: `pair` (n, 2), `alice_bright`, `bob_bright`, `herald_pattern`, lost ones left
         out."""
@@ -126,6 +129,8 @@ class TwoNodeScan(TwoNodeRun):
                 link.close()
             self.run_id = spool.run_id
         logger.info("scan complete: %d rounds", self.num_rounds)
+        self.rounds = {name: np.concatenate([c[name] for c in self.chunks]) for name in self.chunks[0]}
+        self.conclude(self.rounds)
 
     def open_spool(self) -> ScanSpool:
         """The scan's journal, new or resumed."""
@@ -150,9 +155,8 @@ class TwoNodeScan(TwoNodeRun):
         }
 
     def analyze(self):
-        if not self.run_id:
-            return
-        self.write_results({name: np.concatenate([c[name] for c in self.chunks]) for name in self.chunks[0]})
+        if self.run_id:
+            self.write_results(self.rounds)
 
     def write_json(self, name: str, document: dict[str, Any]) -> None:
         """Write a result into the run directory."""

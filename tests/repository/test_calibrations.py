@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from diqkd_postproc.calibration import application
 from diqkd_postproc.calibration.isolation import settling_time
 from diqkd_postproc.calibration.readout import readout_errors
 from diqkd_postproc.calibration.result import CalibrationResult
@@ -259,3 +260,32 @@ def test_a_configuration_that_changed_in_the_queue_is_used(
     assert result.provenance["node_configuration"] == {"frequency_qubit": 108.0e6 + 400.0}
     # The fit reckons with the light that the scan played.
     assert_found(result, "frequency", 108.0e6, 20.0)
+
+
+def test_what_was_found_is_in_use_when_the_next_experiment_begins(
+    calibrate: Calibrate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ARTIQ begins the next one when this one's `run` ends, while it is still in `analyze`."""
+    file = tmp_path / "node.json"
+    in_use: list[dict[str, Any]] = []
+    analyze = CalibrationExperiment.analyze
+
+    def look(self: CalibrationExperiment) -> None:
+        in_use.append(json.loads(file.read_text()) if file.exists() else {})
+        analyze(self)
+
+    monkeypatch.setattr(CalibrationExperiment, "analyze", look)
+    result = calibrate("pi_pulse_time", configuration_file=str(file), update_configuration=True)
+    assert in_use == [{"role": "alice"} | dict(result.finding.settings)]
+
+
+def test_a_refused_result_can_be_looked_at(
+    calibrate: Calibrate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "node.json"
+    monkeypatch.setattr(application, "SMALLEST_P_VALUE", 1.1)
+    with pytest.raises(ParameterError, match="the fit is poor"):
+        calibrate("pi_pulse_time", configuration_file=str(file), update_configuration=True)
+    assert not file.exists()
+    (picture,) = (tmp_path / "results").glob("pi_pulse_time_*.png")
+    assert picture.stat().st_size > 5000 and picture.with_suffix(".json").exists()

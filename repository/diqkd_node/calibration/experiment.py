@@ -18,7 +18,7 @@ from diqkd_node.deletion import DeletionGuard
 from diqkd_node.ion_reload import IonReload, loader_of
 from diqkd_postproc import __version__
 from diqkd_postproc.calibration.result import CalibrationResult
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.errors import DiqkdError, ParameterError
 
 logger = logging.getLogger(__name__)
 
@@ -150,9 +150,11 @@ class CalibrationExperiment(EnvExperiment):
                     self.core.close()
                     self.deletion.raise_if_deleted()
                     self.scheduler.pause()
+        self.conclude()
 
-    def analyze(self):
-        from diqkd_postproc.calibration import figures
+    def conclude(self):
+        """Find the result, keep it, and put it into the configuration. Belongs to `run`: the next experiment,
+        or a key run that made way for this one, begins while this one is still in `analyze`."""
         from diqkd_postproc.calibration.application import apply_result
 
         result = self.result = CalibrationResult(
@@ -166,17 +168,29 @@ class CalibrationExperiment(EnvExperiment):
         directory = Path(self.result_directory).expanduser()
         directory.mkdir(parents=True, exist_ok=True)
         words = [self.calibration, *self.subject().split(), self.role, f"{self.started:%Y%m%dT%H%M%S}"]
-        path = directory / ("_".join(words) + f"_{int(self.scheduler.rid):05d}.json")
+        path = self.result_path = directory / ("_".join(words) + f"_{int(self.scheduler.rid):05d}.json")
         path.write_text(result.to_json(), encoding="utf-8")
-        figures.save(result, path.with_suffix(".png"))
-        self.publish(result, path)
+        self.refusal = None
+        if self.update_configuration:
+            try:
+                for change in apply_result(path, self.configuration_path):
+                    logger.info("%s: %s", self.configuration_path, change)
+            except DiqkdError as error:
+                self.refusal = error
+
+    def analyze(self):
+        """Show the result; one that was not applied can be looked at before this experiment fails."""
+        from diqkd_postproc.calibration import figures
+
+        result = self.result
+        figures.save(result, self.result_path.with_suffix(".png"))
+        self.publish(result, self.result_path)
         for name, quantity in result.finding.quantities.items():
             logger.info("%s: %s = %s", result.title, name.replace("_", " "), quantity)
         for note in result.finding.notes:
             logger.warning("%s: %s", result.title, note)
-        if self.update_configuration:
-            for change in apply_result(path, self.configuration_path):
-                logger.info("%s: %s", self.configuration_path, change)
+        if self.refusal is not None:
+            raise self.refusal
 
     def provenance(self):
         """How the result came about."""
