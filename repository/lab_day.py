@@ -166,18 +166,40 @@ class LabDay(EnvExperiment):
         self.acquisition = self.work.find(KEY_RUN, {"run_directory": self.run_directory})
         self.hold = self.work.find(HOLD, self.node_arguments())
         self.release()
+        self.link = None
         with DecisionLog(self.directory, self.role, logger.info) as self.log:
-            while not self.day():
-                self.release()
+            try:
+                self.follow_run()
+            except TerminationRequested:
+                self.note("terminated", "termination was requested")
+                self.leave("termination requested")
+                raise
+            except DiqkdError as error:
+                self.leave(str(error))
+                raise
+            except Exception as error:
+                self.leave(type(error).__name__)
+                raise
+            finally:
+                self.hang_up()
+
+    def follow_run(self):
+        """Days, one for each time that the other node is met, until the run is complete."""
+        while not self.sealed():
+            if self.day():
+                return
+            self.release()
+        # The last round was agreed on by the key runs of both nodes.
+        self.note("finish", f"all rounds are in {RECORD_NAME}; the other node is not needed any more")
+
+    def sealed(self) -> bool:
+        """Whether the key run has ended with its last round."""
+        return (self.directory / RECORD_NAME).exists()
 
     def day(self) -> bool:
         """From meeting the other node to the end of the run; False if it was lost on the way."""
         try:
-            link = self.open_link()
-        except PeerAbsentError as error:
-            self.note("alone", str(error))
-            return False
-        try:
+            link = self.link = self.open_link()
             self.memory.pauses = link.greet(self.role, self.graph, self.memory.pauses)
             self.note("met", f"the other node is at {link.peer}")
             autonomy = Autonomy(self.role, self.graph, self.memory, DriftWatch(window_s=self.drift_window))
@@ -186,26 +208,24 @@ class LabDay(EnvExperiment):
             return True
         except PeerAbsentError as error:
             self.note("alone", str(error))
+            self.hang_up()
             return False
-        except DiqkdError as error:
-            self.leave(link, str(error))
-            raise
-        except TerminationRequested:
-            self.note("terminated", "termination was requested")
-            self.leave(link, "termination requested")
-            raise
-        except Exception as error:
-            self.leave(link, type(error).__name__)
-            raise
-        finally:
-            link.close()
+
+    def hang_up(self):
+        if self.link is not None:
+            self.link.close()
+            self.link = None
 
     def open_link(self) -> AutonomyLink:
         """Meet the other node: Bob listens, Alice connects."""
         meet = AutonomyLink.listen if self.role == "bob" else AutonomyLink.connect
+
+        def interrupted():
+            return self.scheduler.check_pause() or self.sealed()
+
         while True:
             try:
-                return meet(self.peer_host, int(self.peer_port) + 1, MEETING_S, self.scheduler.check_pause)
+                return meet(self.peer_host, int(self.peer_port) + 1, MEETING_S, interrupted)
             except PeerAbsentError:
                 if not self.scheduler.check_pause():
                     raise
@@ -299,7 +319,7 @@ class LabDay(EnvExperiment):
         """Where the key run is. A run is finished when its record is sealed."""
         if self.work.exists(self.acquisition):
             return Acquisition.ACTIVE
-        if (self.directory / RECORD_NAME).exists():
+        if self.sealed():
             return Acquisition.FINISHED
         return Acquisition.ABSENT
 
@@ -377,11 +397,12 @@ class LabDay(EnvExperiment):
     def note(self, event, reason):
         self.log.write(self.now(), self.rounds_done(), Note(event, reason))
 
-    def leave(self, link, reason):
-        """Tell the other node, and leave the schedule as a person would want to find it."""
+    def leave(self, reason):
+        """Leave the schedule as a person would want to find it, and tell the other node, if it was met."""
         self.release()
         self.work.end(self.acquisition)
         try:
-            link.send("leaving", reason=reason[:200])
+            if self.link is not None:
+                self.link.send("leaving", reason=reason[:200])
         except DiqkdError:
             pass

@@ -42,9 +42,7 @@ class ScheduledWork:
             "class_name": class_name or None,
             "arguments": dict(arguments),
         }
-        number = int(self._scheduler.submit(self._pipeline, expid, priority, None, False))
-        self.look()  # whoever is interrupted right after this still finds it, and can end it
-        return number
+        return int(self._scheduler.submit(self._pipeline, expid, priority, None, False))
 
     def calibrate(self, calibration: Calibration, arguments: Mapping[str, Any]) -> int:
         """Submit a calibration."""
@@ -76,5 +74,6 @@ class ScheduledWork:
 
     def end(self, number: int | None) -> None:
         """Ask an experiment to terminate; one that has not begun is taken out of the schedule."""
-        if number is not None and self.exists(number):
+        self.look()
+        if self.exists(number):
             self._scheduler.request_termination(number)

@@ -68,6 +68,7 @@ def test_an_experiment_is_followed_from_submission_to_its_end():
     scheduler = Scheduler()
     work = ScheduledWork(scheduler)
     number = work.calibrate(GRAPH["a"], {"role": "bob"})
+    work.look()
     assert work.exists(number) and not work.started(number)
     scheduler.schedule[number]["status"] = "running"
     work.look()
