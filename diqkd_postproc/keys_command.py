@@ -163,7 +163,7 @@ def show(arguments: Namespace) -> None:
     from diqkd_postproc.commands import balance_table
     from diqkd_postproc.console import print_json
     from diqkd_postproc.key_store import KeyStore
-    from diqkd_postproc.key_store.pieces import PADS
+    from diqkd_postproc.key_store.piece import PADS
 
     with KeyStore.open(arguments.store) as keys:
         sheet, held, key_id = keys.balance_sheet(), keys.generated.held(), keys.key_id
@@ -192,7 +192,7 @@ def show(arguments: Namespace) -> None:
 def renew(arguments: Namespace) -> None:
     """`diqkd keys next`: the next K0 from K1."""
     from diqkd_postproc.key_store import KeyStore
-    from diqkd_postproc.key_store.pieces import PADS
+    from diqkd_postproc.key_store.piece import PADS
     from diqkd_postproc.session.journal import idle_session
     from diqkd_postproc.session.result_file import load_result
 

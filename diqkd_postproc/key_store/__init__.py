@@ -24,7 +24,7 @@ from diqkd_postproc.key_store.credentials import (
 )
 from diqkd_postproc.key_store.encryption import LockedStoreError, WrongCredentialError
 from diqkd_postproc.key_store.errors import KeyReuseError, UnknownPieceError
-from diqkd_postproc.key_store.pieces import (
+from diqkd_postproc.key_store.piece import (
     AVAILABLE,
     DELIVERED,
     DELIVERY,
@@ -32,10 +32,10 @@ from diqkd_postproc.key_store.pieces import (
     PAD_SET_BITS,
     PAD_SETS,
     RESERVED,
-    GeneratedKeys,
     HeldKey,
     Piece,
 )
+from diqkd_postproc.key_store.pieces import GeneratedKeys
 from diqkd_postproc.key_store.segments import RELEASED, SPENT, UNUSED
 from diqkd_postproc.key_store.store import KeyStore
 

@@ -43,10 +43,12 @@ class KeyBlocks:
             parts.append(self._block(key, block, high)[0][low:high])
         return np.concatenate(parts)
 
-    def zero(self, key: int, first_bit: int, num_bits: int) -> None:
-        """Overwrite bits that are being delivered."""
+    def take(self, key: int, first_bit: int, num_bits: int) -> Bits:
+        """(num_bits,) uint8 of 0/1: bits that are being delivered, overwritten with zeros."""
+        parts = [np.empty(0, dtype=np.uint8)]
         for block, low, high in _blocks_of(first_bit, num_bits):
             bits, count = self._block(key, block, high)
+            parts.append(bits[low:high].copy())
             bits[low:high] = 0
             count += high - low
             sealed = self._ledger.seal(np.packbits(bits).tobytes(), "blocks", key, block, count)
@@ -54,6 +56,7 @@ class KeyBlocks:
                 "UPDATE blocks SET bits = ?, delivered_bits = ? WHERE key = ? AND block = ?",
                 (sealed, count, key, block),
             )
+        return np.concatenate(parts)
 
     def delivered_bits(self, key: int, first_bit: int, num_bits: int) -> int:
         """Bits that were zeroed in the blocks that a range touches, by the blocks' own count."""

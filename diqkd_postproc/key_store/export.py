@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from diqkd_postproc.errors import StorageError
-from diqkd_postproc.key_store.pieces import EXPORT, GeneratedKeys, Piece
+from diqkd_postproc.key_store.piece import EXPORT, Piece
+from diqkd_postproc.key_store.pieces import GeneratedKeys
 from diqkd_postproc.records.private_files import write_atomically
 
 

@@ -24,7 +24,12 @@ from diqkd_postproc.key_store.encryption import (
     open_encryption,
 )
 from diqkd_postproc.key_store.epoch_witness import EpochWitness
-from diqkd_postproc.records.private_database import open_database, storage_errors, transaction
+from diqkd_postproc.records.private_database import (
+    DATABASE_ERRORS,
+    database_error,
+    open_database,
+    transaction,
+)
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x44494B53  # "DIKS"
@@ -130,8 +135,9 @@ class Ledger:
 
     def unseal(self, stored: bytes, *row: object) -> bytes:
         """A stored secret value; StorageError if it does not belong to this row."""
-        # Another process may have changed the encryption since this one opened the file.
-        self._refuse_other_encryption()
+        # Outside a change, whose beginning has checked it, another process may have changed the encryption.
+        if not self.connection.in_transaction:
+            self._refuse_other_encryption()
         try:
             return self._blobs.open(stored, *row)
         except SealError as error:
@@ -159,13 +165,24 @@ class Ledger:
 
     def execute(self, statement: str, values: tuple[Any, ...] = ()) -> None:
         """Run one statement of a change."""
-        with storage_errors(self.path):
+        try:
             self.connection.execute(statement, values)
+        except DATABASE_ERRORS as error:
+            raise database_error(self.path, error) from None
+
+    def execute_for_all(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Run one statement of a change for every row of values."""
+        try:
+            self.connection.executemany(statement, rows)
+        except DATABASE_ERRORS as error:
+            raise database_error(self.path, error) from None
 
     def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        with storage_errors(self.path):
+        try:
             return self.connection.execute(query, values).fetchall()
+        except DATABASE_ERRORS as error:
+            raise database_error(self.path, error) from None
 
     def row(self, query: str, values: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
         """The first row of a query, None if there is none."""

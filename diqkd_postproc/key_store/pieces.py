@@ -29,22 +29,28 @@ issued from it: zeros would pass for a key.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from diqkd_postproc.errors import InsufficientKeyError, ParameterError, StorageError
-from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES
 from diqkd_postproc.key_store import blocks
 from diqkd_postproc.key_store.blocks import BLOCK_BITS, Bits, KeyBlocks
 from diqkd_postproc.key_store.errors import KeyReuseError, UnknownPieceError
 from diqkd_postproc.key_store.ledger import Ledger
-
-AVAILABLE, RESERVED, DELIVERED = "available", "reserved", "delivered"
-DELIVERY, PADS, LINK, EXPORT = "delivery", "pads", "link", "export"
-PAD_SETS = 4
-PAD_SET_BITS = PAD_BITS * len(PAD_NAMES)
-LINK_KEY_BITS = 256
+from diqkd_postproc.key_store.piece import (
+    AVAILABLE,
+    DELIVERED,
+    DELIVERY,
+    EXPORT,
+    LINK,
+    PADS,
+    RESERVED,
+    HeldKey,
+    Piece,
+    set_aside,
+    set_aside_label,
+    side_by_side,
+)
 
 SCHEMA = f"""
 CREATE TABLE generated (
@@ -57,50 +63,6 @@ CREATE INDEX pieces_by_state ON pieces (state, purpose, key, first_bit);
 {blocks.SCHEMA}
 """
 _INSERT = "INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """A named range of a generated key; public, the bits are not in it.
-
-    session_id: which key. first_bit, num_bits: its range. label: public unique name, such as an ETSI key_ID.
-    """
-
-    session_id: str
-    first_bit: int
-    num_bits: int
-    label: str
-    purpose: str = DELIVERY
-    state: str = RESERVED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldKey:
-    """How many bits of a generated key are in which state; public."""
-
-    session_id: str
-    num_bits: int
-    available: int
-    reserved: int
-    delivered: int
-
-
-def set_aside(num_bits: int) -> tuple[tuple[str, int], ...]:
-    """Purpose and length of the pieces that a key of this length begins with.
-
-    Pads: PAD_SETS sets, but at most a quarter of the key, and one set if that is all it can pay for. Link:
-    LINK_KEY_BITS, where half of the key is left to be delivered.
-    """
-    num_sets = min(PAD_SETS, max(num_bits // (4 * PAD_SET_BITS), num_bits >= PAD_SET_BITS))
-    pads = ((PADS, PAD_SET_BITS),) * num_sets
-    if num_sets and 2 * (num_sets * PAD_SET_BITS + LINK_KEY_BITS) <= num_bits:
-        return (*pads, (LINK, LINK_KEY_BITS))
-    return pads
-
-
-def set_aside_label(purpose: str, session_id: str, index: int = 0) -> str:
-    """Label of a piece that is set aside when the key of a session is activated."""
-    return f"{purpose} {index} of {session_id}"
 
 
 class GeneratedKeys:
@@ -145,13 +107,15 @@ class GeneratedKeys:
         return self._named("state = ? AND purpose = ?", RESERVED, purpose)
 
     def _named(self, condition: str, *values: str) -> tuple[Piece, ...]:
-        names = ("session_id", "first_bit", "num_bits", "label", "purpose", "state")
         rows = self._ledger.rows(
             "SELECT session_id, first_bit, pieces.num_bits, label, purpose, state FROM pieces "
             f"JOIN generated ON key = number WHERE {condition} ORDER BY number, first_bit",
             values,
         )
-        return tuple(Piece(**dict(zip(names, row, strict=True))) for row in rows)
+        return tuple(
+            Piece(session_id=key, first_bit=at, num_bits=size, label=label, purpose=purpose, state=state)
+            for key, at, size, label, purpose, state in rows
+        )
 
     def reserve(
         self,
@@ -165,29 +129,31 @@ class GeneratedKeys:
         """Set aside one piece of `num_bits` bits for every label, in order; all or none.
 
         sessions: only from the keys of these sessions (those that the peer has too). from_end: take the last
-        free bits instead of the first. Raises InsufficientKeyError where no key has enough free bits in one
-        piece, KeyReuseError where a label is taken.
+        free bits instead of the first. Raises InsufficientKeyError where the keys have not as many free
+        ranges of this length, KeyReuseError where a label is taken.
         """
         if num_bits < 1:
             raise ParameterError(f"a piece of {num_bits} bits was asked for; it needs at least 1")
         with self._ledger.change():
-            pieces = []
-            for label in labels:
-                session_id, first_bit = self._free_range(num_bits, sessions, from_end)
-                piece = Piece(
+            places = self._free_places(num_bits, len(labels), sessions, from_end)
+            pieces = tuple(
+                Piece(
                     session_id=session_id,
                     first_bit=first_bit,
                     num_bits=num_bits,
                     label=label,
                     purpose=purpose,
                 )
-                self._cut_out(piece)
-                pieces.append(piece)
+                for (session_id, first_bit), label in zip(places, labels, strict=True)
+            )
+            self._cut_out(pieces)
             self._ledger.advance_epoch()
-        return tuple(pieces)
+        return pieces
 
-    def _free_range(self, num_bits: int, sessions: Sequence[str] | None, from_end: bool) -> tuple[str, int]:
-        """Session and first bit of the first (or last) free range of this length."""
+    def _free_places(
+        self, num_bits: int, count: int, sessions: Sequence[str] | None, from_end: bool
+    ) -> list[tuple[str, int]]:
+        """Session and first bit of the first (or last) `count` free ranges of this length, side by side."""
         order = "DESC" if from_end else "ASC"
         rows = self._ledger.rows(  # by the index: there are few free pieces, however many were delivered
             "SELECT session_id, first_bit, pieces.num_bits FROM pieces JOIN generated ON key = number "
@@ -195,13 +161,18 @@ class GeneratedKeys:
             f"ORDER BY key {order}, first_bit {order}",
             (AVAILABLE, num_bits),
         )
-        for session_id, first_bit, size in rows:
+        places: list[tuple[str, int]] = []
+        for session_id, low, size in rows:
             if sessions is None or session_id in sessions:
-                return session_id, first_bit + (size - num_bits if from_end else 0)
-        raise InsufficientKeyError(
-            f"{self._ledger.path}: no generated key has {num_bits} free bits in one piece "
-            f"({self.available_bits(sessions)} are free in all); ask for less, or make a new key"
-        )
+                last = low + size - num_bits
+                fitting = range(last, low - 1, -num_bits) if from_end else range(low, last + 1, num_bits)
+                places += [(session_id, first_bit) for first_bit in fitting[: count - len(places)]]
+        if len(places) < count:
+            raise InsufficientKeyError(
+                f"{self._ledger.path}: of {count} pieces of {num_bits} free bits there are {len(places)} "
+                f"({self.available_bits(sessions)} bits are free in all); ask for less, or make a new key"
+            )
+        return places
 
     def reserve_rest(self, session_id: str, label_of: Callable[[int], str]) -> None:
         """Set aside every free range of a key for export; label_of: its first bit -> label."""
@@ -226,42 +197,52 @@ class GeneratedKeys:
         """
         with self._ledger.change():
             new = [piece for piece in pieces if self.find(piece.label) != piece]
-            for piece in new:
-                self._cut_out(piece)
             if new:
+                self._cut_out(new)
                 self._ledger.advance_epoch()
 
-    def _cut_out(self, piece: Piece) -> None:
-        """Split the free piece around a new reserved one."""
-        if not piece.label:
-            raise ParameterError("a piece needs a label, a public unique name")
-        if self.find(piece.label) is not None:
-            raise KeyReuseError(f"the label {piece.label!r} names a piece already; choose a new one")
-        first_bit, end = piece.first_bit, piece.first_bit + piece.num_bits
-        number, size = self._key(piece.session_id)
-        if not 0 <= first_bit < end <= size:
-            raise UnknownPieceError(
-                f"{piece.num_bits} bits from bit {first_bit} on are no range of the {size} bits of session "
-                f"{piece.session_id}"
-            )
-        free = self._ledger.row(
-            "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state = ? AND purpose IS NULL "
-            "AND first_bit <= ? AND first_bit + num_bits >= ?",
-            (number, AVAILABLE, first_bit, end),
+    def _cut_out(self, pieces: Sequence[Piece]) -> None:
+        """Split the free ranges around new reserved pieces, in any order."""
+        labels: set[str] = set()
+        for piece in pieces:
+            if not piece.label:
+                raise ParameterError("a piece needs a label, a public unique name")
+            if piece.label in labels or self.find(piece.label) is not None:
+                raise KeyReuseError(f"the label {piece.label!r} names a piece already; choose a new one")
+            labels.add(piece.label)
+        for neighbours in side_by_side(pieces):
+            self._cut_out_together(neighbours)
+
+    def _cut_out_together(self, pieces: Sequence[Piece]) -> None:
+        """Split one free range around pieces that lie side by side, in order."""
+        session_id, first_bit, end = pieces[0].session_id, pieces[0].first_bit, pieces[-1].end
+        number, size = self._key(session_id)
+        for piece in pieces:
+            if not 0 <= piece.first_bit < piece.end <= size:
+                raise UnknownPieceError(
+                    f"{piece.num_bits} bits from bit {piece.first_bit} on are no range of the {size} bits of "
+                    f"session {session_id}"
+                )
+        around = self._ledger.row(  # the piece that holds bit `first_bit`, as pieces tile the key
+            "SELECT first_bit, first_bit + num_bits, state FROM pieces WHERE key = ? AND first_bit <= ? "
+            "ORDER BY first_bit DESC LIMIT 1",
+            (number, first_bit),
         )
-        if free is None:
+        start, stop, state = around or (0, 0, None)
+        if state != AVAILABLE or stop < end:
             raise KeyReuseError(
-                f"of the {piece.num_bits} bits from bit {first_bit} on of session {piece.session_id} some "
+                f"of the {end - first_bit} bits from bit {first_bit} on of session {session_id} some "
                 "are reserved or delivered already; they are never issued twice"
             )
-        start, stop = free[0], free[0] + free[1]
+        rests = ((start, first_bit), (end, stop))
         self._ledger.execute("DELETE FROM pieces WHERE key = ? AND first_bit = ?", (number, start))
-        self._ledger.execute(
-            _INSERT, (number, first_bit, piece.num_bits, RESERVED, piece.purpose, piece.label)
+        self._ledger.execute_for_all(
+            _INSERT,
+            [
+                *((number, p.first_bit, p.num_bits, RESERVED, p.purpose, p.label) for p in pieces),
+                *((number, low, high - low, AVAILABLE, None, None) for low, high in rests if high > low),
+            ],
         )
-        for low, high in ((start, first_bit), (end, stop)):
-            if high > low:
-                self._ledger.execute(_INSERT, (number, low, high - low, AVAILABLE, None, None))
 
     def _key(self, session_id: str) -> tuple[int, int]:
         """Number and length of the key of a session."""
@@ -277,9 +258,9 @@ class GeneratedKeys:
         for one that was delivered before.
         """
         with self._ledger.change():
-            bits = tuple(np.packbits(self.spend(label, purpose)).tobytes() for label in labels)
+            bits = self.spend(labels, purpose)
             self._ledger.advance_epoch()
-        return bits
+        return tuple(np.packbits(piece).tobytes() for piece in bits)
 
     def discard(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> None:
         """Zero reserved pieces without returning them; errors as `deliver`."""
@@ -289,8 +270,9 @@ class GeneratedKeys:
         """Free reserved pieces that the peer surely never heard of; all or none, errors as `deliver`."""
         with self._ledger.change():
             for label in labels:
-                number, first_bit, num_bits = self._reserved_range(label, purpose)
-                start, stop = first_bit, first_bit + num_bits
+                piece = self._reserved_piece(label, purpose)
+                number, _ = self._key(piece.session_id)
+                start, stop = piece.first_bit, piece.end
                 neighbours = self._ledger.rows(
                     "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state = ? "
                     "AND (first_bit = ? OR first_bit + num_bits = ?)",
@@ -314,7 +296,9 @@ class GeneratedKeys:
 
     def peek(self, label: str, *, purpose: str) -> Bits:
         """(num_bits,) uint8 of 0/1: a reserved piece that stays reserved; for what may be used again."""
-        return self._read(*self._reserved_range(label, purpose))
+        piece = self._reserved_piece(label, purpose)
+        number, _ = self._key(piece.session_id)
+        return self._read(number, piece.first_bit, piece.num_bits)
 
     def whole(self, session_id: str) -> Bits:
         """(l,) uint8 of 0/1: a key of which nothing was delivered; StorageError otherwise."""
@@ -353,30 +337,41 @@ class GeneratedKeys:
             piece = Piece(
                 session_id=session_id, first_bit=first_bit, num_bits=num_bits, label=label, purpose=purpose
             )
-            self._cut_out(piece)
+            self._cut_out([piece])
             first_bit += num_bits
 
-    def spend(self, label: str, purpose: str) -> Bits:
-        """(num_bits,) uint8: a reserved piece, zeroed from here on, inside the caller's transaction."""
-        number, first_bit, num_bits = self._reserved_range(label, purpose)
-        bits = self._read(number, first_bit, num_bits)
-        self._blocks.zero(number, first_bit, num_bits)
-        self._ledger.execute(
-            "UPDATE pieces SET state = ? WHERE key = ? AND first_bit = ?", (DELIVERED, number, first_bit)
-        )
-        return bits
+    def spend(self, labels: Sequence[str], purpose: str) -> list[Bits]:
+        """(num_bits,) uint8 each: reserved pieces, zeroed from here on, inside the caller's transaction."""
+        if len(set(labels)) != len(labels):
+            raise KeyReuseError("a piece is named twice; it is never issued twice")
+        pieces = [self._reserved_piece(label, purpose) for label in labels]
+        bits: dict[str, Bits] = {}
+        for neighbours in side_by_side(pieces):
+            number, _ = self._key(neighbours[0].session_id)
+            start, stop = neighbours[0].first_bit, neighbours[-1].end
+            self._check_delivered_bits(number, start, stop - start)
+            taken = self._blocks.take(number, start, stop - start)
+            self._ledger.execute(
+                "UPDATE pieces SET state = ? WHERE key = ? AND first_bit >= ? AND first_bit < ?",
+                (DELIVERED, number, start, stop),
+            )
+            bits |= {p.label: taken[p.first_bit - start : p.end - start] for p in neighbours}
+        return [bits[label] for label in labels]
 
-    def _reserved_range(self, label: str, purpose: str) -> tuple[int, int, int]:
-        """Key number, first bit and length of a reserved piece."""
+    def _reserved_piece(self, label: str, purpose: str) -> Piece:
         piece = self.find(label)
         if piece is None or piece.purpose != purpose:
             raise UnknownPieceError(f"{self._ledger.path} has no piece {label!r} reserved for {purpose}")
         if piece.state == DELIVERED:
             raise KeyReuseError(f"piece {label!r} was delivered already; it is never issued twice")
-        return self._key(piece.session_id)[0], piece.first_bit, piece.num_bits
+        return piece
 
     def _read(self, number: int, first_bit: int, num_bits: int) -> Bits:
-        """Bits of a range, after the blocks' counts have been compared with the pieces."""
+        self._check_delivered_bits(number, first_bit, num_bits)
+        return self._blocks.read(number, first_bit, num_bits)
+
+    def _check_delivered_bits(self, number: int, first_bit: int, num_bits: int) -> None:
+        """Compare the counts of the blocks of a range with the pieces; StorageError where they differ."""
         low = first_bit // BLOCK_BITS * BLOCK_BITS
         high = -(-(first_bit + num_bits) // BLOCK_BITS) * BLOCK_BITS
         rows = self._ledger.rows(  # from the piece that holds bit `low` on, as pieces tile the key
@@ -387,4 +382,3 @@ class GeneratedKeys:
         delivered = sum(max(0, min(start + size, high) - max(start, low)) for start, size in rows)
         if delivered != self._blocks.delivered_bits(number, first_bit, num_bits):
             raise self._ledger.damaged("the count of delivered bits contradicts the pieces")
-        return self._blocks.read(number, first_bit, num_bits)

@@ -22,7 +22,8 @@ from diqkd_postproc.key_store.encryption import BlobSeal, PlainBlobs, new_encryp
 from diqkd_postproc.key_store.epoch_witness import EpochWitness
 from diqkd_postproc.key_store.export import export_free_bits
 from diqkd_postproc.key_store.ledger import APPLICATION_ID, SCHEMA_VERSION, Ledger
-from diqkd_postproc.key_store.pieces import PADS, GeneratedKeys
+from diqkd_postproc.key_store.piece import PADS
+from diqkd_postproc.key_store.pieces import GeneratedKeys
 from diqkd_postproc.key_store.segments import INSERT as INSERT_SEGMENT
 from diqkd_postproc.key_store.segments import Segments, segment_rows
 from diqkd_postproc.parameters import ProtocolParameters
@@ -252,7 +253,7 @@ class KeyStore:
                     f"{self.path}: no generated key has bits left that were set aside for pads; make a new "
                     "initial key"
                 )
-            bits = self.generated.spend(sets[0].label, PADS)
+            (bits,) = self.generated.spend([sets[0].label], PADS)
             pads = np.packbits(bits.reshape(len(PAD_NAMES), PAD_BITS), axis=1)
             fields = ("diqkd next initial key", self.key_id, sets[0].label)
             key_id = hashlib.sha256("\n".join(fields).encode()).hexdigest()[:32]

@@ -37,33 +37,42 @@ _PRAGMAS = (
 )
 
 
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises; the second where its message quotes what it takes for a table's name."""
+
+
+def database_error(path: Path, error: Exception) -> StorageError:
+    """What to raise for one of DATABASE_ERRORS. SQLite's messages quote no stored values."""
+    if isinstance(error, UnicodeDecodeError):
+        return StorageError(f"{path}: the file is damaged or not one of ours")
+    text = str(error)
+    if "full" in text:
+        remedy = "the disk is full; free space and go on, nothing that was acknowledged is lost"
+    elif "locked" in text:
+        remedy = "it is in use by another process; end that one first"
+    elif "disk I/O" in text:  # what SQLite says of EFBIG, EDQUOT, EROFS and EIO alike
+        remedy = (
+            f"{text}; the disk is failing or read-only, or the file meets a limit of its size: check the "
+            "disk, free space, check the quota, raise `ulimit -f`, and go on, nothing that was "
+            "acknowledged is lost"
+        )
+    elif "readonly" in text or "unable to open" in text:
+        remedy = (
+            f"{text}; check the rights of the folder, that there is space, and that the disk is neither "
+            "failing nor read-only, and go on"
+        )
+    else:
+        remedy = f"{text}; the file is damaged or not one of ours"
+    return StorageError(f"{path}: {remedy}")
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into StorageError. SQLite's messages quote no stored values."""
+    """Turn SQLite's errors into StorageError."""
     try:
         yield
-    except UnicodeDecodeError:  # of SQLite's message, which quotes what it takes for a table's name
-        raise StorageError(f"{path}: the file is damaged or not one of ours") from None
-    except sqlite3.Error as error:
-        text = str(error)
-        if "full" in text:
-            remedy = "the disk is full; free space and go on, nothing that was acknowledged is lost"
-        elif "locked" in text:
-            remedy = "it is in use by another process; end that one first"
-        elif "disk I/O" in text:  # what SQLite says of EFBIG, EDQUOT, EROFS and EIO alike
-            remedy = (
-                f"{text}; the disk is failing or read-only, or the file meets a limit of its size: check the "
-                "disk, free space, check the quota, raise `ulimit -f`, and go on, nothing that was "
-                "acknowledged is lost"
-            )
-        elif "readonly" in text or "unable to open" in text:
-            remedy = (
-                f"{text}; check the rights of the folder, that there is space, and that the disk is neither "
-                "failing nor read-only, and go on"
-            )
-        else:
-            remedy = f"{text}; the file is damaged or not one of ours"
-        raise StorageError(f"{path}: {remedy}") from None
+    except DATABASE_ERRORS as error:
+        raise database_error(path, error) from None
 
 
 @contextmanager

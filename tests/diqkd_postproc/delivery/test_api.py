@@ -153,7 +153,7 @@ def test_errors_of_the_pool_become_status_codes(certificates: Path, folder: Path
         (BadRequest("one or more keys specified are not found on KME"), 400, "one or more keys"),
         (Unauthorized("made for another SAE"), 401, None),
         (
-            InsufficientKeyError("no generated key has 256 free bits in one piece"),
+            InsufficientKeyError("of 1 pieces of 256 free bits there are 0"),
             503,
             "not enough key is left",
         ),

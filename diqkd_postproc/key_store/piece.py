@@ -1,0 +1,76 @@
+"""A piece of a generated key: its range, its name, its state, and which pieces every key begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES
+
+AVAILABLE, RESERVED, DELIVERED = "available", "reserved", "delivered"
+DELIVERY, PADS, LINK, EXPORT = "delivery", "pads", "link", "export"
+PAD_SETS = 4
+PAD_SET_BITS = PAD_BITS * len(PAD_NAMES)
+LINK_KEY_BITS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A named range of a generated key; public, the bits are not in it.
+
+    session_id: which key. first_bit, num_bits: its range. label: public unique name, such as an ETSI key_ID.
+    """
+
+    session_id: str
+    first_bit: int
+    num_bits: int
+    label: str
+    purpose: str = DELIVERY
+    state: str = RESERVED
+
+    @property
+    def end(self) -> int:
+        """The bit behind its last one."""
+        return self.first_bit + self.num_bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldKey:
+    """How many bits of a generated key are in which state; public."""
+
+    session_id: str
+    num_bits: int
+    available: int
+    reserved: int
+    delivered: int
+
+
+def set_aside(num_bits: int) -> tuple[tuple[str, int], ...]:
+    """Purpose and length of the pieces that a key of this length begins with.
+
+    Pads: PAD_SETS sets, but at most a quarter of the key, and one set if that is all it can pay for. Link:
+    LINK_KEY_BITS, where half of the key is left to be delivered.
+    """
+    num_sets = min(PAD_SETS, max(num_bits // (4 * PAD_SET_BITS), num_bits >= PAD_SET_BITS))
+    pads = ((PADS, PAD_SET_BITS),) * num_sets
+    if num_sets and 2 * (num_sets * PAD_SET_BITS + LINK_KEY_BITS) <= num_bits:
+        return (*pads, (LINK, LINK_KEY_BITS))
+    return pads
+
+
+def set_aside_label(purpose: str, session_id: str, index: int = 0) -> str:
+    """Label of a piece that is set aside when the key of a session is activated."""
+    return f"{purpose} {index} of {session_id}"
+
+
+def side_by_side(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Pieces of a key without a gap between them, in order: what is read and written as one range."""
+    neighbours: list[Piece] = []
+    for piece in sorted(pieces, key=lambda piece: (piece.session_id, piece.first_bit)):
+        last = neighbours[-1] if neighbours else None
+        if last and (last.session_id, last.end) != (piece.session_id, piece.first_bit):
+            yield neighbours
+            neighbours = []
+        neighbours.append(piece)
+    if neighbours:
+        yield neighbours
