@@ -18,6 +18,7 @@ from pathlib import Path
 from diqkd_postproc.records.private_files import check_private_file, create_private_file, storage_error
 
 MAX_FIELD_CHARACTERS = 128
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _APPEND_FLAGS = (
     os.O_WRONLY
     | os.O_APPEND
@@ -66,7 +67,7 @@ class AuditLog:
         if size is not None:
             entry["size"] = size
         try:
-            line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+            line = _ENCODER.encode(entry).encode() + b"\n"
             if os.write(self._descriptor, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:

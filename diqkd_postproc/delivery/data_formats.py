@@ -172,8 +172,11 @@ def error(message: str, details: Sequence[Mapping[str, Any]] = ()) -> bytes:
     return _encoded(document)
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def _encoded(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    return _ENCODER.encode(document).encode()
 
 
 def _canonical_ids(texts: Iterable[str], limits: KeyLimits) -> tuple[str, ...]:

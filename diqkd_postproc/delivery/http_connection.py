@@ -129,21 +129,21 @@ class HttpConnection:
     async def _read_request(self) -> HttpRequest | None:
         if not self._http.trailing_data[0] and not await self._hear_from_client():
             return None
-        async with asyncio.timeout(self._limits.request_s):
-            head = await self._next_event()
-            if not isinstance(head, h11.Request):
-                return None
-            self._check_framing(head)
-            if self._http.they_are_waiting_for_100_continue:
-                go_on = h11.InformationalResponse(status_code=100, headers=[])
-                self._writer.write(self._http.send(go_on))
-            body = bytearray()
-            while isinstance(event := await self._next_event(), h11.Data):
-                body += event.data
-                if len(body) > self._limits.body_bytes:
-                    raise _Unacceptable(413, f"the body exceeds {self._limits.body_bytes} bytes")
-            if not isinstance(event, h11.EndOfMessage):
-                return None
+        deadline = asyncio.get_running_loop().time() + self._limits.request_s
+        head = await self._next_event(deadline)
+        if not isinstance(head, h11.Request):
+            return None
+        self._check_framing(head)
+        if self._http.they_are_waiting_for_100_continue:
+            go_on = h11.InformationalResponse(status_code=100, headers=[])
+            self._writer.write(self._http.send(go_on))
+        body = bytearray()
+        while isinstance(event := await self._next_event(deadline), h11.Data):
+            body += event.data
+            if len(body) > self._limits.body_bytes:
+                raise _Unacceptable(413, f"the body exceeds {self._limits.body_bytes} bytes")
+        if not isinstance(event, h11.EndOfMessage):
+            return None
         path, _, query = head.target.decode("ascii").partition("?")
         types = [value for name, value in head.headers if name == b"content-type"]
         return HttpRequest(
@@ -163,9 +163,10 @@ class HttpConnection:
             if name == b"content-length" and int(value) > self._limits.body_bytes:
                 raise _Unacceptable(413, f"the body exceeds {self._limits.body_bytes} bytes")
 
-    async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
+    async def _next_event(self, deadline: float) -> h11.Event | type[h11.PAUSED]:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._reader.read(READ_BYTES))
+            async with asyncio.timeout_at(deadline):
+                self._http.receive_data(await self._reader.read(READ_BYTES))
         return event  # type: ignore[return-value]
 
     async def _hear_from_client(self) -> bool:
@@ -193,5 +194,6 @@ class HttpConnection:
         parts = [self._http.send(head), self._http.send(h11.Data(data=response.body))]
         parts.append(self._http.send(h11.EndOfMessage()))
         self._writer.write(b"".join(part for part in parts if part))
-        async with asyncio.timeout(self._limits.response_s):
-            await self._writer.drain()
+        if self._writer.transport.get_write_buffer_size():  # else the answer has left already
+            async with asyncio.timeout(self._limits.response_s):
+                await self._writer.drain()

@@ -42,6 +42,10 @@ class _Wish:
     pieces: tuple[Piece, ...] = ()
     attempts: int = 0
 
+    @property
+    def num_keys(self) -> int:
+        return self.number or len(self.labels)
+
     def fail(self, error: Exception) -> None:
         if not self.keys.done():
             self.keys.set_exception(error)
@@ -164,8 +168,10 @@ class KeyPool:
     ) -> None:
         while True:
             wishes = [await queue.get()]
-            while not queue.empty() and sum(max(1, w.number) for w in wishes) < MAX_KEYS_IN_EXCHANGE:
+            num_keys = wishes[0].num_keys
+            while not queue.empty() and num_keys < MAX_KEYS_IN_EXCHANGE:
                 wishes.append(queue.get_nowait())
+                num_keys += wishes[-1].num_keys
             try:
                 self._held = None
                 await work(wishes)
