@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.link_statistics import (
     NUM_CHSH_TERMS,
     chsh_score_of_probabilities,
@@ -58,7 +58,7 @@ def check_shared(alice: RoundRecord, bob: RoundRecord) -> None:
     if (alice.role, bob.role) != ("alice", "bob"):
         raise ParameterError(f"these are records of {alice.role} and {bob.role}; give Alice's, then Bob's")
     if (alice.run_id, alice.parameters.digest) != (bob.run_id, bob.parameters.digest):
-        raise StorageError("the two records belong to different runs")
+        raise ParameterError("the two records belong to different runs; give both records of one run")
     if alice.parameters.key_bits > 0:
         raise ParameterError(
             f"this run is to make a key of {alice.parameters.key_bits:,} bits: its outcomes may not be "

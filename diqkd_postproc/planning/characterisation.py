@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import roots_hermitenorm
 
 from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.link_characterisation import check_shared
 from diqkd_postproc.link_statistics import Estimate, chsh_score, qber
 from diqkd_postproc.planning.plan import Plan
 from diqkd_postproc.records.sealed_record import RoundRecord
@@ -50,16 +51,10 @@ def characterise(first: Path, second: Path) -> Characterisation:
 
     Raises ParameterError unless the two records are Alice's and Bob's of one run.
     """
-    records = {record.role: record for record in (RoundRecord.read(first), RoundRecord.read(second))}
-    if set(records) != {"alice", "bob"}:
-        raise ParameterError(f"{first} and {second} are of the same node; give Alice's and Bob's record")
-    alice, bob = records["alice"], records["bob"]
-    if (alice.run_id, alice.parameters.digest) != (bob.run_id, bob.parameters.digest):
-        raise ParameterError(f"{first} and {second} are of different runs; give both records of one run")
-    if alice.parameters.key_bits > 0:
-        raise ParameterError(
-            f"this run is to make a key of {alice.parameters.key_bits:,} bits: its outcomes may not be "
-            "compared; characterise the link in a run of its own, with parameters that have key_bits = 0"
-        )
+    alice, bob = sorted((RoundRecord.read(first), RoundRecord.read(second)), key=lambda record: record.role)
+    try:
+        check_shared(alice, bob)
+    except ParameterError as error:
+        raise ParameterError(f"{first}, {second}: {error}") from None
     arrays = (alice.setting, bob.setting, alice.outcome, bob.outcome)
     return Characterisation(chsh_score(*arrays), qber(*arrays))

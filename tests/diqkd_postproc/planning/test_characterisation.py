@@ -86,7 +86,7 @@ def test_runs_that_make_a_key_are_never_compared(folder):
 def test_records_that_do_not_belong_together_are_refused(folder):
     alice, bob = records(folder)
     other_alice, _ = records(folder, run_id="cd" * 16, seed=5)
-    with pytest.raises(ParameterError, match="same node"):
+    with pytest.raises(ParameterError, match="records of alice and alice"):
         characterise(alice, other_alice)
     with pytest.raises(ParameterError, match="different runs"):
         characterise(other_alice, bob)

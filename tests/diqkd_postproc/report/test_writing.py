@@ -130,7 +130,7 @@ def test_outcomes_of_a_key_run_are_never_compared(finished: Run) -> None:
 def test_records_for_characterisation_have_to_fit(characterised: Run) -> None:
     with pytest.raises(ParameterError, match="give Alice's, then Bob's"):
         characterise(characterised.bob, characterised.alice)
-    with pytest.raises(StorageError, match="different runs"):
+    with pytest.raises(ParameterError, match="different runs"):
         characterise(characterised.alice, replace(characterised.bob, run_id="a" * 32))
 
 
