@@ -2,14 +2,13 @@
 
 import logging
 import time
-from pathlib import Path
 
 from artiq.experiment import *
 
-from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.deletion import DeletionGuard
 from diqkd_node.ion_reload import IonReload, loader_of
 from diqkd_node.node import Node
+from diqkd_node.node_arguments import ask_for_node, configuration_of
 from diqkd_node.public_facts import PublicFacts
 from diqkd_node.timebase import machine_units
 
@@ -31,24 +30,11 @@ class NodeOnHold(EnvExperiment):
     def build(self):
         self.setattr_device("core")
         self.setattr_device("scheduler")
-        self.setattr_argument(
-            "role",
-            EnumerationValue(["alice", "bob"], default="alice"),
-            "Node",
-            "Which party this node is.",
-        )
-        self.setattr_argument(
-            "configuration_file",
-            StringValue(""),
-            "Node",
-            "Calibrated values of this node, JSON, with its full path. Empty: published values.",
-        )
+        ask_for_node(self)
 
     def prepare(self):
-        path = Path(self.configuration_file).expanduser() if self.configuration_file else ""
-        configuration = NodeConfiguration.load(path, self.role)
         # This experiment gives its node the one remote call that `recover` needs.
-        self.node = Node(self, configuration, self)
+        self.node = Node(self, configuration_of(self), self)
         self.node.prepare()
         self.facts = PublicFacts(self.set_dataset)
         self.deletion = DeletionGuard()

@@ -1,11 +1,9 @@
 """Bring a node to rest: after a crash of its PC, or before work on the optics."""
 
-from pathlib import Path
-
 from artiq.experiment import *
 
-from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.node import Node
+from diqkd_node.node_arguments import ask_for_node, configuration_of
 
 
 class NodeAtRest(EnvExperiment):
@@ -15,22 +13,10 @@ class NodeAtRest(EnvExperiment):
 
     def build(self):
         self.setattr_device("core")
-        self.setattr_argument(
-            "role",
-            EnumerationValue(["alice", "bob"], default="alice"),
-            "Node",
-            "Which party this node is.",
-        )
-        self.setattr_argument(
-            "configuration_file",
-            StringValue(""),
-            "Node",
-            "Calibrated values of this node, JSON, with its full path. Empty: published values.",
-        )
+        ask_for_node(self)
 
     def prepare(self):
-        path = Path(self.configuration_file).expanduser() if self.configuration_file else ""
-        self.node = Node(self, NodeConfiguration.load(path, self.role), None)
+        self.node = Node(self, configuration_of(self), None)
         self.node.prepare()
 
     @kernel

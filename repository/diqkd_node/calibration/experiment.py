@@ -13,9 +13,10 @@ from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
 from diqkd_node.calibration.scan_data import ScanData
-from diqkd_node.configuration import ROLES, NodeConfiguration
+from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.deletion import DeletionGuard
 from diqkd_node.ion_reload import IonReload, loader_of
+from diqkd_node.node_arguments import ask_for_node, configuration_of
 from diqkd_postproc import __version__
 from diqkd_postproc.calibration.result import CalibrationResult
 from diqkd_postproc.errors import DiqkdError, ParameterError
@@ -41,18 +42,7 @@ class CalibrationExperiment(EnvExperiment):
         self.setattr_device("core")
         self.setattr_device("scheduler")
         self.setattr_device("ccb")
-        self.setattr_argument(
-            "role",
-            EnumerationValue(list(ROLES), default="alice"),
-            "Node",
-            "Which party this node is.",
-        )
-        self.setattr_argument(
-            "configuration_file",
-            StringValue(""),
-            "Node",
-            "Calibrated values of this node, JSON, with its full path. Empty: published values.",
-        )
+        ask_for_node(self)
         self.setattr_argument(
             "result_directory",
             StringValue(""),
@@ -100,9 +90,9 @@ class CalibrationExperiment(EnvExperiment):
 
     def load_configuration(self):
         """The node configuration as its file is now."""
-        path = self.configuration_path
-        made_later = self.update_configuration and not path.exists()
-        return NodeConfiguration.load(path if self.configuration_file and not made_later else "", self.role)
+        if self.update_configuration and not self.configuration_path.exists():
+            return NodeConfiguration(role=self.role)  # the result will make the file
+        return configuration_of(self)
 
     def prepare_scan(self, configuration):
         """Make the scan for a configuration."""
