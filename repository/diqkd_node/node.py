@@ -19,23 +19,17 @@ from artiq.coredevice.exceptions import RTIOUnderflow
 from artiq.experiment import *
 from numpy import int64
 
-from diqkd_node.analysis import Analysis
 from diqkd_node.attempts import EntanglerAttempts, TTLAttempts
 from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS, TYPE_MISSING
-from diqkd_node.cooling import Cooling
 from diqkd_node.handshake import ReadyHandshake, TriggerHandshake
-from diqkd_node.ion_watch import IonWatch
-from diqkd_node.isolation import Isolation
-from diqkd_node.lock_monitor import LockMonitor
-from diqkd_node.readout import Readout
 from diqkd_node.round_type_link import RoundTypeReceiver, RoundTypeSender
-from diqkd_node.scrambling import Scrambling
+from diqkd_node.steps import Steps
 from diqkd_node.timebase import machine_units
 
 LOST = -1
 
 
-class Node(HasEnvironment):
+class Node(Steps):
     """All steps for one role. `coordinator` gives the remote calls named in the module's docstring; it may
     be set later, before the first batch."""
 
@@ -50,20 +44,12 @@ class Node(HasEnvironment):
     }
 
     def build(self, configuration, coordinator=None):
-        self.configuration = configuration
+        super().build(configuration)
         self.coordinator = coordinator
-        self.setattr_device("core")
-        self.cooling = Cooling(self, configuration)
         if configuration.herald_source == "ttl":
             self.attempts = TTLAttempts(self, configuration)
         else:
             self.attempts = EntanglerAttempts(self, configuration)
-        self.isolation = Isolation(self, configuration)
-        self.analysis = Analysis(self, configuration)
-        self.readout = Readout(self, configuration)
-        self.scrambling = Scrambling(self, configuration)
-        self.lock_monitor = LockMonitor(self, configuration)
-        self.ion_watch = IonWatch(self, configuration)
         if configuration.role == "alice":
             self.handshake = ReadyHandshake(self, configuration)
             self.round_type_link = RoundTypeReceiver(self, configuration)
@@ -93,14 +79,6 @@ class Node(HasEnvironment):
         self.round_type_link.setup()
         self.lock_monitor.setup()
         self.rest()
-
-    @kernel
-    def rest(self):
-        """Disconnect the link and cool, for as long as nothing else is asked. Breaks real time."""
-        self.core.break_realtime()
-        self.analysis.ttl_674.off()
-        self.cooling.stay_on()
-        self.isolation.disconnect()
 
     @kernel
     def begin_rounds(self):

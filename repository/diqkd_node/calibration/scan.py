@@ -9,41 +9,27 @@ by asynchronous calls. Points may take hours: several times a second the kernel 
 from artiq.coredevice.exceptions import RTIOUnderflow
 from artiq.experiment import *
 
-from diqkd_node.analysis import Analysis
-from diqkd_node.cooling import Cooling
-from diqkd_node.ion_watch import IonWatch
-from diqkd_node.isolation import Isolation
-from diqkd_node.lock_monitor import LockMonitor
-from diqkd_node.readout import Readout
-from diqkd_node.scrambling import Scrambling
 from diqkd_node.state_preparation import StatePreparation, StatePreparationBesideEntangler
+from diqkd_node.steps import Steps
 from diqkd_node.timebase import machine_units
 
 CAPACITY = 500
 """Numbers sent to the host at a time."""
 
 
-class Scan(HasEnvironment):
+class Scan(Steps):
     """Base of the scans. `data` is a `ScanData`; `shot` appends at most `MAX_PER_SHOT` numbers."""
 
     MAX_PER_SHOT = 1
     kernel_invariants = {"capacity", "room", "max_underflows", "check_mu"}
 
     def build(self, configuration, data, **tables):
-        self.configuration = configuration
+        super().build(configuration)
         self.data = data
-        self.setattr_device("core")
-        self.cooling = Cooling(self, configuration)
         if configuration.herald_source == "entangler":
             self.preparation = StatePreparationBesideEntangler(self, configuration)
         else:
             self.preparation = StatePreparation(self, configuration)
-        self.isolation = Isolation(self, configuration)
-        self.analysis = Analysis(self, configuration)
-        self.readout = Readout(self, configuration)
-        self.scrambling = Scrambling(self, configuration)
-        self.lock_monitor = LockMonitor(self, configuration)
-        self.ion_watch = IonWatch(self, configuration)
         self.build_scan(**tables)
 
     def build_scan(self):
@@ -76,14 +62,6 @@ class Scan(HasEnvironment):
     def setup_scan(self):
         """Initialise the further devices of a subclass. Breaks real time."""
         self.core.break_realtime()
-
-    @kernel
-    def rest(self):
-        """Disconnect the link and cool, for as long as nothing else is asked. Breaks real time."""
-        self.core.break_realtime()
-        self.analysis.ttl_674.off()
-        self.cooling.stay_on()
-        self.isolation.disconnect()
 
     @kernel
     def run(self):

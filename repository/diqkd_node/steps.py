@@ -1,0 +1,34 @@
+"""The steps of rounds and of calibration shots, and the state that a node rests in between them."""
+
+from artiq.experiment import *
+
+from diqkd_node.analysis import Analysis
+from diqkd_node.cooling import Cooling
+from diqkd_node.ion_watch import IonWatch
+from diqkd_node.isolation import Isolation
+from diqkd_node.lock_monitor import LockMonitor
+from diqkd_node.readout import Readout
+from diqkd_node.scrambling import Scrambling
+
+
+class Steps(HasEnvironment):
+    """Base of `Node` and of the calibrations' `Scan`, which add how photons are made."""
+
+    def build(self, configuration):
+        self.configuration = configuration
+        self.setattr_device("core")
+        self.cooling = Cooling(self, configuration)
+        self.isolation = Isolation(self, configuration)
+        self.analysis = Analysis(self, configuration)
+        self.readout = Readout(self, configuration)
+        self.scrambling = Scrambling(self, configuration)
+        self.lock_monitor = LockMonitor(self, configuration)
+        self.ion_watch = IonWatch(self, configuration)
+
+    @kernel
+    def rest(self):
+        """Disconnect the link and cool, for as long as nothing else is asked. Breaks real time."""
+        self.core.break_realtime()
+        self.analysis.ttl_674.off()
+        self.cooling.stay_on()
+        self.isolation.disconnect()
