@@ -2,18 +2,28 @@
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from two_nodes import ROOT, laboratory, run_both
 
 from diqkd_postproc.calibration.result import CalibrationResult
 from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.tomography_counts import TomographyCounts
+from sim_devices import artiq_stub
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.physics import constants
 from sim_devices.physics.link import LinkModel, fully_entangled_fraction, joint_state
-from sim_devices.runner import run_experiment
+from sim_devices.runner import load_experiment, run_experiment
+
+artiq_stub.install()
+
+from diqkd_node import two_node_scan  # noqa: E402
+from diqkd_node.configuration import NodeConfiguration  # noqa: E402
 
 LABORATORY = LaboratoryConfiguration(seed=12, link=LinkModel(success_probability=0.02))
 
@@ -68,3 +78,45 @@ def test_only_bob_s_configuration_is_updated(tmp_path: Path) -> None:
         run_experiment(
             ROOT / "repository" / "pattern_phases.py", None, ROOT / "device_db" / "alice_sim.py", arguments
         )
+
+
+def test_pattern_phases_are_configured_before_the_next_experiment_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ARTIQ begins that one when `run` has ended. The rounds are made here, without noise."""
+    scan_class: Any = load_experiment(ROOT / "repository" / "pattern_phases.py")
+    truth = constants.NOMINAL_PATTERN_PHASES
+    phases = np.arange(8) / 8
+    cells = [(index, pattern) for index in range(8) for pattern in constants.HERALD_PATTERNS]
+    chunk: dict[str, list[Any]] = {"pair": [], "alice_bright": [], "bob_bright": [], "herald_pattern": []}
+    for index, pattern in cells:
+        wins = round(100 * (1 + 0.9 * math.cos(math.tau * (phases[index] - truth[pattern]))) / 2)
+        chunk["pair"] += [(0, index)] * 100
+        chunk["herald_pattern"] += [pattern] * 100
+        chunk["alice_bright"] += [True] * 100
+        chunk["bob_bright"] += [False] * wins + [True] * (100 - wins)
+
+    class Played(scan_class):
+        def __init__(self) -> None:
+            self.role, self.directory, self.phases, self.num_rounds = "bob", tmp_path, phases, 3200
+            self.configuration = NodeConfiguration(role="bob")
+            self.configuration_file, self.update_configuration = str(tmp_path / "node.json"), True
+            self.scheduler = SimpleNamespace(rid=1, expid={})
+            self.deletion, self.now = nullcontext(), lambda: 1.7e9
+            self.chunks = [{name: np.array(values) for name, values in chunk.items()}]
+
+        def use_laboratory_clock(self) -> None: ...
+
+        def open_spool(self) -> Any:
+            return nullcontext(SimpleNamespace(run_id="ab" * 16))
+
+        def open_link(self) -> Any:
+            return SimpleNamespace(close=lambda: None)
+
+        def acquire(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(two_node_scan, "Node", lambda *_: SimpleNamespace(prepare=lambda: None))
+    Played().run()
+    configured = json.loads((tmp_path / "node.json").read_text())["pattern_phase_turns"]
+    for found, pattern in zip(configured, constants.HERALD_PATTERNS, strict=True):
+        assert abs(math.remainder(found - truth[pattern], 1)) < 0.01
