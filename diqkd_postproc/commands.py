@@ -248,7 +248,7 @@ def print_result(result: SessionResult) -> None:
 
 
 def record_show(arguments: Namespace) -> None:
-    """`diqkd record show`: public facts, never settings or outcomes."""
+    """`diqkd record show`: facts of a record, never settings or measured outcomes."""
     record = RoundRecord.read(arguments.record)
     patterns, counts = np.unique(record.herald_pattern, return_counts=True)
     heralded = record.timestamp_mu[record.timestamp_mu >= 0]
@@ -259,7 +259,7 @@ def record_show(arguments: Namespace) -> None:
         "num_rounds": record.parameters.num_rounds,
         "num_tests": int(np.count_nonzero(record.round_type)),
         "num_lost": record.num_lost,
-        "private_datasets": [setting_name(record.role), "outcome"],
+        "private_datasets": [setting_name(record.role), "outcome", "lost"],
         "herald_patterns": {
             f"{pattern:04b}": int(count) for pattern, count in zip(patterns, counts, strict=True)
         },

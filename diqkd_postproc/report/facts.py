@@ -81,8 +81,10 @@ class RunFacts:
     """Everything that `page` prints. Counts are of rounds, lengths of bits.
 
     roles: whose files were read. directory: None in a published report. same_key: whether two key stores
-    hold the same key, known in a demonstration only. characterisation: of a run whose outcomes are shared and
-    that can make no key. remark: what the laboratory wrote about the run, in `remark.txt`.
+    hold the same key, known in a demonstration only. num_lost: rounds whose outcome is unknown and
+    counts as 0; None, and `losses` empty, where a published report must not tell. characterisation: of a run
+    whose outcomes are shared and that can make no key. remark: what the laboratory wrote about the run, in
+    `remark.txt`.
     """
 
     public: bool
@@ -95,7 +97,7 @@ class RunFacts:
     balance_sheet: BalanceSheet | None
     same_key: bool | None
     num_tests: int
-    num_lost: int
+    num_lost: int | None
     herald_patterns: Mapping[str, int]
     timeline: Timeline
     losses: tuple[Loss, ...]
@@ -222,6 +224,9 @@ def _session_of(store: KeyStore, record: RoundRecord, session_id: bytes) -> Sess
     path = journal_path(store.path, session_id)
     if not os.path.lexists(path):
         return None
+    # First: a decision whose tag was wrong is in the journal too, and anybody may have written it.
+    if refused := (load_result(store.path, name) or {}).get("refused"):
+        return SessionFacts(session_id=name, ending="aborted", reason=f"{refused}.", seconds={})
     journal = SessionJournal(path, record.parameters, session_id)
     journal.close()
     for entry in journal.entries:
@@ -234,8 +239,6 @@ def _session_of(store: KeyStore, record: RoundRecord, session_id: bytes) -> Sess
                 num_losses=decision.num_losses if decision.verdict is Verdict.TOO_MANY_LOSSES else None,
                 seconds={},
             )
-    if refused := (load_result(store.path, name) or {}).get("refused"):
-        return SessionFacts(session_id=name, ending="aborted", reason=f"{refused}.", seconds={})
     return SessionFacts(session_id=name, ending="unfinished", seconds={})
 
 

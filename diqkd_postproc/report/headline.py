@@ -53,6 +53,7 @@ def _numbers(facts: RunFacts) -> Markup:
     else:
         bell = ("–", "not known")
     rate = facts.timeline.herald_rate
+    lost = "" if facts.num_lost is None else f", {counted(facts.num_lost, 'outcome')} lost"
     entries = [
         (
             "net gain",
@@ -65,7 +66,7 @@ def _numbers(facts: RunFacts) -> Markup:
         (
             "herald rate",
             f"{rate:,.0f} / s" if rate >= 100 else f"{rate:.3g} / s",
-            f"{counted(len(facts.timeline.gaps), 'pause')}, {counted(facts.num_lost, 'outcome')} lost",
+            counted(len(facts.timeline.gaps), "pause") + lost,
         ),
         (
             "key rate",

@@ -185,12 +185,16 @@ def _interruptions(facts: RunFacts) -> Markup:
     content.append(element("h3", "Lost outcomes"))
     if losses:
         content.append(table(losses, ("first round", "rounds", "why")))
+    how_many = (
+        "Which outcomes are unknown, and how many, is not published: they count as 0. "
+        if facts.num_lost is None
+        else f"{facts.num_lost:,} of {facts.parameters.num_rounds:,} rounds have an unknown outcome. "
+    )
     content.append(
         element(
             "p",
-            f"{facts.num_lost:,} of {facts.parameters.num_rounds:,} rounds have an unknown outcome. "
-            "Every herald is a round: a lost outcome counts as 0 and is never dropped, so that nothing is "
-            "selected. Pauses between rounds do not touch the security of the key.",
+            f"{how_many}Every herald is a round: a lost outcome counts as 0 and is never dropped, so that "
+            "nothing is selected. Pauses between rounds do not touch the security of the key.",
         )
     )
     return section("Pauses and lost rounds", *content)

@@ -5,13 +5,16 @@ the timeline's coarse bins. Removed too is Bob's count of lost test rounds after
 CHSH score, the number of decoder iterations and the seconds it took: they depend on the outcomes, were never
 announced, and the key length pays for the announced messages only. After an abort the count stands in the
 decision, which is public.
+
+Of a run that may make a key, removed is which rounds were lost at this node and how many: their outcome is 0,
+so the list is one of outcomes. A node that meets an underflow tells nobody.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from diqkd_postproc.report.facts import Loss, NodeProvenance, RunFacts, SessionFacts
+from diqkd_postproc.report.facts import NodeProvenance, RunFacts, SessionFacts
 from diqkd_postproc.report.timeline import Gap
 
 NUM_PUBLIC_BINS = 48
@@ -36,6 +39,7 @@ PUBLIC_PROVENANCE = ("diqkd", "artiq", "revision")
 def for_publication(facts: RunFacts) -> RunFacts:
     """A copy without what must stay in the laboratory."""
     timeline = facts.timeline.rebinned(NUM_PUBLIC_BINS)
+    is_secret = facts.parameters.key_bits > 0
     return replace(
         facts,
         public=True,
@@ -43,13 +47,16 @@ def for_publication(facts: RunFacts) -> RunFacts:
         remark="",
         session=None if facts.session is None else _session(facts.session),
         timeline=replace(timeline, gaps=tuple(_gap(gap, timeline.duration_s) for gap in timeline.gaps)),
-        losses=tuple(replace(loss, reason=_reason(loss)) for loss in facts.losses),
+        num_lost=None if is_secret else facts.num_lost,
+        losses=()
+        if is_secret
+        else tuple(replace(loss, reason=_reason(loss.reason)) for loss in facts.losses),
         provenance=tuple(_provenance(node) for node in facts.provenance),
     )
 
 
-def _reason(event: Gap | Loss) -> str:
-    return event.reason if event.reason in PUBLIC_REASONS else OTHER_REASON
+def _reason(reason: str) -> str:
+    return reason if reason in PUBLIC_REASONS else OTHER_REASON
 
 
 def _gap(gap: Gap, run_s: float) -> Gap:
@@ -58,7 +65,7 @@ def _gap(gap: Gap, run_s: float) -> Gap:
     start_s = gap.start_s // bin_s * bin_s
     return replace(
         gap,
-        reason=_reason(gap),
+        reason=_reason(gap.reason),
         start_s=start_s,
         end_s=min(run_s, max(start_s + bin_s, gap.end_s // bin_s * bin_s)),
         duration_s=60.0 * max(1, round(gap.duration_s / 60.0)),

@@ -170,3 +170,16 @@ def test_times_of_gaps_are_coarse_in_public(acquired_with_reason: RunFacts) -> N
     assert gap.duration_s == 420.0 and gap.start_unix is None
     assert public.heralds.size < acquired_with_reason.timeline.heralds.size
     assert public.heralds.sum() == acquired_with_reason.timeline.heralds.sum()
+
+
+def test_lost_rounds_of_a_key_run_stay(acquired: Run, characterised: Run) -> None:
+    """Their outcome is 0: which they are, and how many, would tell outcomes that nobody has announced."""
+    facts = collect_facts(acquired.directory)
+    assert facts.num_lost == 3 and facts.losses
+    more = replace(facts.losses[0], first_round=3000, num_rounds=7)
+    other = replace(facts, num_lost=10, losses=(*facts.losses, more))
+    public = [for_publication(each) for each in (facts, other)]
+    assert summary(public[0]) == summary(public[1])
+    assert render_page(public[0]) == render_page(public[1])
+    shared = for_publication(collect_facts(characterised.directory))
+    assert shared.num_lost == 3 and shared.losses

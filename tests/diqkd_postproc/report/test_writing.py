@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from diqkd_postproc.report import collect_facts, for_publication, printing, rend
 from diqkd_postproc.report.characterisation import characterise
 from diqkd_postproc.report.timeline import elapsed_seconds, timeline_of
 from diqkd_postproc.session.engine import derive_session_id
+from diqkd_postproc.session.events import Persist
+from diqkd_postproc.session.framing import encode_frame
 from diqkd_postproc.session.journal import SessionJournal, journal_path
+from diqkd_postproc.session.messages import Decision, Verdict
 from diqkd_postproc.session.result_file import load_result, result_path, save_refusal
 
 
@@ -196,6 +200,21 @@ def test_a_wrong_tag_is_told_though_no_message_says_so(acquired: Run, tmp_path: 
     facts = collect_facts(directory)
     assert facts.ending == "aborted" and facts.session is not None
     assert facts.session.reason == "the tag of Bob's decision is wrong."
+
+
+def test_a_forged_decision_is_not_reported(acquired: Run, tmp_path: Path) -> None:
+    """Alice journals a decision before she checks its tag: what it says may be anybody's invention."""
+    directory = copy_of(acquired, tmp_path / "run")
+    keys = directory / "alice" / "keys.sqlite"
+    with KeyStore.open(keys) as store:
+        session_id = derive_session_id(PARAMETERS, store.key_id, RUN_ID)
+    forged = Decision(verdict=Verdict.TOO_MANY_LOSSES, num_losses=5, tag=bytes(8))
+    with closing(SessionJournal(journal_path(keys, session_id), PARAMETERS, session_id)) as journal:
+        journal.append(Persist(outgoing=False, message=forged, frame=encode_frame(session_id, forged)))
+    save_refusal(keys, session_id.hex(), "the tag of Bob's decision is wrong")
+    session = collect_facts(directory).session
+    assert session is not None and session.ending == "aborted" and session.num_losses is None
+    assert session.reason == "the tag of Bob's decision is wrong."
 
 
 def test_a_remark_is_printed_in_the_laboratory_only(acquired: Run, tmp_path: Path) -> None:
