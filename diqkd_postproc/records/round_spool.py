@@ -398,6 +398,10 @@ class RoundSpool:
         with transaction(self._connection, self.path):
             self._table.insert_gap(self._done, reason, start_unix, end_unix)
 
+    def num_losses(self, reason: str) -> int:
+        """How many losses were noted for this reason, in all starts of the run."""
+        return sum(noted["reason"] == reason for noted in self._table.losses())
+
     def public_rounds(self, first_round: int) -> tuple[UInt8, UInt8]:
         """Round types and herald patterns from `first_round` on, for the peer: two (k,) uint8."""
         self.flush()

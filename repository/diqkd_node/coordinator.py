@@ -12,7 +12,7 @@ import time
 import numpy as np
 from artiq.experiment import *
 
-from diqkd_node.agreement import Agreement
+from diqkd_node.agreement import DIFFERENT_HERALDS, Agreement
 from diqkd_node.classical_link import POLL_INTERVAL_S, PeerAbsentError
 from diqkd_node.conditions import (
     CONDITION_NAMES,
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer
 LEFT_ALONE_S = 10.0  # how long a node waits for a herald after the other has left the batch
-MAX_DISAGREEMENTS = 3  # batches in a row
+MAX_DISAGREEMENTS = 3  # batches in a row; in a run that is to make a key, batches in all
 PROGRESS_INTERVAL_S = 0.5
 UNFINISHED_ROUND = (CONDITION_NAMES[TYPE_MISSING], CONDITION_NAMES[TOO_MANY_UNDERFLOWS])
 
@@ -116,6 +116,7 @@ class Coordinator:
         hello = exchange_hellos(self.role, self.spool, self.link, self._await)
         self._agreement.resume(hello)
         self.spool.end_batch()
+        self._limit_voided_batches()
         self._publish("ready")
 
     # Remote calls of the kernel.
@@ -265,6 +266,18 @@ class Coordinator:
                 f"round types or herald patterns differed in {self._num_disagreements} batches in a row "
                 f"before round {self.spool.rounds_done}, which are recorded as lost; check the round-type "
                 "line and the station's detector lines"
+            )
+        self._limit_voided_batches()
+
+    def _limit_voided_batches(self):
+        """The types are public before outcomes are voided: whoever forges messages of the link could have key
+        rounds voided and spare the test rounds. So this must stay an exception, whatever the cause."""
+        num_voided = self.spool.num_losses(DIFFERENT_HERALDS)
+        if self.spool.parameters.key_bits > 0 and num_voided >= MAX_DISAGREEMENTS:
+            raise self.link.fail(
+                f"outcomes of {num_voided} batches of this run are recorded as lost because the nodes saw "
+                "different heralds: no key may come of it. Check the round-type line, the station's detector "
+                "lines and who else is on the network, and begin a new run"
             )
 
     def wait_for_recovery(self, locked, ion_present) -> TBool:

@@ -41,11 +41,16 @@ class Nodes:
         self.links: dict[str, ClassicalLink] = {}
         self.coordinators: dict[str, Coordinator] = {}
 
-    def start(self, bob: ProtocolParameters | None = None, pool_bytes: int = 2000) -> None:
+    def start(
+        self,
+        bob: ProtocolParameters | None = None,
+        pool_bytes: int = 2000,
+        alice: ProtocolParameters | None = None,
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.links["alice"] = ClassicalLink.connect(*listener.getsockname()[:2], 5.0)
             self.links["bob"] = ClassicalLink.accept(listener, 5.0)
-        for role, given in (("alice", None), ("bob", bob)):
+        for role, given in (("alice", alice), ("bob", bob)):
             path = self.directory / role / "spool.sqlite"
             if path.exists():
                 spool = RoundSpool.open(path, role=role)
@@ -344,6 +349,24 @@ def test_batches_that_always_differ_end_the_run(nodes: Nodes) -> None:
     for error in errors:
         assert isinstance(error, RemoteProtocolError) and "3 batches in a row" in str(error)
     assert [spool.rounds_done for spool in nodes.spools.values()] == [6, 6]
+
+
+def test_batches_that_differ_now_and_then_end_a_run_for_a_key(nodes: Nodes) -> None:
+    """Voiding follows the types, which are public: a forged link must not choose rounds by them for hours."""
+    for_a_key = parameters(key_bits=1)
+    nodes.start(for_a_key, alice=for_a_key)
+    nodes.same(lambda coordinator: coordinator.greet())
+    outcomes = []
+    for second_pattern in (2, 1, 2, 1, 2):
+        _, y = nodes.begin()
+        nodes.play("alice", y, 2, patterns=[0, 1])
+        nodes.play("bob", y, 2, patterns=[0, second_pattern])
+        outcomes.append(nodes.same(lambda coordinator: coordinator.end_batch(2, RUNNING)))
+    assert outcomes[:4] == [[None, None]] * 4
+    nodes.stop()
+    nodes.start()
+    for error in (*outcomes[4], *nodes.same(lambda coordinator: coordinator.greet())):
+        assert isinstance(error, RemoteProtocolError) and "no key may come of it" in str(error)
 
 
 @pytest.mark.parametrize("missed", range(6))
