@@ -15,6 +15,7 @@ import os
 import secrets
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -84,7 +85,10 @@ def check_private_directory(path: Path | str) -> Path:
 
 
 def make_private_directory(path: Path | str) -> Path:
-    """Create `path` (and missing parents) with mode 0700; an existing one has to be private already."""
+    """Create `path` (and missing parents) with mode 0700; an existing one has to be private already.
+
+    Their names are on disk when this returns: what is synced inside does not survive a power cut without.
+    """
     path = Path(path)
     missing = [p for p in (path, *path.parents) if not os.path.lexists(p)]
     for directory in reversed(missing):
@@ -92,6 +96,8 @@ def make_private_directory(path: Path | str) -> Path:
             directory.mkdir(mode=0o700)
             if POSIX:
                 directory.chmod(0o700)
+            with suppress(PermissionError):  # a parent that may be entered but not listed
+                sync_directory(directory.parent)
         except FileExistsError:
             pass
         except OSError as error:

@@ -11,6 +11,7 @@ from diqkd_node.node import Node
 from diqkd_node.two_node_run import TwoNodeRun
 from diqkd_postproc import __version__
 from diqkd_postproc.records.health_tests import HealthTested
+from diqkd_postproc.records.private_files import make_private_directory
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
 
@@ -58,7 +59,7 @@ class RecordedRun(TwoNodeRun):
 
     def open_spool(self, directory: Path) -> RoundSpool:
         """The spool of the run directory, new or resumed."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(directory)
         self.keep_configuration(directory)
         path = directory / SPOOL_NAME
         if path.exists():

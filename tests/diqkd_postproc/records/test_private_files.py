@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from diqkd_postproc.errors import StorageError
+from diqkd_postproc.records import private_files
 from diqkd_postproc.records.private_database import create_database, open_database
 from diqkd_postproc.records.private_files import (
     check_private_directory,
@@ -37,6 +38,15 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
     assert mode(path.parent) == mode(path.parent.parent) == 0o700
     with open_private_file(path) as file:
         assert file.read() == b"secret"
+
+
+def test_the_names_of_new_directories_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(private_files, "sync_directory", synced.append)
+    make_private_directory(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+    make_private_directory(tmp_path / "a" / "b")
+    assert len(synced) == 2
 
 
 @posix_only
