@@ -47,9 +47,9 @@ class ExchangePads:
 
 @dataclass(slots=True)
 class _OpenBlock:
-    """A block that has left the ledger; its unused pads are here only."""
+    """A block that has left the ledger; its unused pads are here only. seed: of all its tags."""
 
-    session_id: str
+    seed: bytes = field(repr=False)
     pads: list[bytes] = field(repr=False)
     next_exchange: int = 0
 
@@ -185,16 +185,17 @@ class TagPads:
             piece = self._generated.find(label)
             if piece is None or piece.purpose != PURPOSE or piece.state != RESERVED:
                 return None
+            seed = self._generated.link_key(piece.session_id)
             (bits,) = self._generated.deliver([label], purpose=PURPOSE)
             pads = [bits[at : at + PAD_BYTES] for at in range(0, piece.num_bits // 8, PAD_BYTES)]
-            self._open[label] = _OpenBlock(piece.session_id, pads)
+            self._open[label] = _OpenBlock(seed, pads)
         return self._open[label]
 
     def _pads(self, label: str, block: _OpenBlock, exchange: int) -> ExchangePads:
         return ExchangePads(
             block=label,
             exchange=exchange,
-            seed=self._generated.link_key(block.session_id),
+            seed=block.seed,
             request_pad=block.pads[2 * exchange],
             answer_pad=block.pads[2 * exchange + 1],
         )

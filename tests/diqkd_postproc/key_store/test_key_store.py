@@ -187,6 +187,15 @@ def test_pair_is_made_whole_or_not_at_all(directory: Path) -> None:
     assert (directory / "bob").read_bytes() == b"something else"
 
 
+def test_an_initial_key_without_a_name_is_damage(store: KeyStore) -> None:
+    connection = sqlite3.connect(store.path)
+    with connection:
+        connection.execute("DELETE FROM initial_keys")
+    connection.close()
+    with pytest.raises(StorageError, match="the initial key has no name"):
+        store.peek_seed("hash_seed")
+
+
 def test_wrong_files_are_refused(directory: Path) -> None:
     alice, bob = make_pair(directory)
     alice.close()

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +139,55 @@ def test_all_or_nothing(keyed: Pair) -> None:
     with pytest.raises(UnknownPieceError):
         store.generated.deliver(["a", "b"])
     assert store.generated.deliver(["a"])
+
+
+def run_behind_its_back(store: KeyStore, statement: str) -> tuple[object, ...] | None:
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        return connection.execute(statement).fetchone()
+
+
+def test_a_piece_named_twice_is_not_delivered(keyed: Pair) -> None:
+    store = keyed[0]
+    store.generated.reserve(8, ["a"])
+    assert store.generated.deliver([]) == ()
+    with pytest.raises(KeyReuseError, match="twice"):
+        store.generated.deliver(["a", "a"])
+    assert store.generated.deliver(["a"])
+
+
+def test_neighbours_are_delivered_each_under_its_own_name(keyed: Pair, key: np.ndarray) -> None:
+    """Pieces over the blocks' borders, from both ends, with a gap, asked for in another order."""
+    alice, bob = keyed
+    pieces = [
+        *alice.generated.reserve(1000, ["a", "b", "c"]),
+        *alice.generated.reserve(500, ["d", "e"], from_end=True),
+    ]
+    bob.generated.apply_reservations(pieces[::-1])
+    assert bob.generated.held() == alice.generated.held()
+    bits = {p.label: packed(key[p.first_bit : p.first_bit + p.num_bits]) for p in pieces}
+    assert len(set(bits.values())) == len(pieces)
+    assert alice.generated.deliver(["b"]) == (bits["b"],)
+    assert alice.generated.deliver(["e", "c", "d", "a"]) == tuple(bits[label] for label in "ecda")
+    assert bob.generated.deliver(["c", "a", "e", "b", "d"]) == tuple(bits[label] for label in "caebd")
+    assert bob.generated.held() == alice.generated.held()
+    for store in keyed:
+        assert run_behind_its_back(store, "SELECT sum(delivered_bits) FROM blocks") == (4000,)
+
+
+@pytest.mark.parametrize("statement", ["INSERT ON pieces", "UPDATE ON blocks"])
+def test_a_statement_that_fails_amid_a_change_undoes_all_of_it(keyed: Pair, statement: str) -> None:
+    store = keyed[0]
+    store.generated.reserve(8, ["a", "b"])
+    before = store.generated.held(), store.epoch
+    change = store.generated.reserve if "pieces" in statement else store.generated.deliver
+    arguments = (8, ["c"]) if "pieces" in statement else (["a", "b"],)
+    fault = "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    run_behind_its_back(store, f"CREATE TRIGGER fault BEFORE {statement} {fault}")
+    with pytest.raises(StorageError, match="free space and go on"):
+        change(*arguments)
+    run_behind_its_back(store, "DROP TRIGGER fault")
+    assert (store.generated.held(), store.epoch) == before
+    assert change(*arguments)
 
 
 def test_what_is_set_aside_is_not_delivered(keyed: Pair, key: np.ndarray) -> None:
