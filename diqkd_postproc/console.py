@@ -60,7 +60,10 @@ class ProgressDisplay:
             scale = 100.0 if total == 1.0 else 1.0
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=int(total * scale), note=note)
-            self._bars.update(self._tasks[stage], completed=int(done * scale), note=note)
+            # A stage may begin with a fraction and go on with counts.
+            self._bars.update(
+                self._tasks[stage], total=int(total * scale), completed=int(done * scale), note=note
+            )
 
     def listening(self, host: str, port: int) -> None:
         """Tell where this process waits for its peer; with port 0 nobody else could know."""

@@ -62,6 +62,20 @@ def noisy_copy(bob: Bits, x: Bits, y: Bits) -> Bits:
     return flipped
 
 
+def percent_mended(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """The decoder's progress, as percent of the checks that its first iteration has left violated.
+
+    The numbers themselves would tell how many errors there were, and progress is shown to anybody.
+    """
+    first: list[int] = []
+
+    def mended(unsatisfied: int, total: int) -> None:
+        first.append(unsatisfied)
+        report(max(0, 100 - 100 * unsatisfied // max(1, first[0])), 100)
+
+    return mended
+
+
 class Computation:
     """The work of one party in one session."""
 
@@ -244,7 +258,6 @@ class Computation:
                 f"{code.digest[:16]}: the two versions of diqkd differ, or the message was changed; "
                 "install here the version that Alice has and start both sides again: the session goes on"
             )
-        report = self._reporter("error correction")
         result = decode(
             code,
             np.unpackbits(np.frombuffer(syndrome.packed, dtype=np.uint8), count=syndrome.num_bits),
@@ -252,7 +265,7 @@ class Computation:
             self._round_type,
             qber=parameters.design_qber,
             test_error=parameters.design_test_error,
-            progress=lambda unsatisfied, total: report(total - unsatisfied, total),
+            progress=percent_mended(self._reporter("error correction")),
         )
         self._reconstruction = result
         self.decode_iterations = result.iterations

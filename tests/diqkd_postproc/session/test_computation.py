@@ -9,7 +9,12 @@ from joined_parties import MemoryLedger, Party, assert_same_key, converse, small
 
 from diqkd_postproc.errors import LocalProtocolError, ParameterError
 from diqkd_postproc.reconciliation import code_for
-from diqkd_postproc.session.computation import ComputationStoppedError, count_losses, noisy_copy
+from diqkd_postproc.session.computation import (
+    ComputationStoppedError,
+    count_losses,
+    noisy_copy,
+    percent_mended,
+)
 from diqkd_postproc.session.events import Need, Work
 from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Syndrome, Verdict
 from diqkd_postproc.session.states import State
@@ -24,6 +29,16 @@ def test_a_round_is_lost_exactly_as_the_game_says() -> None:
         assert count_losses(*one) == (y != 2 and (alice + bob) % 2 != x * y)
     alice, bob, x, y = EVERY_ROUND
     assert count_losses(alice, bob, x, y) == 8
+
+
+def test_progress_of_decoding_does_not_tell_the_number_of_errors() -> None:
+    courses: list[list[tuple[int, int]]] = []
+    for scale in (2, 500):
+        courses.append([])
+        progress = percent_mended(lambda done, total: courses[-1].append((done, total)))
+        for unsatisfied in (4, 5, 2, 1, 0):
+            progress(scale * unsatisfied, 10_000)
+    assert courses == [[(0, 100), (0, 100), (50, 100), (75, 100), (100, 100)]] * 2
 
 
 def test_the_noisy_copy_of_a_perfect_round_is_the_outcome() -> None:
