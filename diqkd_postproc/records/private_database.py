@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -103,7 +104,7 @@ def create_database(
     path = Path(path)
     journal = _journal_of(path)
     if os.path.lexists(path):
-        raise StorageError(f"{path} exists already; it is never overwritten, choose another name")
+        raise _exists_already(path)
     if journal.exists() and journal.stat().st_size > 0:
         raise StorageError(
             f"{journal} is left of another file that is gone; restore that file or move both away"
@@ -121,13 +122,37 @@ def create_database(
                 connection.execute(f"PRAGMA application_id={application_id}")
         finally:
             connection.close()
-        temporary.rename(path)
+        with _one_at_a_time(path.parent):
+            if os.path.lexists(path):
+                raise _exists_already(path)
+            temporary.rename(path)
         sync_directory(path.parent)
     except OSError as error:
         raise storage_error("create", path, error) from None
     finally:
         with suppress(OSError):  # what went wrong before is what has to be told
             remove_database(temporary)
+
+
+def _exists_already(path: Path) -> StorageError:
+    return StorageError(f"{path} exists already; it is never overwritten, choose another name")
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep other processes from giving a file in `folder` its name: POSIX renames over one that is there,
+    Windows does not."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_database(path: Path) -> None:

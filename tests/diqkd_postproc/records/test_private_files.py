@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,19 @@ def test_a_process_with_an_open_database_leaves_no_core_dump(private_directory: 
         assert resource.getrlimit(resource.RLIMIT_CORE) == (0, limits[1])
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, limits)
+
+
+def test_two_processes_do_not_create_one_database(private_directory: Path) -> None:
+    """The second comes while the first still writes its rows; whichever gives the name first has it."""
+    path, schema, insert = private_directory / "a.sqlite", "CREATE TABLE t (x)", "INSERT INTO t VALUES (?)"
+
+    def rows() -> Iterator[tuple[int]]:
+        create_database(path, schema, 1, {insert: [(1,)]})
+        yield (2,)
+
+    with pytest.raises(StorageError, match="exists already"):
+        create_database(path, schema, 1, {insert: rows()})
+    connection = open_database(path, 1)
+    assert connection.execute("SELECT x FROM t").fetchall() == [(1,)]
+    connection.close()
+    assert [each.name for each in private_directory.iterdir() if each.name.endswith(".tmp")] == []
