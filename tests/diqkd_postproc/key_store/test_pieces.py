@@ -190,6 +190,16 @@ def test_a_statement_that_fails_amid_a_change_undoes_all_of_it(keyed: Pair, stat
     assert change(*arguments)
 
 
+def test_a_store_whose_bits_cannot_be_read_issues_nothing(keyed: Pair) -> None:
+    store = keyed[0]
+    store.generated.reserve(8, ["a"])
+    run_behind_its_back(store, "ALTER TABLE blocks RENAME TO elsewhere")
+    with pytest.raises(StorageError, match="the file is damaged or not one of ours"):
+        store.generated.deliver(["a"])
+    run_behind_its_back(store, "ALTER TABLE elsewhere RENAME TO blocks")
+    assert store.generated.deliver(["a"])
+
+
 def test_what_is_set_aside_is_not_delivered(keyed: Pair, key: np.ndarray) -> None:
     alice, bob = keyed
     for piece in (*alice.generated.reserved(PADS), *alice.generated.reserved(LINK)):
