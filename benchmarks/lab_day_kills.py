@@ -107,10 +107,11 @@ def main() -> int:
     parser.add_argument(
         "--longest-life", type=int, default=250, help="public facts before a kill (default: 250)"
     )
+    parser.add_argument("--directory", type=Path, help="keep the day with its logs here (a new folder)")
     parser.add_argument("--timeout", type=float, default=600.0, help="s (default: 600)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        directory = Path(name) / "day"
+        directory = arguments.directory or Path(name) / "day"
         kills = run_day(directory, arguments)
         records = [RoundRecord.read(directory / role / "record.h5") for role in ROLES]
         pauses = [Memory.load(directory / role / "lab_day.json").pauses for role in ROLES]
@@ -119,6 +120,7 @@ def main() -> int:
         "kills": kills,
         "rounds": [record.outcome.size for record in records],
         "lost_rounds": [int(record.lost.sum()) for record in records],
+        "losses": [record.attributes["losses"] for record in records],
         "pauses": pauses,
         "same_run": records[0].run_id == records[1].run_id,
         "finished": all(finished),
