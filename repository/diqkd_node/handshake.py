@@ -3,11 +3,19 @@
 Alice raises `ready` and waits for the trigger that acknowledges it; without one she drops `ready`, cools and
 raises it again, so that an edge which found Bob away is repeated. Bob's gate is longer than the interval
 between two of her edges.
+
+Gates stay open until the answer is known, and are closed then. A `gate_rising_mu` would put its end, up to a
+millisecond ahead, into one of the eight lanes of the event dispatcher, where no earlier event may follow:
+when the lanes have gone round, events of the round are dropped with a sequence error, and no exception.
 """
 
 from artiq.experiment import *
 
 from diqkd_node.timebase import machine_units
+
+# Sensitivities of an input (`TTLInOut`).
+CLOSED = 0
+RISING = 1
 
 
 class _Handshake(HasEnvironment):
@@ -39,8 +47,9 @@ class ReadyHandshake(_Handshake):
     def synchronise(self) -> TBool:
         """Wait for the partner; False if it is silent. Leaves the cursor `latency_mu` after the trigger."""
         t_open = now_mu()
+        t_close = t_open + self.interval_mu
         self.ttl_ready.on()
-        t_close = self.ttl_trigger.gate_rising_mu(self.interval_mu)
+        self.ttl_trigger._set_sensitivity(RISING)
         t_edge = self.ttl_trigger.timestamp_mu(t_close)
         while int64(0) <= t_edge < t_open:
             t_edge = self.ttl_trigger.timestamp_mu(t_close)
@@ -50,6 +59,7 @@ class ReadyHandshake(_Handshake):
         else:
             at_mu(t_close + self.latency_mu)
         self.ttl_ready.off()
+        self.ttl_trigger._set_sensitivity(CLOSED)
         return answered
 
 
@@ -67,7 +77,8 @@ class TriggerHandshake(_Handshake):
     def synchronise(self) -> TBool:
         """Wait for the partner; False if it is silent. Leaves the cursor `latency_mu` after the trigger."""
         t_open = now_mu()
-        t_close = self.ttl_ready.gate_rising_mu(self.gate_mu)
+        t_close = t_open + self.gate_mu
+        self.ttl_ready._set_sensitivity(RISING)
         t_edge = self.ttl_ready.timestamp_mu(t_close)
         while int64(0) <= t_edge < t_open:
             t_edge = self.ttl_ready.timestamp_mu(t_close)
@@ -78,4 +89,5 @@ class TriggerHandshake(_Handshake):
             at_mu(t_edge + 2 * self.latency_mu)
         else:
             at_mu(t_close + self.latency_mu)
+        self.ttl_ready._set_sensitivity(CLOSED)
         return answered

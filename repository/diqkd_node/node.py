@@ -24,7 +24,7 @@ from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TOO_MANY_UNDERFL
 from diqkd_node.handshake import ReadyHandshake, TriggerHandshake
 from diqkd_node.round_type_link import RoundTypeReceiver, RoundTypeSender
 from diqkd_node.steps import Steps
-from diqkd_node.timebase import machine_units
+from diqkd_node.timebase import CYCLE_MU, machine_units
 
 LOST = -1
 
@@ -75,7 +75,9 @@ class Node(Steps):
         self.cooling.setup()
         self.analysis.setup()
         self.attempts.setup()
+        delay_mu(CYCLE_MU)
         self.handshake.setup()
+        delay_mu(CYCLE_MU)
         self.round_type_link.setup()
         self.lock_monitor.setup()
         self.rest()

@@ -7,6 +7,7 @@ ion is still coupled.
 
 from artiq.experiment import *
 
+from diqkd_node.handshake import CLOSED, RISING
 from diqkd_node.timebase import machine_units
 
 UNKNOWN = -1
@@ -90,15 +91,18 @@ class RoundTypeReceiver(_RoundTypeLink):
         Leaves the cursor `latency_mu` after the strobe, or behind the timeout.
         """
         t_open = now_mu()
-        t_close = self.ttl_round_type_strobe.gate_rising_mu(self.timeout_mu)
+        t_close = t_open + self.timeout_mu
+        self.ttl_round_type_strobe._set_sensitivity(RISING)
         t_edge = self.ttl_round_type_strobe.timestamp_mu(t_close)
         while int64(0) <= t_edge < t_open:
             t_edge = self.ttl_round_type_strobe.timestamp_mu(t_close)
         if t_edge < int64(0):
             at_mu(t_close + self.latency_mu)
+            self.ttl_round_type_strobe._set_sensitivity(CLOSED)
             return UNKNOWN
         at_mu(t_edge + self.sample_delay_mu)
         self.ttl_round_type.sample_input()
+        self.ttl_round_type_strobe._set_sensitivity(CLOSED)
         round_type = self.ttl_round_type.sample_get()
         at_mu(t_edge + self.latency_mu)
         return round_type

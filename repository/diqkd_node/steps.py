@@ -9,6 +9,7 @@ from diqkd_node.isolation import Isolation
 from diqkd_node.lock_monitor import LockMonitor
 from diqkd_node.readout import Readout
 from diqkd_node.scrambling import Scrambling
+from diqkd_node.timebase import CYCLE_MU
 
 
 class Steps(HasEnvironment):
@@ -29,6 +30,7 @@ class Steps(HasEnvironment):
     def rest(self):
         """Disconnect the link and cool, for as long as nothing else is asked. Breaks real time."""
         self.core.break_realtime()
+        delay_mu(CYCLE_MU)
         self.analysis.ttl_674.off()
         self.cooling.stay_on()
         self.isolation.disconnect()

@@ -6,6 +6,10 @@ are therefore converted once, here, in `prepare()`.
 
 from numpy import int32, int64
 
+CYCLE_MU = int64(8)
+"""A coarse cycle, in which the core device's eight lanes take eight output events; a ninth would be dropped
+with a sequence error."""
+
 
 def machine_units(core, seconds: float) -> int64:
     """Nearest whole number of RTIO reference periods in `seconds`: what timeline functions take."""

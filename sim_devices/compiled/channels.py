@@ -15,6 +15,7 @@ from sim_devices.compiled.rtio import COLLISION, SEQUENCE, BlockedError, InputOv
 
 FIFO_DEPTH = 64
 NEVER = -(1 << 62)
+FOREVER = 1 << 62
 
 Report = Callable[[int, str, str], None]
 
@@ -59,7 +60,6 @@ class TTL(Silent):
         self._last = NEVER
         self._first_edge: Callable[[int, int], int] | None = None
         self._level: Callable[[int], int] | None = None
-        self._opened = -1
         self._gates: deque[tuple[int, int]] = deque()
         self._samples: deque[int] = deque()
         self._overflow = False
@@ -92,9 +92,11 @@ class TTL(Silent):
 
     def _set_sensitivity(self, data: int, time: int) -> None:
         """Bit 0: rising edges, bit 1: falling edges, which the apparatus does not have."""
-        if self._opened >= 0:
-            self._gates.append((self._opened, time))
-        self._opened = time if data & 1 else -1
+        gates = self._gates
+        if gates and gates[-1][1] == FOREVER:
+            gates[-1] = (gates[-1][0], time)
+        if data & 1:
+            gates.append((time, FOREVER))
 
     def timestamp(self, timeout: int) -> tuple[int, int]:
         self._check_overflow()
@@ -133,7 +135,6 @@ class TTL(Silent):
 
     def reset(self) -> None:
         self._last = NEVER
-        self._opened = -1
         self._gates.clear()
         self._samples.clear()
         self._overflow = False

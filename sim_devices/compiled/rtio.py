@@ -16,6 +16,7 @@ from artiq.coredevice.exceptions import RTIOOverflow, RTIOUnderflow
 
 from sim_devices.compiled import support
 from sim_devices.compiled.exceptions import KernelExceptions
+from sim_devices.compiled.lanes import Lanes
 from sim_devices.compiled.machine import Machine
 from sim_devices.engine.cpu_model import CpuModel
 
@@ -69,6 +70,7 @@ class Rtio:
         self._model = model
         self.channels: dict[int, Channel] = {}
         self.errors = 0
+        self._lanes = Lanes()
         self._recording: list[tuple[int, int, tuple[int, ...]]] | None = None
         self._recording_name = ""
         self._counter_before = 0
@@ -124,15 +126,19 @@ class Rtio:
         entries = self._machine.take_outputs()
         if entries is None:
             return
-        channels = self.channels
+        channels, take = self.channels, self._lanes.take
         values = entries.cast("I").tolist()
         failure: Exception | None = None
         for i in range(0, len(values), 4):
             target = values[i]
+            time = values[i + 3] << 32 | values[i + 2]
+            if not take(time):
+                self._out_of_sequence(target >> 8, time)
+                continue
             channel = channels.get(target >> 8)
             if channel is not None:
                 try:
-                    channel.output(target & 0xFF, values[i + 1], values[i + 3] << 32 | values[i + 2])
+                    channel.output(target & 0xFF, values[i + 1], time)
                 except INJECTED as error:
                     failure = failure or error
         if failure is not None:
@@ -157,7 +163,13 @@ class Rtio:
         self.counter += self._model.output_mu
         self._play(machine.argument(0), words, self.now)
 
+    def _out_of_sequence(self, channel: int, time: int) -> None:
+        self.report(SEQUENCE, self.name(channel), f"no lane takes the event at {time} mu; it is dropped")
+
     def _play(self, target: int, words: tuple[int, ...], time: int) -> None:
+        if not self._lanes.take(time):
+            self._out_of_sequence(target >> 8, time)
+            return
         channel = self.channels.get(target >> 8)
         if channel is None:
             return
@@ -244,6 +256,7 @@ class Rtio:
     def init(self) -> None:
         """rtio_init(): drops what was not read."""
         self.drain()
+        self._lanes.reset()
         self._stop_recording()
         for channel in self.channels.values():
             channel.reset()

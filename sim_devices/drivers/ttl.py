@@ -17,6 +17,7 @@ from typing import Any
 from sim_devices.engine.timeline import Timeline
 
 NEVER = -(1 << 62)
+FOREVER = 1 << 62
 
 
 def _outputs(timeline: Timeline, key: str, sink: Callable[[int, int], None]) -> SimpleNamespace:
@@ -184,6 +185,18 @@ class TTLInOut:
             timeline.now = end
             return end
 
+        def set_sensitivity(value: int) -> None:
+            """Open (bit 0) or close the input for rising edges at the cursor, which stays."""
+            now = timeline.now
+            if now < timeline.cpu + cost:
+                timeline.late(key, cost, set_sensitivity, value)
+                return
+            timeline.cpu += cost
+            if windows and windows[-1][1] == FOREVER:
+                windows[-1] = (windows[-1][0], now)
+            if value & 1:
+                windows.append((now, FOREVER))
+
         def gate_rising(duration: float) -> int:
             """Register rising edges for `duration` seconds; advances the cursor by them."""
             return gate_rising_mu(round(duration / ref_period))
@@ -233,6 +246,7 @@ class TTLInOut:
                 timeline.cpu = up_to_timestamp_mu + gate_latency
             return total
 
+        self._set_sensitivity = set_sensitivity
         self.gate_rising_mu = gate_rising_mu
         self.gate_rising = gate_rising
         self.timestamp_mu = timestamp_mu

@@ -11,7 +11,7 @@ from artiq.experiment import *
 
 from diqkd_node.state_preparation import StatePreparation, StatePreparationBesideEntangler
 from diqkd_node.steps import Steps
-from diqkd_node.timebase import machine_units
+from diqkd_node.timebase import CYCLE_MU, machine_units
 
 CAPACITY = 500
 """Numbers sent to the host at a time."""
@@ -55,6 +55,7 @@ class Scan(Steps):
         self.analysis.setup()
         self.preparation.setup()
         self.lock_monitor.setup()
+        delay_mu(CYCLE_MU)
         self.setup_scan()
         self.rest()
 
