@@ -10,12 +10,14 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin
 
 from diqkd_postproc.errors import ParameterError
 
 ROLES = ("alice", "bob")
+EXPECTED = {float: "a number", int: "a whole number", str: "text"}
 HERALD_SOURCES = ("entangler", "ttl")
+LONGEST_CYCLE = 1023 * 8e-9  # ten bits of coarse cycles
 HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
 NUM_SETTINGS = {"alice": 2, "bob": 3}
 # Phase of Bob's analysis pulses after each herald pattern, in turns: half a turn minus the phase of the state
@@ -128,6 +130,18 @@ class NodeConfiguration:
                 f"pattern_phase_turns has {len(self.pattern_phase_turns)} entries for "
                 f"{len(self.herald_patterns)} herald patterns; give one for each"
             )
+        if self.herald_source == "entangler" and not 0 < self.attempt_time <= LONGEST_CYCLE:
+            raise ParameterError(
+                f"attempt_time={self.attempt_time} s does not fit the entangler core's counter, which "
+                f"ends at {LONGEST_CYCLE} s"
+            )
+        if len(set(self.herald_patterns)) < len(self.herald_patterns) or not all(
+            0 < pattern < 16 for pattern in self.herald_patterns
+        ):
+            raise ParameterError(
+                f"herald_patterns={list(self.herald_patterns)} must be different numbers from 1 to 15, "
+                "a bit a detector"
+            )
         if len(self.attempt_outputs) != 4:
             raise ParameterError(
                 f"attempt_outputs has {len(self.attempt_outputs)} entries; the core has 4 outputs"
@@ -137,6 +151,14 @@ class NodeConfiguration:
             raise ParameterError(
                 f"give one voltage, connected and isolated, for each of {num_electrodes} electrodes"
             )
+        if not all(0 <= channel < 32 for channel in self.shuttle_channels):
+            raise ParameterError(
+                f"shuttle_channels={list(self.shuttle_channels)}: the Fastino has channels 0 to 31"
+            )
+        if not all(abs(volts) < 10 for volts in self.connected_voltages + self.isolated_voltages):
+            raise ParameterError("connected_voltages and isolated_voltages must be within 10 V of 0")
+        if not 0 < self.amplitude_674 <= 1:
+            raise ParameterError(f"amplitude_674={self.amplitude_674} is not a part of full scale, 0 to 1")
         if self.settling_time < 30e-6:
             raise ParameterError(
                 f"settling_time={self.settling_time} s is below the electrode filter's 30 us"
@@ -211,13 +233,19 @@ class NodeConfiguration:
             raise ParameterError(f"the node configuration is not JSON: {error}") from None
         if not isinstance(values, dict):
             raise ParameterError("the node configuration must be a JSON object of settings")
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        known = {field.name: field.type for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(known))
         if unknown:
             raise ParameterError(f"unknown settings in the node configuration: {', '.join(unknown)}")
         if values.setdefault("role", role) != role:
             raise ParameterError(f"the node configuration is {values['role']}'s, but this node is {role}")
-        return cls(**{name: _as_tuple(value) for name, value in (values | settings).items()})
+        typed = {}
+        for name, value in (values | settings).items():
+            try:
+                typed[name] = _typed(known[name], value)
+            except TypeError as error:
+                raise ParameterError(f"{name}={value!r} in the node configuration: {error}") from None
+        return cls(**typed)
 
     @classmethod
     def load(cls, path: str | Path, role: str, **settings: Any) -> Self:
@@ -230,5 +258,21 @@ class NodeConfiguration:
             raise ParameterError(f"cannot read the node configuration {path}: {error}") from None
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+def _typed(kind: Any, value: Any) -> Any:
+    """`value` from JSON as a field's type: 1 is as good as 1.0 for a voltage in JSON, not for the compiler of
+    kernels. Raises TypeError."""
+    arguments = get_args(kind)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError("a list is expected")
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) != len(value):
+            raise TypeError(f"a list of {len(kinds)} is expected")
+        return tuple(_typed(kind, item) for kind, item in zip(kinds, value))
+    if arguments:  # a type or None
+        return None if value is None else _typed(arguments[0], value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError(f"{EXPECTED[kind]} is expected")
+    return value

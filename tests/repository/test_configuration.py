@@ -66,6 +66,15 @@ def test_json_round_trip(tmp_path) -> None:
         ('{"windows_per_search": 2000}', "lower it"),
         ('{"ready_gate": 1e-4}', "ready_interval"),
         ('{"isolated_voltages": [1.0]}', "electrodes"),
+        ('{"frequency_map": "94e6"}', "frequency_map='94e6'.*a number is expected"),
+        ('{"readout_threshold": 15.5}', "a whole number is expected"),
+        ('{"photon_window": [1e-8]}', "a list of 2"),
+        ('{"isolated_voltages": 1.0}', "a list is expected"),
+        ('{"attempt_time": 1e-5}', "entangler core's counter"),
+        ('{"herald_patterns": [3, 3, 5, 10]}', "herald_patterns"),
+        ('{"shuttle_channels": [15, 16, 23, 32]}', "0 to 31"),
+        ('{"isolated_voltages": [1, 1, 1, 11]}', "10 V"),
+        ('{"amplitude_674": 1.5}', "full scale"),
     ],
 )
 def test_refusals(text: str, problem: str) -> None:
@@ -92,3 +101,13 @@ def test_pi_times_follow_the_qubits_unless_they_are_set() -> None:
     assert [configuration.pi_time_of(name) for name in ("map", "qubit", "shelve")] == [6e-6, 6e-6, 7e-6]
     assert configuration.analysis_pulse(0, 0)[2] == 7e-6
     assert configuration.differences() == {"pi_time": 6e-6, "pi_time_shelve": 7e-6}
+
+
+def test_whole_numbers_become_what_the_compiler_takes() -> None:
+    """A kernel gets 94000000 and [1, 1, 1, 1] as integers otherwise, and is not compiled."""
+    text = '{"frequency_map": 94000000, "isolated_voltages": [1, 1, 0, 1], "pi_time_map": null}'
+    configuration = NodeConfiguration.from_json(text, "bob")
+    assert type(configuration.frequency_map) is float
+    assert {type(volts) for volts in configuration.isolated_voltages} == {float}
+    assert configuration.pi_time_map is None
+    assert type(NodeConfiguration.from_json('{"readout_threshold": 9}', "bob").readout_threshold) is int
