@@ -8,7 +8,7 @@ time. There the handshake alone keeps the nodes in step, so their cores have to 
 
 from artiq.experiment import *
 
-from diqkd_node.timebase import machine_units, register_units
+from diqkd_node.timebase import CYCLE_MU, machine_units, register_units
 
 # Timing channels of the entangler core: four sequencer outputs, then the gates of the four detectors.
 FIRST_SEQUENCER_OUTPUT = 0b001000
@@ -46,8 +46,10 @@ class EntanglerAttempts(HasEnvironment):
         self.cycle_mu = register_units(self.core, configuration.attempt_time)
         self.num_windows = configuration.windows_per_search
         self.patterns = list(configuration.herald_patterns)
+        # An output that starts and stops at once would stay on to the end of the cycle: it starts after that.
         self.output_start_mu = [
-            register_units(self.core, start) for start, _ in configuration.attempt_outputs
+            register_units(self.core, start if start < stop else 2 * configuration.attempt_time)
+            for start, stop in configuration.attempt_outputs
         ]
         self.output_stop_mu = [register_units(self.core, stop) for _, stop in configuration.attempt_outputs]
         self.gate_start_mu = register_units(self.core, configuration.photon_window[0])
@@ -70,7 +72,18 @@ class EntanglerAttempts(HasEnvironment):
             self.entangler.set_timing_mu(FIRST_DETECTOR_GATE + i, self.gate_start_mu, self.gate_stop_mu)
         self.entangler.set_cycle_length_mu(self.cycle_mu)
         self.entangler.set_heralds(self.patterns)
+
+    @kernel
+    def take_outputs(self):
+        """Have the core drive the outputs. Advances by a coarse cycle."""
         self.entangler.set_config(enable=True)
+
+    @kernel
+    def release_outputs(self):
+        """Give the outputs back to their TTL channels, which are low. Advances by a coarse cycle.
+
+        While the master's core has them, the slave's TTL cannot trigger the picosecond laser."""
+        self.entangler.init()
 
     @kernel
     def search(self) -> TTuple([TInt64, TInt32]):
@@ -154,6 +167,17 @@ class TTLAttempts(HasEnvironment):
         self.ttl_422_ps.off()
         for detector in self.detectors:
             detector.input()
+
+    @kernel
+    def take_outputs(self):
+        """They are TTL channels anyway. Advances by a coarse cycle."""
+        delay_mu(CYCLE_MU)
+
+    @kernel
+    def release_outputs(self):
+        """Switch both beams off. Does not move the cursor."""
+        self.ttl_422_sigma.off()
+        self.ttl_422_ps.off()
 
     @kernel
     def play(self) -> TInt64:

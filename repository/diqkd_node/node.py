@@ -83,9 +83,15 @@ class Node(Steps):
         self.rest()
 
     @kernel
+    def release(self):
+        """No attempts for now."""
+        self.attempts.release_outputs()
+
+    @kernel
     def begin_rounds(self):
         """From the resting state to the start of a round. Breaks real time."""
         self.core.break_realtime()
+        self.attempts.take_outputs()
         self.cooling.off()
         self.scrambling.scramble()
         self.isolation.reconnect()
@@ -261,8 +267,12 @@ class Node(Steps):
                 elif not locked or pattern_index < 0 or now_mu() > t_check:
                     if not locked:
                         condition = LOCK_LOST
+                    # The host may take seconds, when the other node does.
+                    self.core.break_realtime()
+                    self.cooling.stay_on()
                     limit = self.coordinator.check(done, condition)
                     self.core.break_realtime()
+                    self.cooling.off()
                     t_check = now_mu() + self.check_mu
         except:  # noqa: E722 (the compiler's only way to catch whatever comes; it is raised again)
             if heralded and round_type < 0:

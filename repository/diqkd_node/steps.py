@@ -34,3 +34,9 @@ class Steps(HasEnvironment):
         self.analysis.ttl_674.off()
         self.cooling.stay_on()
         self.isolation.disconnect()
+        self.release()
+
+    @kernel
+    def release(self):
+        """What else a subclass gives up when it rests. Advances by a coarse cycle at most."""
+        delay_mu(CYCLE_MU)

@@ -126,6 +126,44 @@ def test_chunks_and_batches(role: str) -> None:
     assert_at_rest(apparatus)
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_a_node_at_rest_leaves_the_laser_to_the_other_one(role: str) -> None:
+    """The master's core lets the slave's TTL through to the picosecond laser only while it is disabled."""
+    coordinator = NotingCoordinator([0, 0])
+    node, _ = make_node(role, coordinator)
+    entangler = node.attempts.entangler
+    enabled = []
+    begin_batch = coordinator.begin_batch
+    coordinator.begin_batch = lambda: enabled.append(entangler.enable) or begin_batch()
+    coordinator.on_check = lambda done, condition: enabled.append(entangler.enable)
+    node.run_batches()
+    assert enabled == [False, False]
+    assert not entangler.enable
+    assert len(coordinator.rounds) == 2
+
+
+def test_an_output_without_a_pulse_never_starts() -> None:
+    """A start at the time of the stop goes first in the core, and the output stays on."""
+    node, _ = make_node("bob", NotingCoordinator())
+    node.setup()
+    start, _ = node.attempts.entangler.timing_mu[0b001000 + 3]
+    assert start > US  # the cycle
+    assert node.attempts.entangler.timing_mu[0b001000] == (0, 500)
+
+
+def test_the_ion_is_cooled_while_the_host_is_asked() -> None:
+    coordinator = NotingCoordinator([0, 0])
+    node, apparatus = make_node("bob", coordinator)
+    levels = []
+    coordinator.on_check = lambda done, condition: levels.append(
+        [of(apparatus, key)[-1][1] for key in ("ttl_422_cool", "ttl_1092")]
+    )
+    apparatus.on_run = lambda call: WINDOW_ENDED if call < 250 else 1
+    node.run_batches()
+    assert levels
+    assert levels == [[1, 1]] * len(levels)
+
+
 def test_windows_without_herald_recool() -> None:
     coordinator = NotingCoordinator([0])
     node, apparatus = make_node("bob", coordinator)

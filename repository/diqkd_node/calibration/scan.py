@@ -119,9 +119,9 @@ class Scan(Steps):
                 num_left -= 1
             except RTIOUnderflow:
                 underflows += 1
+                self.setup()  # a pulse may have begun that has no end
                 if underflows > self.max_underflows:
                     raise
-                self.setup()
                 self.begin_point(point)
             if num_values > self.room or num_left == 0:
                 self.data.store(point, in_chunk, num_values, values)
