@@ -114,13 +114,14 @@ def test_scrambling_time_constant_is_the_published_one(calibrate: Calibrate, rol
 
 def test_photons_arrive_when_they_were_planted(calibrate: Calibrate) -> None:
     nature = {"photon_delay": 31.4e-9, "photon_lifetime": 8.1e-9, "photon_probability": 0.04}
-    result = calibrate("photon_arrival", nature=nature, num_attempts=20_000)
-    assert_found(result, "delay", 31.4e-9, 0.2e-9)
+    # The gates of the entangler core count from an edge 12 ns after the pulse's switch.
+    result = calibrate("photon_arrival", nature=nature, num_attempts=20_000, reference_delay=12e-9)
+    assert_found(result, "delay", 19.4e-9, 0.2e-9)
     assert_found(result, "lifetime", 8.1e-9, 0.5e-9)
     assert_found(result, "photon_probability", 0.04, 2e-3)
     opens, closes = result.finding.settings["photon_window"]
-    assert 28e-9 <= opens <= 31e-9
-    assert 60e-9 <= closes <= 78e-9
+    assert 16e-9 <= opens <= 19e-9
+    assert 48e-9 <= closes <= 66e-9
 
 
 def test_isolation_by_displacement(calibrate: Calibrate) -> None:
