@@ -23,13 +23,13 @@ class IsolationDisplacement(experiment.CalibrationExperiment):
         self.setattr_count("num_shots", 20_000, 10_000_000, "Shots at a distant place, 0.5 ms each.")
         self.setattr_argument(
             "gate_time",
-            NumberValue(default=200e-6, unit="us", min=1e-6, max=250e-6, precision=0),
+            NumberValue(default=200e-6, unit="us", min=1e-6, max=250e-6, precision=0, step=10e-6),
             "Scan",
             "Time in which photons count. A detector's input holds 64 on hardware.",
         )
         self.setattr_argument(
             "arrival_time",
-            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0),
+            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0, step=10e-6),
             "Scan",
             "Time that the ion takes to a place: ten time constants of the electrodes.",
         )

@@ -28,13 +28,13 @@ class IsolationTransient(experiment.CalibrationExperiment):
         )
         self.setattr_argument(
             "span",
-            NumberValue(default=100e-6, unit="us", min=50e-6, max=200e-6, precision=0),
+            NumberValue(default=100e-6, unit="us", min=50e-6, max=200e-6, precision=0, step=10e-6),
             "Scan",
             "Time after the step until which photons count.",
         )
         self.setattr_argument(
             "arrival_time",
-            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0),
+            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0, step=10e-6),
             "Scan",
             "Time that the ion takes back into the focus: ten time constants of the electrodes.",
         )

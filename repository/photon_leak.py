@@ -31,7 +31,7 @@ class PhotonLeak(experiment.CalibrationExperiment):
         )
         self.setattr_argument(
             "arrival_time",
-            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0),
+            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0, step=10e-6),
             "Scan",
             "Time that the ion takes to its place: ten time constants of the electrodes.",
         )

@@ -1,0 +1,39 @@
+"""Arguments as the dashboard shows them, of every experiment."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from sim_devices import artiq_stub
+
+artiq_stub.install()
+
+from artiq.experiment import EnvExperiment, NumberValue  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+class Collector:
+    """An argument manager that answers with the defaults and keeps the numbers that were asked for."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, NumberValue] = {}
+
+    def get(self, key: str, processor: Any, *_: Any) -> Any:
+        if isinstance(processor, NumberValue):
+            self.numbers[key] = processor
+        return processor.default()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "repository").glob("*.py")), ids=lambda path: path.stem)
+def test_a_step_of_a_number_is_not_rounded_away(path: Path) -> None:
+    """A field that shows whole microseconds cannot be stepped by a tenth, ARTIQ's default."""
+    collector = Collector()
+    for cls in runpy.run_path(str(path)).values():
+        if isinstance(cls, type) and issubclass(cls, EnvExperiment) and cls is not EnvExperiment:
+            cls((MagicMock(), None, collector, {}))
+    for name, number in collector.numbers.items():
+        assert number.step / number.scale > 0.99 * 10.0**-number.precision, name
