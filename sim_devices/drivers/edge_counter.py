@@ -36,6 +36,7 @@ class EdgeCounter:
         cost, latency = timeline.model.output_mu, timeline.model.input_mu
         both_costs = 2 * cost
         seconds_to_mu = self.core.seconds_to_mu
+        note = timeline.noted(f"{key} gate")
         gates: deque[tuple[int, int]] = deque()
         timeline.reset_hooks.append(gates.clear)
 
@@ -48,6 +49,9 @@ class EdgeCounter:
             else:
                 timeline.cpu += both_costs
                 gates.append((now, end))
+                if note:
+                    note(now, 1)
+                    note(end, 0)
             timeline.now = end
             return end
 

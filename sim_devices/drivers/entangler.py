@@ -107,6 +107,7 @@ class Entangler:
         cost, latency = timeline.model.output_mu, timeline.model.input_mu
         step = self.ref_period_mu
         cycle, patterns = self._cycle_mu, self._patterns
+        note = timeline.noted(key)
         ready = self.enable and cycle > 0 and bool(patterns)
 
         def run_mu(duration_mu: int) -> tuple[int, int]:
@@ -123,6 +124,8 @@ class Entangler:
             if start < timeline.cpu + cost:
                 timeline.late(key, cost, run_mu, duration_mu)
                 raise RuntimeError(f"{key}: a run cannot be part of a DMA trace")
+            if note:
+                note(start)
             duration = index(duration_mu) & -8
             timeline.now = start + step
             result = source(start, cycle, duration, patterns)

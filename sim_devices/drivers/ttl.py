@@ -168,6 +168,7 @@ class TTLInOut:
         read_time = timeline.model.read_mu
         gate_latency = self.gate_latency_mu
         ref_period = timeline.ref_period
+        note = timeline.noted(f"{key} gate")
         windows: deque[tuple[int, int]] = deque()
         timeline.reset_hooks.append(windows.clear)
         first_edge: Callable[[int, int], int] | None = None
@@ -182,6 +183,9 @@ class TTLInOut:
             else:
                 timeline.cpu += cost + cost
                 windows.append((now, end))
+                if note:
+                    note(now, 1)
+                    note(end, 0)
             timeline.now = end
             return end
 
@@ -196,6 +200,8 @@ class TTLInOut:
                 windows[-1] = (windows[-1][0], now)
             if value & 1:
                 windows.append((now, FOREVER))
+            if note:
+                note(now, value)
 
         def gate_rising(duration: float) -> int:
             """Register rising edges for `duration` seconds; advances the cursor by them."""

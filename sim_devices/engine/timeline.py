@@ -66,6 +66,10 @@ class Timeline:
 
         return record
 
+    def noted(self, key: str) -> Callable[..., None] | None:
+        """Records events that the apparatus does not take, as those of gates; None where the trace is off."""
+        return None if self.trace is None else self.traced(key, lambda *_: None)
+
     def late(self, key: str, cost_mu: int, action: Callable[..., Any], *args: Any) -> None:
         """An output came before the counter: record it if a DMA trace is recorded, else it is an underflow.
 
