@@ -61,7 +61,7 @@ class NodeOnHold(EnvExperiment):
         while self.node.recover() and self.is_well():
             self.core.break_realtime()
             delay_mu(self.interval_mu)
-        self.node.rest()
+        self.node.come_to_rest()
 
     def is_well(self) -> TBool:
         """Ion and laser are there; False if the scheduler wants this experiment to pause or end."""

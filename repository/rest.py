@@ -23,3 +23,4 @@ class NodeAtRest(EnvExperiment):
     def run(self):
         """Consumes all slack and resets the core device."""
         self.node.setup()
+        self.node.come_to_rest()

@@ -178,7 +178,7 @@ class Node(Steps):
             while self.run_batch():
                 pass
         finally:
-            self.rest()
+            self.come_to_rest()
 
     @kernel
     def run_batch(self) -> TBool:

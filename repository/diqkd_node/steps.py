@@ -37,6 +37,15 @@ class Steps(HasEnvironment):
         self.release()
 
     @kernel
+    def come_to_rest(self):
+        """Rest, and wait until that has happened: the last thing that a kernel does. Consumes all slack.
+
+        A reset by what runs next, an idle kernel for one, would erase events that are still to come.
+        """
+        self.rest()
+        self.core.wait_until_mu(now_mu())
+
+    @kernel
     def release(self):
         """What else a subclass gives up when it rests. Advances by a coarse cycle at most."""
         delay_mu(CYCLE_MU)

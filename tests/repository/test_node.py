@@ -164,6 +164,13 @@ def test_the_ion_is_cooled_while_the_host_is_asked() -> None:
     assert levels == [[1, 1]] * len(levels)
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_the_kernel_ends_when_the_node_is_at_rest(role: str) -> None:
+    node, apparatus = make_node(role, NotingCoordinator([0, 1]))
+    node.run_batches()
+    assert node.core.timeline.cpu >= max(event[1] for event in apparatus.events)
+
+
 def test_windows_without_herald_recool() -> None:
     coordinator = NotingCoordinator([0])
     node, apparatus = make_node("bob", coordinator)

@@ -71,7 +71,7 @@ class Scan(Steps):
             self.setup()
             self.run_points()
         finally:
-            self.rest()
+            self.come_to_rest()
 
     @kernel
     def run_points(self):
