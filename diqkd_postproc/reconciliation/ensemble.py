@@ -5,7 +5,8 @@ classes with their own degrees: noisy positions get many checks, so that what th
 them. Checks are concentrated on one degree. How noisy and how many the test rounds are decides which degrees
 are best, so designs for several channels are shipped, made by `ensemble_design.design`. Thresholds are
 efficiencies, syndrome lengths in units of the Shannon limit n H, at which density evolution decodes; a block
-of 1.5e6 rounds needs one to two percent more (near-limit: 4 lost in 811 frames at 1.040, 0 in 3800 at 1.047).
+of 1.5e6 rounds needs one to two percent more (near-limit: 11 of 3811 frames lost at 1.040, 0 of 3800 at
+1.047).
 
 "Robust" ensembles have no column of degree two, hence neither its weak subgraphs nor slow convergence, and
 serve lengths like the paper's rule n H + 50 sqrt(n). "Near-limit" ensembles have such columns, which the
