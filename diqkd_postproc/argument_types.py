@@ -17,6 +17,11 @@ def count(text: str) -> int:
     return int(value)
 
 
+def count_or_none(text: str) -> int:
+    """Like `count`, or 0."""
+    return 0 if text == "0" else count(text)
+
+
 def gamma(text: str) -> Fraction:
     """A test probability k/2^b, given as `13/256` or as an exactly representable decimal."""
     try:

@@ -67,6 +67,11 @@ class ProtocolParameters(BaseModel):
     max_tests: int | None = Field(
         default=None, ge=0, description="`counted` only: N*, the most test rounds that are accepted"
     )
+    max_voided: int = Field(
+        default=0,
+        ge=0,
+        description="rounds that may be voided after their types were public; each costs one bit of key",
+    )
     code_seed: int = Field(default=SYNDROME_CODE_SEED, ge=0, description="seed of the code construction")
     code_design: str | None = Field(
         default=None,
@@ -97,6 +102,10 @@ class ProtocolParameters(BaseModel):
         if (self.max_tests is not None) != (self.proof == "counted"):
             raise ValueError(
                 f"max_tests={self.max_tests} with proof={self.proof!r}: `counted` needs it, others have none"
+            )
+        if self.max_voided >= self.num_rounds:
+            raise ValueError(
+                f"max_voided={self.max_voided} is not below num_rounds={self.num_rounds}; lower it"
             )
         return self
 
@@ -131,11 +140,14 @@ class ProtocolParameters(BaseModel):
         return {"alice": 1, "bob": self.test_bits + 1}
 
     def canonical(self) -> bytes:
-        """Deterministic byte string of all fields that have a value: what is hashed and compared."""
+        """Deterministic byte string of all fields that have a value: what is hashed and compared.
+
+        max_voided=0 is left out, so that files from before there was this field keep their digest.
+        """
         return "\n".join(f"{k}={v!r}" for k, v in sorted(self._values().items())).encode()
 
     def _values(self) -> dict[str, Any]:
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(exclude_none=True, exclude=None if self.max_voided else {"max_voided"})
 
     @property
     def digest(self) -> str:

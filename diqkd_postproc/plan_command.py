@@ -102,6 +102,14 @@ def add_parser(
         metavar="E",
         help="chance that the Bell test of an honest run fails (default: eqs. 24 and 25, about 1.4e-3)",
     )
+    parser.add_argument(
+        "--max-voided",
+        type=argument_types.count_or_none,
+        default=0,
+        metavar="V",
+        help="rounds that may be voided, because the nodes saw different heralds or Alice missed a round "
+        "type, before the run ends; each costs one bit of key",
+    )
     add_proof_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, help="write the parameters to this TOML file")
     parser.add_argument("--plot", type=Path, help="draw rate, sensitivity and smallest runs (PNG, PDF, SVG)")
@@ -174,6 +182,7 @@ def _link(arguments: Namespace) -> Link:
         bound=arguments.bound,
         extractor=arguments.extractor,
         completeness_error=arguments.completeness,
+        max_voided=arguments.max_voided,
     )
 
 
@@ -227,6 +236,8 @@ def _print(plan: Plan, answer: Mapping[str, Any]) -> None:
     }
     if p.max_tests is not None:
         rows["test rounds"] = f"at most {p.max_tests:,}, else the run aborts"
+    if p.max_voided:
+        rows["voided rounds"] = f"at most {p.max_voided:,}, else the run ends; a bit of key each"
     if "characterisation" in answer:
         measured = answer["characterisation"]
         rows["measured link"] = (

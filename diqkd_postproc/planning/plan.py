@@ -51,7 +51,7 @@ class Link:
 
     soundness_error: eps_snd. syndrome_bits: m; or syndrome_efficiency: m in units of the Shannon limit; both
     None for eq. 23. completeness_error: chance that the Bell test of an honest run fails; None for three
-    standard deviations (eqs. 24 and 25).
+    standard deviations (eqs. 24 and 25). max_voided: rounds that may be voided, a bit of key each.
     """
 
     chsh_score: float = 2.64
@@ -63,6 +63,7 @@ class Link:
     bound: BoundName | None = None
     extractor: ExtractorName = "trevisan"
     completeness_error: float | None = None
+    max_voided: int = 0
 
     def __post_init__(self) -> None:
         if self.syndrome_efficiency is None:
@@ -91,6 +92,7 @@ class Link:
             "bound": self.bound,
             "extractor": self.extractor,
             "completeness_error": self.completeness_error,
+            "max_voided": self.max_voided,
         }
 
     def parameters(self, num_rounds: int, gamma: Fraction) -> ProtocolParameters:
@@ -247,6 +249,7 @@ class Plan:
             "omega_threshold": p.omega_threshold,
             "max_losses": p.max_losses,
             "max_tests": p.max_tests,
+            "max_voided": p.max_voided,
             "syndrome_bits": p.syndrome_bits,
             "syndrome_efficiency": self.efficiency,
             "soundness_error": p.soundness_error,

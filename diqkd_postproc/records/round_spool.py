@@ -45,6 +45,7 @@ from diqkd_postproc.records.sealed_record import (
     RoundRecord,
     check_run_id,
 )
+from diqkd_postproc.records.voided_rounds import num_voided
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x44495250  # "DIRP"
@@ -398,9 +399,10 @@ class RoundSpool:
         with transaction(self._connection, self.path):
             self._table.insert_gap(self._done, reason, start_unix, end_unix)
 
-    def num_losses(self, reason: str) -> int:
-        """How many losses were noted for this reason, in all starts of the run."""
-        return sum(noted["reason"] == reason for noted in self._table.losses())
+    @property
+    def num_voided(self) -> int:
+        """Rounds that were voided after their types were public, in all starts of the run."""
+        return num_voided(self._table.losses())
 
     def public_rounds(self, first_round: int) -> tuple[UInt8, UInt8]:
         """Round types and herald patterns from `first_round` on, for the peer: two (k,) uint8."""

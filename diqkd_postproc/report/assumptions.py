@@ -22,7 +22,8 @@ ASSUMPTIONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "The classical computers can be trusted",
-        "They do what their programs say, keep the private files private and leak nothing by timing.",
+        "They do what their programs say, keep the private files private and leak nothing by timing; and "
+        "nobody can make one fail at a moment chosen by the round types, which are public.",
     ),
     (
         "The initial key was uniform, shared and secret",

@@ -42,6 +42,7 @@ TERM_NAMES = {
     "extractor_length": "extractor length",
     "extractor_constant": "extractor constant",
     "losses": "accepted losses",
+    "voided_rounds": "voided rounds",
     "syndrome": "syndrome",
     "hash_error": "error of the hashing",
     "messages": "tags and verdicts",

@@ -62,7 +62,8 @@ def confirm(parameters: ProtocolParameters, length: KeyLength) -> KeyLength:
             entropy, words = _renyi_entropy(parameters, length.analysis)
         else:
             entropy, words = _accumulated_entropy(parameters, length.analysis)
-        bits = min(length.bits, _largest(entropy, parameters.extractor == "trevisan"))
+        largest = _largest(entropy, parameters.extractor == "trevisan")
+        bits = min(length.bits, max(0, largest - parameters.max_voided))
     finally:
         ctx.prec = before
     words = f"ball arithmetic (Arb, {PRECISION_BITS} bits): {words}"

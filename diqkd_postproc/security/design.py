@@ -109,6 +109,7 @@ def design_key_length(
     bound: BoundName | None = None,
     extractor: ExtractorName = "trevisan",
     completeness_error: float | None = None,
+    max_voided: int = 0,
 ) -> KeyLength:
     """Key length at the threshold and syndrome length of the design point; every term of it."""
     gamma = check_design(num_rounds, gamma, chsh_score, qber, soundness_error, syndrome_bits)
@@ -123,6 +124,7 @@ def design_key_length(
         omega_threshold=design_threshold(num_rounds, gamma, chsh_score, completeness_error),
         syndrome_bits=syndrome_bits,
         soundness_error=soundness_error,
+        max_voided=max_voided,
     )
 
 
@@ -138,15 +140,21 @@ def design_parameters(
     bound: BoundName | None = None,
     extractor: ExtractorName = "trevisan",
     completeness_error: float | None = None,
+    max_voided: int = 0,
 ) -> ProtocolParameters:
     """Parameters of a run for a link of CHSH score S and bit error rate Q.
 
     gamma: k/2^b, exact. syndrome_bits: m; None for eq. 23. completeness_error: probability that the honest
     link loses too many test rounds; None for the threshold of eqs. 24 and 25. proof, bound, extractor: see
-    `proofs`. `key_bits` is 0 where no key is possible: ask `minimum_rounds` what would make one possible.
+    `proofs`. max_voided: rounds that may be voided after their types were public, a bit of key each.
+    `key_bits` is 0 where no key is possible: ask `minimum_rounds` what would make one possible.
     Raises ParameterError for values outside their domain.
     """
     gamma = check_design(num_rounds, gamma, chsh_score, qber, soundness_error, syndrome_bits)
+    if not 0 <= max_voided < num_rounds:
+        raise ParameterError(
+            f"max_voided={max_voided} is outside [0, {num_rounds - 1}]; 0 ends a run at its first voided one"
+        )
     if syndrome_bits is None:
         syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
     length = design_key_length(
@@ -160,6 +168,7 @@ def design_parameters(
         bound=bound,
         extractor=extractor,
         completeness_error=completeness_error,
+        max_voided=max_voided,
     )
     return ProtocolParameters(
         num_rounds=num_rounds,
@@ -176,6 +185,7 @@ def design_parameters(
         bound=(bound or "simple") if proof == "renyi" else None,
         extractor=extractor,
         max_tests=test_limit(num_rounds, gamma) if proof == "counted" else None,
+        max_voided=max_voided,
     )
 
 
@@ -207,6 +217,7 @@ def minimum_rounds(
     bound: BoundName | None = None,
     extractor: ExtractorName = "trevisan",
     completeness_error: float | None = None,
+    max_voided: int = 0,
 ) -> int | None:
     """Number of rounds that makes a key of at least `key_bits` possible; None if no number does.
 
@@ -231,6 +242,7 @@ def minimum_rounds(
             bound=bound,
             extractor=extractor,
             completeness_error=completeness_error,
+            max_voided=max_voided,
         )
 
     def suffices(num_rounds: int) -> bool:
@@ -244,6 +256,7 @@ def minimum_rounds(
             bound=bound,
             extractor=extractor,
             completeness_error=completeness_error,
+            max_voided=max_voided,
         )
         return design.bits >= key_bits
 
@@ -262,6 +275,7 @@ def estimated_key_length(
     bound: BoundName | None = None,
     extractor: ExtractorName = "trevisan",
     completeness_error: float | None = None,
+    max_voided: int = 0,
 ) -> float:
     """What `design_key_length` comes to, in bits, negative where there is no key. Not a proof: for searches.
 
@@ -280,12 +294,14 @@ def estimated_key_length(
             omega_threshold=threshold,
             syndrome_bits=syndrome_bits,
             soundness_error=soundness_error,
+            max_voided=max_voided,
             accuracy=ESTIMATE_ACCURACY,
         ).value
     max_losses = losses_accepted(num_rounds, gamma, threshold)
-    return renyi.estimated_length(
+    length = renyi.estimated_length(
         num_rounds, gamma, max_losses, syndrome_bits, soundness_error, bound or "simple", extractor
     )
+    return length - max_voided
 
 
 def smallest_sufficient(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +36,18 @@ class KeyLength:
     def one_bit_error(self) -> float:
         """Error e_PA / l of the one-bit extractor (SI Proposition 1); e_PA itself if there is no key."""
         return self.extractor_error / max(1, self.bits)
+
+    def less_voided(self, max_voided: int) -> KeyLength:
+        """The length that pays for `max_voided` rounds voided after their types were public, a bit each.
+
+        Whoever guesses the outcomes with the voided ones set to 0 guesses those measured by adding as many
+        uniform bits: the min-entropy is lower by one bit a round at most, and so is the Rényi entropy.
+        """
+        if max_voided == 0:
+            return self
+        return replace(
+            self,
+            bits=max(0, self.bits - max_voided),
+            value=self.value - max_voided,
+            terms={**self.terms, "voided_rounds": -float(max_voided)},
+        )

@@ -50,34 +50,39 @@ def key_length_for(
     syndrome_bits: int,
     soundness_error: float,
     max_tests: int | None = None,
+    max_voided: int = 0,
     extractor_error: float | None = None,
     accuracy: float = paper.SEARCH_ACCURACY,
 ) -> KeyLength:
     """Longest key that `proof` certifies, with every term of it.
 
     bound: `renyi` only, None for `simple`. max_tests: N* of `counted`, None for the default limit.
+    max_voided: rounds that may be voided, see `KeyLength.less_voided`.
     extractor_error: e_PA, None for the optimum. accuracy: bits to which `paper` and `counted` find their
     optimum. Others as in the proofs' own `key_length`. Raises
     ParameterError for values outside their domain and for combinations that are not proven.
     """
     check_combination(proof, bound, extractor)
-    common = (num_rounds, Fraction(gamma), omega_threshold, syndrome_bits, soundness_error)
+    gamma = Fraction(gamma)
+    common = (num_rounds, gamma, omega_threshold, syndrome_bits, soundness_error)
     if proof == "paper":
-        return paper.key_length(*common, extractor_error, accuracy)
-    if proof == "counted":
-        limit = counted.test_limit(num_rounds, Fraction(gamma)) if max_tests is None else max_tests
-        return counted.key_length(*common, limit, extractor_error, accuracy)
-    paper.check_problem(*common)
-    return renyi.key_length(
-        num_rounds,
-        Fraction(gamma),
-        losses_accepted(num_rounds, gamma, omega_threshold),
-        syndrome_bits,
-        soundness_error,
-        bound or "simple",
-        extractor,
-        extractor_error if extractor == "trevisan" else None,
-    )
+        length = paper.key_length(*common, extractor_error, accuracy)
+    elif proof == "counted":
+        limit = counted.test_limit(num_rounds, gamma) if max_tests is None else max_tests
+        length = counted.key_length(*common, limit, extractor_error, accuracy)
+    else:
+        paper.check_problem(*common)
+        length = renyi.key_length(
+            num_rounds,
+            gamma,
+            losses_accepted(num_rounds, gamma, omega_threshold),
+            syndrome_bits,
+            soundness_error,
+            bound or "simple",
+            extractor,
+            extractor_error if extractor == "trevisan" else None,
+        )
+    return length.less_voided(max_voided)
 
 
 def key_length_of(parameters: ProtocolParameters) -> KeyLength:
@@ -93,5 +98,6 @@ def key_length_of(parameters: ProtocolParameters) -> KeyLength:
         syndrome_bits=parameters.syndrome_bits,
         soundness_error=parameters.soundness_error,
         max_tests=parameters.max_tests,
+        max_voided=parameters.max_voided,
         extractor_error=extractor_error,
     )

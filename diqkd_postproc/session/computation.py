@@ -23,6 +23,7 @@ from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.privacy_amplification import extractor_for
 from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, code_for, decode
 from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.voided_rounds import stretches_of, voided_rounds
 from diqkd_postproc.session.engine import SessionEngine
 from diqkd_postproc.session.events import Answer, Done, Failed, Pad, Passed, Work
 from diqkd_postproc.session.messages import (
@@ -50,10 +51,16 @@ class ComputationStoppedError(DiqkdError):
     """The computation was told to stop."""
 
 
-def count_losses(alice: Bits, bob: Bits, x: Bits, y: Bits) -> int:
-    """Lost test rounds, of (n,) arrays: A xor B != x y where y is not 2 (SI S4, steps 6 and 8)."""
-    is_test = y != 2
-    return int(np.count_nonzero(is_test & ((alice ^ bob) != (x & y))))
+def count_losses(alice: Bits, bob: Bits, x: Bits, y: Bits, voided: Bits | None = None) -> int:
+    """Lost test rounds, of (n,) arrays: A xor B != x y where y is not 2 (SI S4, steps 6 and 8).
+
+    voided: 1 where the outcomes were replaced by 0 after the types were public. Such a test counts as lost,
+    though zeros would win three of four: the rounds as they were measured then lose no more than is counted.
+    """
+    lost = (alice ^ bob) != (x & y)
+    if voided is not None:
+        lost = lost | (voided == 1)
+    return int(np.count_nonzero((y != 2) & lost))
 
 
 def noisy_copy(bob: Bits, x: Bits, y: Bits) -> Bits:
@@ -93,6 +100,7 @@ class Computation:
         # Copies: compiled kernels take writable arrays only, a record's are not.
         self._outcome, self._setting = record.outcome.copy(), record.setting.copy()
         self._round_type = record.round_type.copy()
+        self._voided = voided_rounds(record)
         self._key_store = key_store
         self._parameters = parameters
         self._progress = progress
@@ -104,6 +112,7 @@ class Computation:
             run_id=record.run_id,
             epochs=engine.epochs,
             parameters=parameters,
+            voided=stretches_of(self._voided),
         )
         self._pads: dict[Pad, bytes] = {}
         self._code_lock = threading.Lock()
@@ -198,7 +207,9 @@ class Computation:
         return self._reconstruction.bits
 
     def _lost_rounds(self) -> int:
-        return count_losses(self._outcomes(), self._outcome, self._peer_settings(), self._setting)
+        return count_losses(
+            self._outcomes(), self._outcome, self._peer_settings(), self._setting, self._voided
+        )
 
     def _protected(self, pad: Pad) -> bytes:
         if pad == "pad_ec":

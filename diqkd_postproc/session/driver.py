@@ -261,8 +261,9 @@ def _abort_error(event: Aborted, max_losses: int) -> ProtocolAbort | Authenticat
         )
     if event.wrong_tag is MessageType.ROUND_TYPES_TAG:
         return AuthenticationError(
-            "Bob's tag of the round types does not fit what Alice received: the round-type line or a message "
-            "was changed, or the two initial keys differ; no key was made"
+            "Bob's tag of the round types does not fit what Alice has: the round-type line or a message was "
+            "changed, the records list different voided rounds, or the two initial keys differ; no key was "
+            "made"
         )
     if event.verdict is Verdict.CONFIRMATION_TAG_WRONG:
         return AuthenticationError(

@@ -17,6 +17,7 @@ from diqkd_postproc.errors import ParameterError, ProtocolAbort
 from diqkd_postproc.key_store import UNUSED, KeyStore
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.voided_rounds import require_few_voided
 from diqkd_postproc.session.computation import Computation, ProgressReporter
 from diqkd_postproc.session.continuity import Past, require_one_past
 from diqkd_postproc.session.driver import SessionDriver
@@ -214,6 +215,7 @@ def _check_inputs(
             f"{parameters.max_tests}; both sides see this, nothing was sent and no part of the initial key "
             "is spent. About one honest run in 1000 ends so; acquire another"
         )
+    require_few_voided(record)
 
 
 def _key_id_of(record: RoundRecord, key_store: KeyStore, parameters: ProtocolParameters) -> str:

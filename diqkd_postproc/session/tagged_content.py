@@ -1,8 +1,9 @@
 """What each of the four hashes covers (SI section S4, steps 7, 10 and 11), as unambiguous bytes.
 
 Every content opens with its own label, the session, the initial key's name, the run, the epochs of both key
-stores and all parameters in full, so that no tag can be taken for another's, moved to another session or to
-other parameters, without resting on a computational hash. Fields stand behind their length.
+stores, all parameters in full and the voided rounds of this side's record, so that no tag can be taken for
+another's, moved to another session or to other parameters, without resting on a computational hash, and none
+verifies where the two records differ in what was voided. Fields stand behind their length.
 
 G_A covers the syndrome M too, which the SI's list leaves out: authenticating it costs nothing, and a
 changed M otherwise only shows as a failed validation.
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.records.voided_rounds import Stretches
 from diqkd_postproc.session.framing import PROTOCOL_VERSION
 from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Role, Syndrome, Verdict
 
@@ -35,12 +37,14 @@ class TaggedContent:
     run_id: str
     epochs: Mapping[Role, int]
     parameters: ProtocolParameters
+    voided: Stretches
 
     def _content(self, label: str, *fields: bytes) -> bytes:
         epochs = b"".join(self.epochs[role].to_bytes(8, "big") for role in get_args(Role))
         names = (self.session_id, self.key_id.encode(), self.run_id.encode())
         label = f"diqkd {PROTOCOL_VERSION} {label}"
-        return _fields(label.encode(), *names, epochs, self.parameters.canonical(), *fields)
+        voided = b"".join(number.to_bytes(4, "big") for stretch in self.voided for number in stretch)
+        return _fields(label.encode(), *names, epochs, self.parameters.canonical(), voided, *fields)
 
     def outcomes(self, bits: npt.NDArray[np.uint8]) -> bytes:
         """Of G_EC: Alice's outcomes, (n,) 0/1. Private."""

@@ -9,6 +9,7 @@ other did not. Whatever the fault, three rules hold; they look at public facts o
 * if one node missed a herald, its later rounds in the batch are rounds of the other with another number. What
   was measured in the one could reach the device in the other before it gets its setting, so these outcomes
   prove nothing. From the first round in doubt to the end of the batch all outcomes are recorded as lost.
+  A herald of which Alice did not get the round type is one that she missed.
 """
 
 import hashlib
@@ -17,11 +18,11 @@ import logging
 import numpy as np
 
 from diqkd_postproc.errors import StorageError
+from diqkd_postproc.records.voided_rounds import DIFFERENT_HERALDS
 
 logger = logging.getLogger(__name__)
 
 UNTRACED = "both nodes were interrupted"
-DIFFERENT_HERALDS = "the nodes saw different heralds"
 
 
 def first_in_doubt(shorter, longer):

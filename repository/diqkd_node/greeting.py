@@ -9,7 +9,7 @@ import secrets
 
 from diqkd_postproc.errors import ParameterError
 
-VERSION = 2
+VERSION = 3
 OTHER = {"alice": "bob", "bob": "alice"}
 
 

@@ -115,6 +115,7 @@ class SecrecyTrial:
         self.parameters = short_parameters(
             NUM_ROUNDS,
             key_bits=KEY_BITS,
+            max_voided=60,  # two batches: a herald that one node missed
             one_bit_error=1e-6,
             omega_threshold=0.51,
             syndrome_bits=NUM_ROUNDS - 10,  # corrects the rounds that the faults cost

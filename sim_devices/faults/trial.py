@@ -24,6 +24,7 @@ from diqkd_postproc.errors import DiqkdError
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import DTYPES, RoundRecord
+from diqkd_postproc.records.voided_rounds import DIFFERENT_HERALDS
 from sim_devices.demonstration.parties import LABORATORY, LOOPBACK, ROLES, free_port, source_file
 from sim_devices.faults.injection import Trace
 from sim_devices.faults.link_proxy import LinkFault, LinkProxy
@@ -286,7 +287,7 @@ class Trial:
         voided = {
             number
             for loss in record.attributes["losses"]
-            if loss["reason"] == "the nodes saw different heralds"
+            if loss["reason"] == DIFFERENT_HERALDS
             for number in range(loss["first_round"], loss["first_round"] + loss["num_rounds"])
         }
         for columns in self._acknowledged[role]:

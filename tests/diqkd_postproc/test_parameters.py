@@ -20,6 +20,9 @@ PARAMETERS = ProtocolParameters(
     design_qber=0.018,
 )
 
+DIGEST = "3c2b7adff3c1cd932a1411cf4eb3f189ccff1afeba2a597ccc58db3c265e1816"
+"""Of these parameters before there was a field `max_voided`."""
+
 
 def test_limit_of_the_published_run() -> None:
     # 1.5e6 * 13/256 * (1 - 0.825538) = 13289.1...: 13 289 losses pass, 13 290 do not (SI S4, step 8).
@@ -38,6 +41,16 @@ def test_bad_paths(tmp_path: Path) -> None:
         PARAMETERS.save(tmp_path / "missing" / "parameters.toml")
     with pytest.raises(ParameterError, match="cannot read"):
         ProtocolParameters.load(tmp_path / "parameters.toml")
+
+
+def test_no_voided_rounds_are_not_written() -> None:
+    """The digest is that of a file from before there was `max_voided`."""
+    assert "max_voided" not in PARAMETERS.to_toml() and PARAMETERS.digest == DIGEST
+    some = PARAMETERS.model_copy(update={"max_voided": 3})
+    assert "max_voided = 3\n" in some.to_toml() and b"\nmax_voided=3\n" in some.canonical()
+    assert ProtocolParameters.from_toml(some.to_toml()) == some != PARAMETERS
+    with pytest.raises(ParameterError, match="max_voided=1500000 is not below num_rounds"):
+        ProtocolParameters.from_toml(PARAMETERS.to_toml() + "max_voided = 1500000\n")
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,7 @@ def test_two_bobs(nodes: Nodes) -> None:
 def test_senseless_hello(nodes: Nodes, changes: dict) -> None:
     nodes.start()
     hello = {
-        "version": 2,
+        "version": 3,
         "role": "alice",
         "parameters": parameters().digest,
         "run_id": "",
@@ -351,22 +351,69 @@ def test_batches_that_always_differ_end_the_run(nodes: Nodes) -> None:
     assert [spool.rounds_done for spool in nodes.spools.values()] == [6, 6]
 
 
-def test_batches_that_differ_now_and_then_end_a_run_for_a_key(nodes: Nodes) -> None:
-    """Voiding follows the types, which are public: a forged link must not choose rounds by them for hours."""
-    for_a_key = parameters(key_bits=1)
+@pytest.mark.parametrize("allowed", [0, 1, 2, 3, 4])
+def test_more_voided_rounds_than_are_paid_for_end_a_run_for_a_key(nodes: Nodes, allowed: int) -> None:
+    """Voiding follows the types, which are public: a forged link must not choose by them for nothing."""
+    for_a_key = parameters(key_bits=1, max_voided=allowed)
     nodes.start(for_a_key, alice=for_a_key)
     nodes.same(lambda coordinator: coordinator.greet())
-    outcomes = []
-    for second_pattern in (2, 1, 2, 1, 2):
+    good = [None, None]
+    for voided, second_pattern in ((0, 1), (2, 2), (2, 1), (4, 2)):
         _, y = nodes.begin()
         nodes.play("alice", y, 2, patterns=[0, 1])
         nodes.play("bob", y, 2, patterns=[0, second_pattern])
-        outcomes.append(nodes.same(lambda coordinator: coordinator.end_batch(2, RUNNING)))
-    assert outcomes[:4] == [[None, None]] * 4
+        outcome = nodes.same(lambda coordinator: coordinator.end_batch(2, RUNNING))
+        if voided > allowed:
+            break
+        assert outcome == good
+    assert [spool.num_voided for spool in nodes.spools.values()] == [voided, voided]
     nodes.stop()
     nodes.start()
-    for error in (*outcomes[4], *nodes.same(lambda coordinator: coordinator.greet())):
+    again = nodes.same(lambda coordinator: coordinator.greet())
+    if allowed == 4:
+        assert again == good
+        return
+    for error in (*outcome, *again):
         assert isinstance(error, RemoteProtocolError) and "no key may come of it" in str(error)
+        assert f"{voided} rounds of" in str(error) and f"max_voided={allowed}" in str(error)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_round_type_that_does_not_come_voids_the_round_at_both_nodes(nodes: Nodes, allowed: int) -> None:
+    """Whoever cuts the strobe has seen the type: the loss may have been chosen by it."""
+    for_a_key = parameters(key_bits=1, max_voided=allowed)
+    nodes.start(for_a_key, alice=for_a_key)
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("bob", y, 7)
+    nodes.play("alice", y, 6)
+    results = nodes.both(lambda c: c.end_batch(6, TYPE_MISSING), lambda c: c.end_batch(7, RUNNING))
+    for spool in nodes.spools.values():
+        assert np.flatnonzero(spool._columns()["lost"]).tolist() == [6] and spool.num_voided == 1
+    if allowed:
+        assert results == [None, None]
+    else:
+        assert all("max_voided=0" in str(error) for error in results)
+
+
+def test_a_node_that_dies_before_it_tells_the_type_voids_nothing(nodes: Nodes) -> None:
+    """The round is lost, at Alice alone, and the run goes on to a key."""
+    for_a_key = parameters(key_bits=1)
+    nodes.start(for_a_key, alice=for_a_key)
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("bob", y, 7)
+    nodes.play("alice", y, 6)
+    nodes.links["bob"].close()
+    with pytest.raises(PeerAbsentError):
+        nodes.coordinators["alice"].end_batch(6, TYPE_MISSING)
+    nodes.stop()
+    nodes.start()
+    assert nodes.same(lambda coordinator: coordinator.greet()) == [None, None]
+    lost = {role: np.flatnonzero(spool._columns()["lost"]).tolist() for role, spool in nodes.spools.items()}
+    assert lost == {"alice": [6], "bob": []}
+    assert [spool.num_voided for spool in nodes.spools.values()] == [0, 0]
+    assert len(nodes.begin()[0]) == BATCH
 
 
 @pytest.mark.parametrize("missed", range(6))

@@ -13,7 +13,7 @@ from diqkd_postproc.security.design import (
     minimum_rounds,
     omega_threshold,
 )
-from diqkd_postproc.security.proofs import key_length_for
+from diqkd_postproc.security.proofs import key_length_for, key_length_of
 from diqkd_postproc.security.status import PROOF_STATUS
 
 GAMMA = Fraction(13, 256)
@@ -39,6 +39,33 @@ def test_published_point_under_every_proof(proof, bound, extractor, bits, tmp_pa
     assert load_certified(tmp_path / "parameters.toml") == parameters
     with pytest.raises(ParameterError, match=f"key_bits={bits + 1}"):
         require_certified(parameters.model_copy(update={"key_bits": bits + 1}))
+
+
+@pytest.mark.parametrize(("proof", "bound", "extractor", "bits"), KINDS[:4])
+def test_every_round_that_may_be_voided_costs_a_bit(proof, bound, extractor, bits, tmp_path):
+    kind = {"proof": proof, "bound": bound, "extractor": extractor}
+    parameters = design_parameters(*LINK, **kind, max_voided=250)
+    assert (parameters.key_bits, parameters.max_voided) == (bits - 250, 250)
+    parameters.save(tmp_path / "parameters.toml")
+    assert load_certified(tmp_path / "parameters.toml") == parameters
+    length = key_length_of(parameters)
+    assert length.bits == bits - 250 and length.terms["voided_rounds"] == -250
+    assert sum(length.terms.values()) == pytest.approx(length.value, abs=1e-6)
+    with pytest.raises(ParameterError, match=f"key_bits={bits - 250} "):
+        require_certified(parameters.model_copy(update={"max_voided": 251}))
+
+
+def test_a_key_that_pays_for_more_than_it_has_is_none():
+    assert design_parameters(*LINK, max_voided=95_885).key_bits == 0
+    for max_voided in (-1, 1_500_000):
+        with pytest.raises(ParameterError, match=f"max_voided={max_voided} "):
+            design_parameters(*LINK, max_voided=max_voided)
+
+
+def test_a_search_for_the_smallest_run_pays_for_voided_rounds():
+    smallest = minimum_rounds(GAMMA, 2.64, 0.018, max_voided=5000)
+    assert smallest > minimum_rounds(GAMMA, 2.64, 0.018, key_bits=4900)
+    assert design_parameters(smallest, GAMMA, 2.64, 0.018).key_bits >= 5001
 
 
 @pytest.mark.parametrize(("proof", "bound", "extractor", "bits"), KINDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from diqkd_postproc.errors import DiqkdError
 from diqkd_postproc.key_store import KeyReuseError, segment_sizes
 from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.voided_rounds import DIFFERENT_HERALDS
 from diqkd_postproc.session.computation import Computation
 from diqkd_postproc.session.continuity import Past, require_one_past
 from diqkd_postproc.session.engine import SessionEngine
@@ -86,6 +87,18 @@ def correlated_records(
         )
 
     return record("alice", x, alice), record("bob", y, bob)
+
+
+def void(record: RoundRecord, first: int, count: int) -> RoundRecord:
+    """The record after a disagreement of the nodes about these rounds."""
+    columns = {
+        name: getattr(record, name).copy() for name in ("outcome", "herald_pattern", "timestamp_mu", "lost")
+    }
+    for name, value in (("outcome", 0), ("herald_pattern", 0), ("timestamp_mu", -1), ("lost", 1)):
+        columns[name][first : first + count] = value
+    loss = {"first_round": first, "num_rounds": count, "reason": DIFFERENT_HERALDS}
+    losses = [*record.attributes.get("losses", ()), loss]
+    return replace(record, **columns, attributes=record.attributes | {"losses": losses})
 
 
 class MemoryLedger:

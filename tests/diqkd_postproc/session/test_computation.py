@@ -1,11 +1,22 @@
 """The numerics of a session against the definitions of the protocol, and their guards."""
 
+import dataclasses
 import hashlib
 import itertools
 
 import numpy as np
 import pytest
-from joined_parties import MemoryLedger, Party, assert_same_key, converse, small_parameters, two_parties
+from joined_parties import (
+    MemoryLedger,
+    Party,
+    assert_no_key,
+    assert_same_key,
+    converse,
+    correlated_records,
+    small_parameters,
+    two_parties,
+    void,
+)
 
 from diqkd_postproc.errors import LocalProtocolError, ParameterError
 from diqkd_postproc.reconciliation import code_for
@@ -15,8 +26,8 @@ from diqkd_postproc.session.computation import (
     noisy_copy,
     percent_mended,
 )
-from diqkd_postproc.session.events import Need, Work
-from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Syndrome, Verdict
+from diqkd_postproc.session.events import Aborted, Need, Work
+from diqkd_postproc.session.messages import BasisRevelation, MessageType, OutcomeHash, Syndrome, Verdict
 from diqkd_postproc.session.states import State
 from diqkd_postproc.session.tagged_content import TaggedContent
 
@@ -29,6 +40,43 @@ def test_a_round_is_lost_exactly_as_the_game_says() -> None:
         assert count_losses(*one) == (y != 2 and (alice + bob) % 2 != x * y)
     alice, bob, x, y = EVERY_ROUND
     assert count_losses(alice, bob, x, y) == 8
+
+
+def test_a_voided_test_round_is_lost_whatever_its_zeros_would_win() -> None:
+    x, y = np.array([0, 0, 1, 1, 0, 1]), np.array([0, 1, 0, 1, 2, 2])
+    zeros, every = np.zeros(6, dtype=np.uint8), np.ones(6, dtype=np.uint8)
+    assert count_losses(zeros, zeros, x, y) == 1
+    assert count_losses(zeros, zeros, x, y, every) == 4
+    assert count_losses(zeros, zeros, x, y, np.array([1, 0, 0, 0, 1, 1], dtype=np.uint8)) == 2
+
+
+def test_voided_test_rounds_are_counted_in_a_session() -> None:
+    """On a link without errors nothing else is lost."""
+    parameters = small_parameters(max_voided=60)
+    alice, bob = (
+        void(void(record, 300, 40), 340, 20)
+        for record in correlated_records(parameters, chsh_score=4.0, qber=0.0)
+    )
+    parties = [Party(r.role, r, MemoryLedger(parameters)) for r in (alice, bob)]
+    assert parties[0].computation._content.voided == ((300, 60),)
+    converse(*parties)
+    assert_same_key(*parties)
+    assert parties[1].computation.num_losses == alice.round_type[300:360].sum() > 0
+
+
+@pytest.mark.parametrize("more", [(400, 1), (299, 1), (360, 1), None])
+def test_records_that_differ_in_what_was_voided_make_no_key(more: tuple[int, int] | None) -> None:
+    parameters = small_parameters(max_voided=61)
+    alice, bob = (void(record, 300, 60) for record in correlated_records(parameters))
+    alice = dataclasses.replace(alice, attributes={}) if more is None else void(alice, *more)
+    parties = [Party(r.role, r, MemoryLedger(parameters)) for r in (alice, bob)]
+    sent = converse(*parties)
+    assert_no_key(*parties)
+    assert isinstance(parties[0].over, Aborted)
+    assert parties[0].over.wrong_tag is MessageType.ROUND_TYPES_TAG
+    # Alice has revealed nothing, and Bob has been told.
+    assert set(parties[0].ledger.bindings) == {"pad_b"} and parties[1].error is not None
+    assert not any(BasisRevelation.type == data[5] for role, data in sent if role == "alice")
 
 
 def test_progress_of_decoding_does_not_tell_the_number_of_errors() -> None:
@@ -63,6 +111,20 @@ def test_no_two_contents_are_equal() -> None:
             "parameters": parameters,
             "epochs": {"alice": 0, "bob": 1},
         },
+        {
+            "session_id": bytes(16),
+            "key_id": "k",
+            "run_id": "r",
+            "parameters": parameters,
+            "voided": ((2, 1), (4, 1)),
+        },
+        {
+            "session_id": bytes(16),
+            "key_id": "k",
+            "run_id": "r",
+            "parameters": parameters,
+            "voided": ((2, 3),),
+        },
         {"session_id": bytes([1] * 16), "key_id": "k", "run_id": "r", "parameters": parameters},
         {"session_id": bytes(16), "key_id": "kr", "run_id": "", "parameters": parameters},
         {"session_id": bytes(16), "key_id": "", "run_id": "kr", "parameters": parameters},
@@ -74,7 +136,8 @@ def test_no_two_contents_are_equal() -> None:
         },
     ]
     for fields in sessions:
-        content = TaggedContent(**({"epochs": {"alice": 0, "bob": 0}} | fields))  # type: ignore[arg-type]
+        defaults = {"epochs": {"alice": 0, "bob": 0}, "voided": ()}
+        content = TaggedContent(**(defaults | fields))  # type: ignore[arg-type]
         contents |= {content.outcomes(bits), content.round_types(bits)}
         contents.add(content.confirmation(x, m, hash_))
         contents |= {content.decision(verdict, 0) for verdict in Verdict}

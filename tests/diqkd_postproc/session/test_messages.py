@@ -9,6 +9,8 @@ from joined_parties import small_parameters
 
 from diqkd_postproc.errors import LocalProtocolError, ParameterError, RemoteProtocolError
 from diqkd_postproc.session.framing import (
+    MAGIC,
+    PROTOCOL_VERSION,
     FrameReader,
     VersionMismatchError,
     checksum,
@@ -35,6 +37,7 @@ from diqkd_postproc.session.messages import (
 PARAMETERS = small_parameters(num_rounds=13, syndrome_bits=9)
 SESSION = bytes(range(16))
 HEADER_BYTES = 26
+HEAD = MAGIC + bytes([PROTOCOL_VERSION])
 HELLO: dict[str, object] = {
     "role": "bob",
     "parameters_digest": bytes(32),
@@ -111,7 +114,7 @@ def test_one_changed_bit_is_refused_or_another_message(message: Message, data: s
 def test_garbage_raises_only_typed_errors(garbage: bytes, with_header: bool) -> None:
     reader = FrameReader(PARAMETERS, SESSION)
     try:
-        reader.feed(b"DIQK\x03" + garbage if with_header else garbage)
+        reader.feed(HEAD + garbage if with_header else garbage)
         reader.peek()
     except RemoteProtocolError:
         pass
@@ -134,7 +137,7 @@ def test_any_cutting_of_the_stream_gives_the_same_messages(sent: list[Message], 
 @pytest.mark.parametrize("kind", list(MessageType))
 def test_an_oversized_length_is_refused_with_the_header(kind: MessageType) -> None:
     identity = bytes(16) if kind is MessageType.HELLO else SESSION
-    header = b"DIQK\x03" + bytes([kind]) + identity + (2**32 - 1).to_bytes(4, "big")
+    header = HEAD + bytes([kind]) + identity + (2**32 - 1).to_bytes(4, "big")
     assert len(header) == HEADER_BYTES
     reader = FrameReader(PARAMETERS, SESSION)
     reader.feed(header)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from joined_parties import correlated_records, small_parameters
+from joined_parties import correlated_records, small_parameters, void
 from sessions_over_tcp import both, make_stores
 
 from diqkd_postproc.errors import (
@@ -30,6 +30,7 @@ from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import SHARED_OUTCOMES, RoundRecord
 from diqkd_postproc.security.design import syndrome_length
 from diqkd_postproc.session import PeerUnavailable, SessionResult, run_session
+from diqkd_postproc.session.framing import PROTOCOL_VERSION
 from diqkd_postproc.session.messages import Role
 
 
@@ -124,6 +125,37 @@ def test_sides_that_do_not_fit_spend_nothing(folder: Path) -> None:
         assert stores[0].balance_sheet().consumed == bobs_store.balance_sheet().consumed == 0
 
 
+def test_more_voided_rounds_than_are_paid_for_are_refused_before_the_network(folder: Path) -> None:
+    for allowed, name in ((0, "none"), (9, "nine")):
+        parameters = small_parameters(max_voided=allowed)
+        record, store = correlated_records(parameters)[0], make_stores(folder, parameters, name)[0]
+        with pytest.raises(
+            ProtocolAbort, match=f"10 rounds .* max_voided={allowed}; .* --max-voided 10"
+        ) as e:
+            run_session("alice", void(void(record, 5, 7), 20, 3), store, parameters, "127.0.0.1", 1, False)
+        assert e.value.exit_code == 3 and store.balance_sheet().consumed == 0
+
+
+def test_a_list_of_voided_rounds_that_have_outcomes_is_refused(folder: Path) -> None:
+    parameters = small_parameters(max_voided=9)
+    record, store = correlated_records(parameters)[0], make_stores(folder, parameters)[0]
+    for damaged in (
+        dataclasses.replace(record, attributes=void(record, 5, 7).attributes),
+        dataclasses.replace(record, attributes=void(record, parameters.num_rounds, 1).attributes),
+    ):
+        with pytest.raises(StorageError, match=r"lists rounds \d+ to \d+ as lost"):
+            run_session("alice", damaged, store, parameters, "127.0.0.1", 1, False)
+
+
+def test_a_run_with_voided_rounds_that_are_paid_for_makes_a_key(folder: Path) -> None:
+    parameters = small_parameters(max_voided=10)
+    alice, bob = correlated_records(parameters)
+    stores = make_stores(folder, parameters)
+    results = both((void(alice, 5, 10), void(bob, 5, 10)), stores)
+    assert all(isinstance(result, SessionResult) for result in results), results
+    assert stores[0].has_same_key(stores[1])
+
+
 def test_wrong_input_is_refused_before_the_network(folder: Path) -> None:
     parameters, others = small_parameters(), small_parameters(key_bits=41)
     record, store = correlated_records(parameters)[0], make_stores(folder, parameters)[0]
@@ -200,7 +232,7 @@ def test_a_session_that_begins_well_and_goes_on_as_garbage_is_refused(folder: Pa
     def stranger(host: str, port: int) -> None:
         def talk() -> None:
             with socket.create_connection((host, port)) as line, contextlib.suppress(ConnectionError):
-                line.sendall(b"DIQK\x03" + bytes(100))
+                line.sendall(b"DIQK" + bytes([PROTOCOL_VERSION, *bytes(100)]))
                 while line.recv(4096):
                     pass
 
