@@ -24,6 +24,7 @@ PUBLIC_REASONS = (
     "ion lost",
     "round type not received",
     "too many RTIO underflows",
+    "RTIO underflow before the round type",
     "pause requested",
     "agreed",
     "restarted",

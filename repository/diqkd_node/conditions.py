@@ -5,6 +5,7 @@ LOCK_LOST = 1
 ION_LOST = 2
 TYPE_MISSING = 3
 TOO_MANY_UNDERFLOWS = 4
+UNDERFLOW_BEFORE_TYPE = 5
 
 CONDITION_NAMES = {
     RUNNING: "running",
@@ -12,4 +13,5 @@ CONDITION_NAMES = {
     ION_LOST: "ion lost",
     TYPE_MISSING: "round type not received",
     TOO_MANY_UNDERFLOWS: "too many RTIO underflows",
+    UNDERFLOW_BEFORE_TYPE: "RTIO underflow before the round type",
 }

@@ -21,6 +21,7 @@ from diqkd_node.conditions import (
     RUNNING,
     TOO_MANY_UNDERFLOWS,
     TYPE_MISSING,
+    UNDERFLOW_BEFORE_TYPE,
 )
 from diqkd_node.greeting import exchange_hellos
 from diqkd_node.ion_reload import IonReload
@@ -32,6 +33,7 @@ HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer
 LEFT_ALONE_S = 10.0  # how long a node waits for a herald after the other has left the batch
 MAX_DISAGREEMENTS = 3  # batches in a row
 PROGRESS_INTERVAL_S = 0.5
+UNFINISHED_ROUND = (UNDERFLOW_BEFORE_TYPE, TOO_MANY_UNDERFLOWS)  # Alice's, of which she has no type
 
 
 class NodeFaultError(DiqkdError):
@@ -222,7 +224,7 @@ class Coordinator:
         try:
             self._end_batch(int(done), int(condition))
         except Exception:
-            self.abandon_batch(done, condition in (TYPE_MISSING, TOO_MANY_UNDERFLOWS))
+            self.abandon_batch(done, condition in (TYPE_MISSING, *UNFINISHED_ROUND))
             raise
 
     def abandon_batch(self, done, in_doubt):
@@ -244,10 +246,10 @@ class Coordinator:
         if self._peer_done is None:
             self._peer_done = self._await("batch_done")
         peer_reason, peer_rounds = self._peer_done["reason"], self._peer_done["rounds"]
-        # Alice's last underflow may have come before she learnt the type. A strobe that does not come is no
-        # such excuse: whoever owns the line knows the type.
+        # Alice's underflow came before she could learn the type. A strobe that does not come is no such
+        # excuse: whoever owns the line knows the type.
         alices_reason = reason if self.role == "alice" else peer_reason
-        explained = alices_reason == CONDITION_NAMES[TOO_MANY_UNDERFLOWS]
+        explained = alices_reason in [CONDITION_NAMES[condition] for condition in UNFINISHED_ROUND]
         if reason == "complete":
             reason = peer_reason
         agreed = self._agreement.settle(peer_rounds, reason, uninterrupted=not explained)

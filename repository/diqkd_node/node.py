@@ -20,7 +20,14 @@ from artiq.experiment import *
 from numpy import int64
 
 from diqkd_node.attempts import EntanglerAttempts, TTLAttempts
-from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS, TYPE_MISSING
+from diqkd_node.conditions import (
+    ION_LOST,
+    LOCK_LOST,
+    RUNNING,
+    TOO_MANY_UNDERFLOWS,
+    TYPE_MISSING,
+    UNDERFLOW_BEFORE_TYPE,
+)
 from diqkd_node.handshake import ReadyHandshake, TriggerHandshake
 from diqkd_node.round_type_link import RoundTypeReceiver, RoundTypeSender
 from diqkd_node.steps import Steps
@@ -246,7 +253,7 @@ class Node(Steps):
                     if pattern_index >= 0 and round_type < 0:
                         round_type = self.round_type_link.known_type(settings[done])
                         if round_type < 0:
-                            condition = TYPE_MISSING
+                            condition = UNDERFLOW_BEFORE_TYPE
                     if underflows > self.max_underflows:
                         condition = TOO_MANY_UNDERFLOWS
                 if pattern_index >= 0 and round_type >= 0:
@@ -262,7 +269,7 @@ class Node(Steps):
                         in_chunk = 0
                         self.core.break_realtime()
                 look_for_ion = pattern_index < 0 or done % self.ion_check_rounds == 0
-                if condition == TYPE_MISSING or condition == ION_LOST or condition == TOO_MANY_UNDERFLOWS:
+                if condition != RUNNING and condition != LOCK_LOST:
                     limit = done
                 elif not locked or pattern_index < 0 or now_mu() > t_check:
                     if not locked:

@@ -19,7 +19,14 @@ artiq_stub.install()
 
 from diqkd_node import coordinator as coordinator_module  # noqa: E402
 from diqkd_node.classical_link import ClassicalLink, PeerAbsentError  # noqa: E402
-from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TYPE_MISSING  # noqa: E402
+from diqkd_node.conditions import (  # noqa: E402
+    ION_LOST,
+    LOCK_LOST,
+    RUNNING,
+    TOO_MANY_UNDERFLOWS,
+    TYPE_MISSING,
+    UNDERFLOW_BEFORE_TYPE,
+)
 from diqkd_node.configuration import HERALD_PATTERNS  # noqa: E402
 from diqkd_node.coordinator import Coordinator  # noqa: E402
 from diqkd_node.ion_reload import IonReload  # noqa: E402
@@ -394,6 +401,21 @@ def test_a_round_type_that_does_not_come_voids_the_round_at_both_nodes(nodes: No
         assert results == [None, None]
     else:
         assert all("max_voided=0" in str(error) for error in results)
+
+
+@pytest.mark.parametrize("condition", [UNDERFLOW_BEFORE_TYPE, TOO_MANY_UNDERFLOWS])
+def test_alices_underflow_before_the_type_voids_nothing(nodes: Nodes, condition: int) -> None:
+    """The round is lost at Alice alone, whatever its type, and needs no pay."""
+    for_a_key = parameters(key_bits=1)
+    nodes.start(for_a_key, alice=for_a_key)
+    nodes.same(lambda coordinator: coordinator.greet())
+    _, y = nodes.begin()
+    nodes.play("bob", y, 7)
+    nodes.play("alice", y, 6)
+    alice, bob = nodes.both(lambda c: c.end_batch(6, condition), lambda c: c.end_batch(7, RUNNING))
+    assert bob is None and (alice is None) == (condition == UNDERFLOW_BEFORE_TYPE)
+    lost = {role: np.flatnonzero(spool._columns()["lost"]).tolist() for role, spool in nodes.spools.items()}
+    assert lost == {"alice": [6], "bob": []} and nodes.spools["alice"].num_voided == 0
 
 
 def test_a_node_that_dies_before_it_tells_the_type_voids_nothing(nodes: Nodes) -> None:

@@ -6,7 +6,14 @@ import pytest
 from scripted_node import WINDOW_ENDED, NotingCoordinator, make_node
 
 from artiq.coredevice.exceptions import RTIOUnderflow  # isort: skip
-from diqkd_node.conditions import ION_LOST, LOCK_LOST, RUNNING, TOO_MANY_UNDERFLOWS, TYPE_MISSING
+from diqkd_node.conditions import (
+    ION_LOST,
+    LOCK_LOST,
+    RUNNING,
+    TOO_MANY_UNDERFLOWS,
+    TYPE_MISSING,
+    UNDERFLOW_BEFORE_TYPE,
+)
 from diqkd_node.node import LOST
 
 US = 1000
@@ -216,7 +223,7 @@ def test_underflow_before_the_type_is_known_ends_alices_batch() -> None:
     apparatus.on_dds = _underflow_at(2)
     node.run_batches()
     assert len(coordinator.rounds) == 1
-    assert coordinator.ends == [(1, TYPE_MISSING)]
+    assert coordinator.ends == [(1, UNDERFLOW_BEFORE_TYPE)]
 
 
 def test_underflow_after_the_type_is_known_keeps_alices_round() -> None:
