@@ -33,7 +33,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--success-probability", type=float, default=ATTEMPT_SUCCESS, help="heralds per attempt"
     )
-    parser.add_argument("--chunk", type=int, default=64, help="heralds handed out at a time")
+    parser.add_argument("--chunk", type=int, default=128, help="heralds handed out at a time")
     parser.add_argument("--alice-ion-loss", type=float, default=0.0, help="probability per round")
     parser.add_argument("--bob-ion-loss", type=float, default=0.0, help="probability per round")
     parser.add_argument("--lock-loss", type=float, default=0.0, help="probability per round")

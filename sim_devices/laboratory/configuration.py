@@ -19,7 +19,7 @@ class LaboratoryConfiguration:
 
     seed: int = 0
     link: LinkModel = field(default_factory=LinkModel)
-    chunk: int = 64
+    chunk: int = 128
     ion_loss_probability_alice: float = 0.0
     ion_loss_probability_bob: float = 0.0
     lock_loss_probability: float = 0.0

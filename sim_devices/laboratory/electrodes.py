@@ -15,6 +15,7 @@ from sim_devices.physics.nature import Nature
 
 _MAX_NOTED = 4096
 _MAX_PIECES = 64
+_SETTLED = 50.0  # time constants after which what is left of a step is below the precision of a float
 
 
 class Electrodes:
@@ -38,7 +39,7 @@ class Electrodes:
                 return
             noted.append((time_mu, channel, volts))
             if len(noted) > _MAX_NOTED:
-                self._follow()
+                self._forget()
             then(time_mu, channel, volts)
 
         return note
@@ -57,18 +58,37 @@ class Electrodes:
         displacement: NDArray[np.float64] = targets[piece] + (origins[piece] - targets[piece]) * lag
         return displacement
 
+    def _forget(self) -> None:
+        """Drop noted steps, but the last few: where they have led is known without following them."""
+        noted = self._noted
+        rest_mu = _SETTLED * self._time_constant_mu
+        for index in range(len(noted) - _MAX_PIECES, 0, -1):
+            settled_mu = noted[index - 1][0]
+            if noted[index][0] - settled_mu > rest_mu:
+                for _, channel, volts in noted[:index]:
+                    if channel in self._volts:
+                        self._volts[channel] = volts
+                position = self._position_um()
+                self._pieces = [(settled_mu, position, position)]
+                del noted[:index]
+                return
+        self._follow()
+
+    def _position_um(self) -> float:
+        """Where the voltages move the ion in the end."""
+        return self._distance_um * sum(self._volts.values()) / len(self._volts)
+
     def _follow(self) -> None:
         if not self._noted:
             return
         volts_of, pieces = self._volts, self._pieces
-        distance_um = self._distance_um / len(volts_of)
         start, origin, target = pieces[-1]
         for time_mu, channel, volts in self._noted:
             if volts_of.get(channel, volts) == volts:
                 continue
             volts_of[channel] = volts
             origin = target + (origin - target) * math.exp((start - time_mu) / self._time_constant_mu)
-            start, target = time_mu, distance_um * sum(volts_of.values())
+            start, target = time_mu, self._position_um()
             pieces.append((start, origin, target))
         self._noted.clear()
         del self._pieces[:-_MAX_PIECES]

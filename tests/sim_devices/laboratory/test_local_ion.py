@@ -78,6 +78,24 @@ def test_electrodes_follow_steps_behind_a_low_pass() -> None:
     np.testing.assert_allclose(electrodes.displacement_um(times), expected, atol=1e-9)
 
 
+def test_electrodes_forget_only_what_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    times = np.cumsum(rng.choice([8, 20_000, 4_000_000], 20_000, p=[0.75, 0.2, 0.05]))
+    steps = list(
+        zip(times.tolist(), rng.choice(ELECTRODE_CHANNELS, times.size), rng.random(times.size), strict=True)
+    )
+    asked = times[-10].astype(float) + np.arange(0.0, 1e5, 1e3)
+    displacements = []
+    for max_noted in (4096, 10**9):
+        monkeypatch.setattr("sim_devices.laboratory.electrodes._MAX_NOTED", max_noted)
+        electrodes = Electrodes(Nature())
+        note = electrodes.noting(lambda *_: None)
+        for step in steps:
+            note(*step)
+        displacements.append(electrodes.displacement_um(asked))
+    np.testing.assert_allclose(*displacements, rtol=1e-12)
+
+
 def test_the_station_counts_what_couples() -> None:
     """Means of Poisson counts, six standard errors: 2e-9 each."""
     nature = Nature.of_role("alice")
