@@ -65,11 +65,15 @@ def write_records(parameters: ProtocolParameters, folder: Path, seed: int) -> No
 
 
 def post_process(
-    folder: Path, run: int, environment: dict[str, str]
+    parameters: ProtocolParameters, folder: Path, environment: dict[str, str]
 ) -> tuple[float, float, dict[str, object]]:
-    """Seconds and processor seconds until both parties have their key, and Bob's report."""
-    parameters = ProtocolParameters.load(folder / "parameters.toml")
-    stores = {role: folder / role / f"keys{run}" for role in ("alice", "bob")}
+    """Seconds and processor seconds until both parties have their key, and Bob's report.
+
+    With records of their own in a new `folder`, since a record serves one session.
+    """
+    write_records(parameters, folder, seed=1)
+    parameters.save(folder / "parameters.toml")
+    stores = {role: folder / role / "keys" for role in ("alice", "bob")}
     for store in KeyStore.create_pair(stores["alice"], stores["bob"], parameters, os.urandom):
         store.close()
 
@@ -111,14 +115,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parameters = design_parameters(n, gamma, 2.64, 0.018, syndrome_bits=length)
-        parameters.save(folder / "parameters.toml")
-        write_records(parameters, folder, seed=1)
+        os.environ["DIQKD_STATE_DIR"] = str(folder / "state")
         environment = dict(os.environ)
         cold = cold_cpu = None
         if not arguments.no_cold:
             environment["NUMBA_CACHE_DIR"] = str(folder / "numba")
-            cold, cold_cpu, _ = post_process(folder, 0, environment)
-        warm = [post_process(folder, run, environment) for run in range(1, arguments.repeat + 1)]
+            cold, cold_cpu, _ = post_process(parameters, folder / "cold", environment)
+        warm = [
+            post_process(parameters, folder / f"warm{run}", environment) for run in range(arguments.repeat)
+        ]
     seconds = [wall for wall, _, _ in warm]
     print_json(
         {
