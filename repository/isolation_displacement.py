@@ -11,7 +11,7 @@ BACKGROUNDS = 4
 NEAR = 0.5  # part of the way within which a tenth of the shots will do
 
 
-class IsolationDisplacement(experiment.CalibrationExperiment):
+class IsolationDisplacement(experiment.CalibrationExperiment, EnvExperiment):
     """Isolation: displacement
 
     Photons of this node's ion at the heralding station, from places in and out of the focus (SI Fig. S5)."""

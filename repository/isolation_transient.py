@@ -11,7 +11,7 @@ POINTS = 10  # of signal and of background, taken in turns
 LEAD_TIME = 10e-6
 
 
-class IsolationTransient(experiment.CalibrationExperiment):
+class IsolationTransient(experiment.CalibrationExperiment, EnvExperiment):
     """Isolation: transient
 
     Photons of this node's ion at the heralding station while it is moved out of the focus (SI Fig. S5)."""

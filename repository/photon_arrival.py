@@ -12,7 +12,7 @@ ATTEMPTS_PER_SHOT = 10
 POINTS = 20  # pieces of equal size, for the sake of progress and pauses
 
 
-class PhotonArrival(experiment.CalibrationExperiment):
+class PhotonArrival(experiment.CalibrationExperiment, EnvExperiment):
     """Photon arrival
 
     Attempts of this node alone, with wide gates: decay, probability and window of its photons."""

@@ -11,7 +11,7 @@ REPETITIONS = 5  # points of each kind, in random order, so that a drift becomes
 CONNECTED_PART = 100  # of the shots that isolation needs, one in so many does for the connected link
 
 
-class PhotonLeak(experiment.CalibrationExperiment):
+class PhotonLeak(experiment.CalibrationExperiment, EnvExperiment):
     """Photon leak during readout
 
     Counts clicks at the station while a bright or a dark ion is read out (SI Table S5). The other node rests

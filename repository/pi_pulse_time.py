@@ -9,7 +9,7 @@ from diqkd_node.calibration.transitions import TRANSITIONS, transition
 from diqkd_postproc.calibration.rabi import fit_rabi
 
 
-class PiPulseTime(experiment.CalibrationExperiment):
+class PiPulseTime(experiment.CalibrationExperiment, EnvExperiment):
     """Pi-pulse time
 
     Scans the length of a pulse on one transition. Calibrate its frequency first."""

@@ -11,7 +11,7 @@ from diqkd_postproc.calibration.ramsey import fit_ramsey
 PHASES = (0.0, 0.25, 0.5, 0.75)
 
 
-class RamseyCoherence(experiment.CalibrationExperiment):
+class RamseyCoherence(experiment.CalibrationExperiment, EnvExperiment):
     """Ramsey coherence
 
     Fringe contrast against the wait between two pi/2 pulses; its phase gives the frequency to some hertz."""

@@ -10,7 +10,7 @@ from diqkd_postproc.calibration.readout import fit_readout
 POINTS = 10  # of each state, taken in turns
 
 
-class ReadoutHistogram(experiment.CalibrationExperiment):
+class ReadoutHistogram(experiment.CalibrationExperiment, EnvExperiment):
     """Readout histogram
 
     Counts fluorescence of an ion in S1/2 and of one shelved in D5/2; finds the best threshold."""

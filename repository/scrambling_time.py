@@ -9,7 +9,7 @@ from diqkd_node.calibration.transitions import transition
 from diqkd_postproc.calibration.deshelving import fit_deshelving
 
 
-class ScramblingTime(experiment.CalibrationExperiment):
+class ScramblingTime(experiment.CalibrationExperiment, EnvExperiment):
     """Scrambling time
 
     Bright fraction of an ion shelved in D5/2 after 1033 nm pulses of many lengths (SI Fig. S5)."""

@@ -9,7 +9,7 @@ from diqkd_node.calibration.transitions import TRANSITIONS, transition
 from diqkd_postproc.calibration.spectroscopy import fit_spectrum
 
 
-class TransitionFrequency(experiment.CalibrationExperiment):
+class TransitionFrequency(experiment.CalibrationExperiment, EnvExperiment):
     """Transition frequency
 
     Scans the frequency of a weak pulse around the configured resonance of one transition."""

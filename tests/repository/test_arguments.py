@@ -1,5 +1,7 @@
-"""Arguments as the dashboard shows them, of every experiment."""
+"""Experiments and their arguments as the dashboard shows them."""
 
+import importlib
+import pkgutil
 import runpy
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from sim_devices import artiq_stub
 artiq_stub.install()
 
 from artiq.experiment import EnvExperiment, NumberValue  # noqa: E402
+
+import diqkd_node  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,3 +41,11 @@ def test_a_step_of_a_number_is_not_rounded_away(path: Path) -> None:
             cls((MagicMock(), None, collector, {}))
     for name, number in collector.numbers.items():
         assert number.step / number.scale > 0.99 * 10.0**-number.precision, name
+
+
+def test_building_blocks_are_no_experiments() -> None:
+    """`artiq_master` looks into every file below the repository, and the dashboard lists what it finds."""
+    for module in pkgutil.walk_packages(diqkd_node.__path__, "diqkd_node."):
+        for cls in vars(importlib.import_module(module.name)).values():
+            if isinstance(cls, type) and cls.__module__ == module.name:
+                assert not issubclass(cls, EnvExperiment), f"{module.name}.{cls.__name__}"

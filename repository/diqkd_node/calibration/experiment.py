@@ -29,7 +29,7 @@ POINTS_APPLET = (
 )
 
 
-class CalibrationExperiment(EnvExperiment):
+class CalibrationExperiment(HasEnvironment):
     """Base of the calibrations.
 
     A subclass gives `calibration`, its name in results and datasets, and `build_scan_arguments`,
