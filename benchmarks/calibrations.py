@@ -174,8 +174,8 @@ def calibrate(
     arguments: dict[str, Any],
     settings: dict[str, Any],
 ) -> Finding:
-    """What an experiment finds on a node of a given nature that is configured with `settings`; neither figure
-    nor result is written."""
+    """What an experiment finds on a node of a given nature that is configured with `settings`; no figure is
+    drawn, and no result is kept."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "nature.json"
         file.write_text(json.dumps({role: nature}))
@@ -190,7 +190,8 @@ def calibrate(
         database = DeviceDatabase(ROOT / "device_db" / f"{role}_sim.py")
         devices = DeviceManager(database, {"scheduler": Scheduler(rid=seed), "ccb": ClientControlBroadcast()})
         experiment_class = load_experiment(ROOT / "repository" / f"{name}.py")
-        given = ArgumentManager({"role": role, "configuration_file": str(configuration), **arguments})
+        places = {"configuration_file": str(configuration), "result_directory": folder}
+        given = ArgumentManager({"role": role, **places, **arguments})
         managers = (devices, DatasetManager(), given, {})
         try:
             experiment = experiment_class(managers)
