@@ -55,8 +55,8 @@ class Coordinator:
 def run_node(role: str, num_rounds: int) -> None:
     """In a process of its own, with the laboratory's address in the environment."""
     from diqkd_node.configuration import NodeConfiguration
-    from diqkd_node.node import Node
-    from sim_devices.runner import DeviceDatabase, DeviceManager
+    from diqkd_node.sequence.node import Node
+    from sim_devices.artiq_run import DeviceDatabase, DeviceManager
 
     class Parent(EnvExperiment):
         def build(self):

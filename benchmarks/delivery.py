@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from diqkd_postproc.console import print_json
+from diqkd.console import print_json
 from diqkd_postproc.delivery import trial
 from diqkd_postproc.delivery.client import SaeProfile
 from diqkd_postproc.delivery.configuration import load_configuration
@@ -33,7 +33,7 @@ from diqkd_postproc.delivery.service import running_service
 from diqkd_postproc.delivery.tls import client_context
 from diqkd_postproc.key_store import PAD_NAMES, KeyStore
 from diqkd_postproc.machine import describe_machine
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 
 KEY_BITS = 256
 OVERHEAD_BITS = 1 << 16

@@ -7,20 +7,16 @@ The budget of a driver call is 1 us: a round of key generation makes about 60 of
 
 import time
 
-from sim_devices import artiq_stub
+from artiq.coredevice.ad9910 import PHASE_MODE_TRACKING
+from artiq.experiment import at_mu, delay_mu, kernel, now_mu, parallel
 
-artiq_stub.install()
-
-from artiq.coredevice.ad9910 import PHASE_MODE_TRACKING  # noqa: E402
-from artiq.experiment import at_mu, delay_mu, kernel, now_mu, parallel  # noqa: E402
-
-from sim_devices.drivers.ad9910 import AD9910  # noqa: E402
-from sim_devices.drivers.edge_counter import EdgeCounter  # noqa: E402
-from sim_devices.drivers.entangler import Entangler  # noqa: E402
-from sim_devices.drivers.fastino import Fastino  # noqa: E402
-from sim_devices.drivers.ttl import TTLInOut, TTLOut  # noqa: E402
-from sim_devices.drivers.urukul import CPLD  # noqa: E402
-from sim_devices.engine.core import Core  # noqa: E402
+from sim_devices.drivers.ad9910 import AD9910
+from sim_devices.drivers.edge_counter import EdgeCounter
+from sim_devices.drivers.entangler import Entangler
+from sim_devices.drivers.fastino import Fastino
+from sim_devices.drivers.ttl import TTLInOut, TTLOut
+from sim_devices.drivers.urukul import CPLD
+from sim_devices.engines.host.core import Core
 
 NUM_CALLS = 100_000
 

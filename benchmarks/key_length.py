@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 
-from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.planning.plan import Link
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.security import ball_arithmetic
 from diqkd_postproc.security.proofs import key_length_of
 

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from diqkd_postproc.benchmark import GAMMA, ONE_BIT_ERROR, PUBLISHED_KEY_BITS, QBER
-from diqkd_postproc.console import print_json
+from diqkd.benchmarking import GAMMA, ONE_BIT_ERROR, PUBLISHED_KEY_BITS, QBER
+from diqkd.console import print_json
 from diqkd_postproc.machine import describe_machine
 from diqkd_postproc.privacy_amplification import TrevisanExtractor
 from diqkd_postproc.privacy_amplification.toeplitz import ToeplitzExtractor

@@ -26,14 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
-from diqkd_postproc.console import print_json
+from diqkd.console import print_json
+from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.machine import describe_machine
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation.ensemble import conditional_entropy
-from diqkd_postproc.records.private_files import make_private_directory
 from diqkd_postproc.records.sealed_record import RoundRecord
-from diqkd_postproc.security.design import design_parameters
 
 CHSH_SCORE, QBER = 2.677, 0.0144
 
@@ -78,7 +78,7 @@ def post_process(
         store.close()
 
     def start(role: str, *where: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "diqkd_postproc.cli", "postprocess", role, "--json"]
+        command = [sys.executable, "-m", "diqkd", "postprocess", role, "--json"]
         command += ["--parameters", str(folder / "parameters.toml"), "--keys", str(stores[role])]
         command += ["--record", str(folder / role / "record.h5"), *where]
         return subprocess.Popen(

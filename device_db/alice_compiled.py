@@ -4,6 +4,6 @@ Needs real ARTIQ and unicorn."""
 
 from pathlib import Path
 
-from sim_devices.compiled.database import compiled_database
+from sim_devices.databases.compiled import compiled_database
 
 device_db = compiled_database(Path(__file__).with_name("alice.py"), "alice")

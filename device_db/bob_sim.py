@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from sim_devices.simulated_database import simulated_database
+from sim_devices.databases.simulated import simulated_database
 
 device_db = simulated_database(Path(__file__).with_name("bob.py"), "bob")

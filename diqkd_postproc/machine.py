@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +32,7 @@ def num_processors() -> int:
 def describe_machine() -> dict[str, Any]:
     """Processor, its number, instruction sets of the carry-less kernels, system and versions."""
     # Imported on first use: numba is slow to import.
-    from diqkd_postproc.privacy_amplification.carryless import instruction_sets
+    from diqkd_postproc.fields.carryless import instruction_sets
 
     return {
         "processor": processor_name(),
@@ -43,3 +44,13 @@ def describe_machine() -> dict[str, Any]:
         "numba": metadata.version("numba"),
         "llvmlite": metadata.version("llvmlite"),
     }
+
+
+def peak_memory_mib() -> float | None:
+    """Peak resident memory of this process in MiB; None where the platform does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

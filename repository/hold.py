@@ -5,12 +5,12 @@ import time
 
 from artiq.experiment import *
 
-from diqkd_node.deletion import DeletionGuard
-from diqkd_node.ion_reload import IonReload, loader_of
-from diqkd_node.node import Node
 from diqkd_node.node_arguments import ask_for_node, configuration_of
-from diqkd_node.public_facts import PublicFacts
-from diqkd_node.timebase import machine_units
+from diqkd_node.run.deletion import DeletionGuard
+from diqkd_node.run.ion_reload import IonReload, loader_of
+from diqkd_node.run.public_facts import PublicFacts
+from diqkd_node.sequence.node import Node
+from diqkd_node.sequence.timebase import machine_units
 
 logger = logging.getLogger(__name__)
 

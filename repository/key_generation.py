@@ -2,8 +2,8 @@
 
 from artiq.experiment import *
 
-from diqkd_node.recorded_run import RecordedRun
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_node.run.recorded_run import RecordedRun
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 
 
 class KeyGeneration(RecordedRun, EnvExperiment):

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from artiq.experiment import *
 
-from diqkd_node.autonomy.autonomy import (
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.run.peer_connection import PeerAbsentError
+from diqkd_node.run.public_facts import PREFIX
+from diqkd_node.unattended.calibration_graph import CalibrationGraph
+from diqkd_node.unattended.decision_log import DecisionLog
+from diqkd_node.unattended.decisions import (
     Acquisition,
     Autonomy,
     Cancel,
@@ -22,17 +27,12 @@ from diqkd_node.autonomy.autonomy import (
     StartAcquisition,
     Submit,
 )
-from diqkd_node.autonomy.autonomy_link import AutonomyLink
-from diqkd_node.autonomy.calibration_graph import CalibrationGraph
-from diqkd_node.autonomy.decision_log import DecisionLog
-from diqkd_node.autonomy.drift_watch import DriftWatch, PublicCounts
-from diqkd_node.autonomy.memory import Memory
-from diqkd_node.autonomy.scheduled_work import HOLD_PRIORITY, KEY_RUN_PRIORITY, ScheduledWork
-from diqkd_node.classical_link import PeerAbsentError
-from diqkd_node.configuration import NodeConfiguration
-from diqkd_node.public_facts import PREFIX
-from diqkd_postproc.errors import DiqkdError, ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_node.unattended.drift_watch import DriftWatch, PublicCounts
+from diqkd_node.unattended.link import AutonomyLink
+from diqkd_node.unattended.scheduled_work import HOLD_PRIORITY, KEY_RUN_PRIORITY, ScheduledWork
+from diqkd_node.unattended.state import Memory
+from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 from artiq.experiment import *
 
-from diqkd_node.node import Node
 from diqkd_node.node_arguments import ask_for_node, configuration_of
+from diqkd_node.sequence.node import Node
 
 
 class NodeAtRest(EnvExperiment):

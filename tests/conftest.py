@@ -1,15 +1,13 @@
-"""Make `example_parameters` importable by all tests, in any import mode of pytest.
+"""The stand-in for `artiq`, installed once, and a state folder of the tests' own.
 
-The tests note the epochs of their key stores in a folder of their own, not in the account's.
+The tests note the epochs of their key stores in that folder, not in the account's.
 """
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+import sim_devices  # noqa: F401  its import installs the stand-in for `artiq`
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from diqkd_postproc.cli import build_parser
+from diqkd.cli import build_parser
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELLIPSES = ("...", "…")
 # What stands for an argument in running text, such as RUN or ID, is a file name or a word to the parser.

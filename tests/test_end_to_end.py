@@ -13,10 +13,10 @@ import sys
 
 import pytest
 
-from diqkd_postproc.cli import build_parser
+from diqkd.cli import build_parser
 from diqkd_postproc.key_store.pieces import set_aside
 
-DIQKD = [sys.executable, "-m", "diqkd_postproc.cli"]
+DIQKD = [sys.executable, "-m", "diqkd"]
 DESIGN = ["--rounds", "60000", "--gamma", "13/128", "--soundness", "0.1", "--syndrome-bits", "9700"]
 # A third of the rounds, for which the published theorem gives no key but the project's own does.
 SHORT_DESIGN = ["--rounds", "20000", "--gamma", "13/128", "--soundness", "0.1", "--syndrome-bits", "3600"]

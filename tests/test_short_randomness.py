@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from example_parameters import small_parameters
 
-from diqkd_postproc import cli
-from diqkd_postproc.initial_key import segment_sizes
+from diqkd import cli
 from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.key_store.initial_key import segment_sizes
 from diqkd_postproc.security import certification
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
-
-ROOT = Path(__file__).parents[1]
+from tests.support.example_parameters import small_parameters
+from tests.support.paths import ROOT
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_a_node_whose_random_source_ends(
     source.write_bytes(os.urandom(num_bytes))
     database = tmp_path / "device_db.py"
     database.write_text(
-        "from sim_devices.simulated_database import simulated_database\n"
+        "from sim_devices.databases.simulated import simulated_database\n"
         f"device_db = simulated_database({str(ROOT / 'device_db' / 'bob.py')!r}, 'bob')\n"
         "device_db['qrng'] = {'type': 'local', 'module': 'diqkd_node.random_source', "
         f"'class': 'QuantisDevice', 'arguments': {{'path': {str(source)!r}}}}}\n"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from diqkd_postproc.records.private_files import check_private_file, create_private_file, storage_error
+from diqkd_postproc.files import check_private_file, create_private_file, storage_error
 
 MAX_FIELD_CHARACTERS = 128
 _ENCODER = json.JSONEncoder(separators=(",", ":"))

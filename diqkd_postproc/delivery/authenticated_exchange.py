@@ -37,8 +37,8 @@ from diqkd_postproc.delivery.link_messages import (
 from diqkd_postproc.delivery.refusals import Unavailable
 from diqkd_postproc.delivery.store_thread import StoreThread
 from diqkd_postproc.delivery.tag_pads import ExchangePads, TagPads, owner_role
-from diqkd_postproc.errors import AuthenticationError, RemoteProtocolError, StorageError
 from diqkd_postproc.key_store import Piece
+from diqkd_postproc.protocol.errors import AuthenticationError, RemoteProtocolError, StorageError
 
 _log = logging.getLogger(__name__)
 PADS_GONE, STORE_FAILED = "pads are gone", "the key store cannot be used"

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from diqkd_postproc.records.private_files import make_private_directory, write_atomically
+from diqkd_postproc.files import make_private_directory, write_atomically
 
 NameField = Literal["common_name", "uri", "dns"]
 CLOCK_SKEW = timedelta(minutes=5)

@@ -23,13 +23,13 @@ from diqkd_postproc.delivery.data_formats import Key
 from diqkd_postproc.delivery.key_delivery_api import PREFIX
 from diqkd_postproc.delivery.refusals import BadRequest, Refusal, Unauthorized, Unavailable
 from diqkd_postproc.delivery.tls import client_context
-from diqkd_postproc.errors import ParameterError, RemoteProtocolError, StorageError
-from diqkd_postproc.records.private_files import (
+from diqkd_postproc.files import (
     create_private_file,
     make_private_directory,
     storage_error,
     sync_directory,
 )
+from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError, StorageError
 
 MAX_ANSWER_BYTES = 1 << 26
 _REFUSALS: dict[int, type[Refusal]] = {400: BadRequest, 401: Unauthorized, 503: Unavailable}

@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from diqkd_postproc.delivery.certificates import NameField
 from diqkd_postproc.delivery.data_formats import KeyLimits
-from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.key_store.credentials import Credential, KeyFile, PassphraseFile, PassphrasePrompt
+from diqkd_postproc.protocol.errors import ParameterError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")

@@ -23,7 +23,7 @@ from diqkd_postproc.delivery.configuration import DeliveryConfiguration
 from diqkd_postproc.delivery.data_formats import Key
 from diqkd_postproc.delivery.http_connection import HttpRequest, HttpResponse
 from diqkd_postproc.delivery.refusals import BadRequest, Refusal, Unauthorized, Unavailable
-from diqkd_postproc.errors import InsufficientKeyError, StorageError
+from diqkd_postproc.protocol.errors import InsufficientKeyError, StorageError
 
 PREFIX = "/api/v1/keys/"
 METHODS = {"status": ("GET",), "enc_keys": ("GET", "POST"), "dec_keys": ("GET", "POST")}

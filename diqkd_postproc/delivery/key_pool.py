@@ -19,8 +19,8 @@ from diqkd_postproc.delivery.link_messages import Group, Range
 from diqkd_postproc.delivery.refusals import Unavailable
 from diqkd_postproc.delivery.reservations import Owners, Reservations
 from diqkd_postproc.delivery.store_thread import StoreThread
-from diqkd_postproc.errors import DiqkdError, InsufficientKeyError
 from diqkd_postproc.key_store import GeneratedKeys, HeldKey, Piece
+from diqkd_postproc.protocol.errors import DiqkdError, InsufficientKeyError
 
 MAX_KEYS_IN_EXCHANGE = 512
 MAX_WAITING = 1024

@@ -38,7 +38,7 @@ from diqkd_postproc.delivery.store_thread import StoreThread
 from diqkd_postproc.delivery.tag_pads import SharedKey, TagPads
 from diqkd_postproc.delivery.tls import client_context, service_context
 from diqkd_postproc.delivery.tls_listener import HANDSHAKE_S, TlsListener
-from diqkd_postproc.errors import DiqkdError, RemoteProtocolError
+from diqkd_postproc.protocol.errors import DiqkdError, RemoteProtocolError
 
 MAX_CONNECTIONS = 8
 RETRY_S = 0.5

@@ -15,8 +15,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from diqkd_postproc.errors import RemoteProtocolError
 from diqkd_postproc.key_store import Piece
+from diqkd_postproc.protocol.errors import RemoteProtocolError
 
 VERSION = 1
 MAX_FRAME_BYTES = 1 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diqkd_postproc.errors import DiqkdError
+from diqkd_postproc.protocol.errors import DiqkdError
 
 
 class Refusal(DiqkdError):

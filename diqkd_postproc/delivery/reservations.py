@@ -20,8 +20,8 @@ from diqkd_postproc.delivery.configuration import DeliveryConfiguration
 from diqkd_postproc.delivery.data_formats import Key
 from diqkd_postproc.delivery.link_messages import Group, Outcome, Range
 from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
-from diqkd_postproc.errors import InsufficientKeyError
 from diqkd_postproc.key_store import RESERVED, GeneratedKeys, Piece
+from diqkd_postproc.protocol.errors import InsufficientKeyError
 
 NOT_FOUND = "one or more keys specified are not found on KME"
 

@@ -25,8 +25,8 @@ from diqkd_postproc.delivery.reservations import Reservations
 from diqkd_postproc.delivery.store_thread import StoreThread
 from diqkd_postproc.delivery.tag_pads import TagPads
 from diqkd_postproc.delivery.tls import service_context
-from diqkd_postproc.errors import StorageError
 from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.protocol.errors import StorageError
 
 STOPPING_S = 10.0
 

@@ -19,9 +19,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from diqkd_postproc.authentication import HASH_BITS
-from diqkd_postproc.errors import InsufficientKeyError
 from diqkd_postproc.key_store import RESERVED, GeneratedKeys, KeyReuseError, Piece
 from diqkd_postproc.key_store.piece import LINK, set_aside_label
+from diqkd_postproc.protocol.errors import InsufficientKeyError
 
 PURPOSE = "tag pads"
 ROLES = ("alice", "bob")

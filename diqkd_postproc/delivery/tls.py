@@ -9,8 +9,8 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_files import check_private_file
+from diqkd_postproc.files import check_private_file
+from diqkd_postproc.protocol.errors import StorageError
 
 _CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diqkd_postproc.delivery.certificates import TrialAuthority
-from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_files import make_private_directory, write_atomically
+from diqkd_postproc.files import make_private_directory, write_atomically
+from diqkd_postproc.protocol.errors import StorageError
 
 ROLES = ("alice", "bob")
 HOSTS = ("localhost", "127.0.0.1", "::1")

@@ -14,7 +14,6 @@ open. `epoch` counts the changes, so that a restored backup shows (`epoch_witnes
 is in docs/key_store.md.
 """
 
-from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES, SEED_NAMES, SEGMENT_NAMES, segment_sizes
 from diqkd_postproc.key_store.credentials import (
     Credential,
     KeyFile,
@@ -24,6 +23,7 @@ from diqkd_postproc.key_store.credentials import (
 )
 from diqkd_postproc.key_store.encryption import LockedStoreError, WrongCredentialError
 from diqkd_postproc.key_store.errors import KeyReuseError, UnknownPieceError
+from diqkd_postproc.key_store.initial_key import PAD_BITS, PAD_NAMES, SEED_NAMES, SEGMENT_NAMES, segment_sizes
 from diqkd_postproc.key_store.piece import (
     AVAILABLE,
     DELIVERED,

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from diqkd_postproc.errors import ParameterError, StorageError
-from diqkd_postproc.records.private_files import open_private_file
+from diqkd_postproc.files import open_private_file
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
 
 SALT_BYTES = 16
 KEY_BYTES = 32

@@ -19,8 +19,8 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from diqkd_postproc.errors import DiqkdError, StorageError
 from diqkd_postproc.key_store.credentials import KEY_BYTES, Credential, require_cryptography
+from diqkd_postproc.protocol.errors import DiqkdError, StorageError
 
 _NONCE_BYTES = 12
 

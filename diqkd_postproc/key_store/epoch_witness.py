@@ -18,11 +18,11 @@ import contextlib
 import os
 from pathlib import Path
 
-from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_files import (
+from diqkd_postproc.files import (
     check_private_file,
     create_private_file,
 )
+from diqkd_postproc.protocol.errors import StorageError
 
 _DIGITS = 20
 _WRITE_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)

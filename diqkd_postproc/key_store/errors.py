@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diqkd_postproc.errors import InsufficientKeyError
+from diqkd_postproc.protocol.errors import InsufficientKeyError
 
 
 class KeyReuseError(InsufficientKeyError):

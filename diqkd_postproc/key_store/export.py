@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diqkd_postproc.errors import StorageError
+from diqkd_postproc.files import write_atomically
 from diqkd_postproc.key_store.piece import EXPORT, Piece
 from diqkd_postproc.key_store.pieces import GeneratedKeys
-from diqkd_postproc.records.private_files import write_atomically
+from diqkd_postproc.protocol.errors import StorageError
 
 
 def export_free_bits(generated: GeneratedKeys, session_id: str, path: Path) -> int:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from diqkd_postproc.errors import StorageError
 from diqkd_postproc.key_store.credentials import Credential
 from diqkd_postproc.key_store.encryption import (
     BlobSeal,
@@ -24,6 +23,7 @@ from diqkd_postproc.key_store.encryption import (
     open_encryption,
 )
 from diqkd_postproc.key_store.epoch_witness import EpochWitness
+from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.records.private_database import (
     DATABASE_ERRORS,
     database_error,

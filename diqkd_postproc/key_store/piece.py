@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES
+from diqkd_postproc.key_store.initial_key import PAD_BITS, PAD_NAMES
 
 AVAILABLE, RESERVED, DELIVERED = "available", "reserved", "delivered"
 DELIVERY, PADS, LINK, EXPORT = "delivery", "pads", "link", "export"

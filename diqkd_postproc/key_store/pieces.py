@@ -32,7 +32,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from diqkd_postproc.errors import InsufficientKeyError, ParameterError, StorageError
 from diqkd_postproc.key_store import blocks
 from diqkd_postproc.key_store.blocks import BLOCK_BITS, Bits, KeyBlocks
 from diqkd_postproc.key_store.errors import KeyReuseError, UnknownPieceError
@@ -51,6 +50,7 @@ from diqkd_postproc.key_store.piece import (
     set_aside_label,
     side_by_side,
 )
+from diqkd_postproc.protocol.errors import InsufficientKeyError, ParameterError, StorageError
 
 SCHEMA = f"""
 CREATE TABLE generated (

@@ -12,11 +12,16 @@ import hmac
 from collections.abc import Mapping
 from typing import Any
 
-from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, ParameterError, StorageError
-from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES, SEED_NAMES, SEGMENT_NAMES
 from diqkd_postproc.key_store.encryption import BlobSeal
 from diqkd_postproc.key_store.errors import KeyReuseError
+from diqkd_postproc.key_store.initial_key import PAD_BITS, PAD_NAMES, SEED_NAMES, SEGMENT_NAMES
 from diqkd_postproc.key_store.ledger import Ledger
+from diqkd_postproc.protocol.errors import (
+    InsufficientKeyError,
+    LocalProtocolError,
+    ParameterError,
+    StorageError,
+)
 
 UNUSED, RELEASED, SPENT = "unused", "released", "spent"
 SCHEMA = """

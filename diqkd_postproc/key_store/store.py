@@ -13,20 +13,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.balance_sheet import BalanceSheet, balance_of
-from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, ParameterError, StorageError
-from diqkd_postproc.initial_key import PAD_BITS, PAD_NAMES, SEGMENT_NAMES, segment_sizes, segments_of
 from diqkd_postproc.key_store import ledger, pieces, segments
 from diqkd_postproc.key_store.credentials import Credential
 from diqkd_postproc.key_store.encryption import BlobSeal, PlainBlobs, new_encryption
 from diqkd_postproc.key_store.epoch_witness import EpochWitness
 from diqkd_postproc.key_store.export import export_free_bits
+from diqkd_postproc.key_store.initial_key import (
+    PAD_BITS,
+    PAD_NAMES,
+    SEGMENT_NAMES,
+    segment_sizes,
+    segments_of,
+)
 from diqkd_postproc.key_store.ledger import APPLICATION_ID, SCHEMA_VERSION, Ledger
 from diqkd_postproc.key_store.piece import PADS
 from diqkd_postproc.key_store.pieces import GeneratedKeys
 from diqkd_postproc.key_store.segments import INSERT as INSERT_SEGMENT
 from diqkd_postproc.key_store.segments import Segments, segment_rows
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.balance_sheet import BalanceSheet, balance_of
+from diqkd_postproc.protocol.errors import (
+    InsufficientKeyError,
+    LocalProtocolError,
+    ParameterError,
+    StorageError,
+)
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.private_database import create_database, remove_database
 
 _SCHEMA = f"""

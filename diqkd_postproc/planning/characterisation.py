@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import roots_hermitenorm
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.link_characterisation import check_shared
-from diqkd_postproc.link_statistics import Estimate, chsh_score, qber
+from diqkd_postproc.link.characterisation import check_shared
+from diqkd_postproc.link.statistics import Estimate, chsh_score, qber
 from diqkd_postproc.planning.plan import Plan
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
 

@@ -16,11 +16,8 @@ from typing import Any
 
 from scipy.stats import binom
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.initial_key import segment_sizes
-from diqkd_postproc.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
-from diqkd_postproc.privacy_amplification import seed_bits_for
-from diqkd_postproc.security.design import (
+from diqkd_postproc.key_store.initial_key import segment_sizes
+from diqkd_postproc.planning.design import (
     MAX_NUM_ROUNDS,
     check_design,
     design_parameters,
@@ -30,6 +27,9 @@ from diqkd_postproc.security.design import (
     smallest_sufficient,
     syndrome_length,
 )
+from diqkd_postproc.privacy_amplification import seed_bits_for
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.proofs import key_length_of
 

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.privacy_amplification.toeplitz import ToeplitzExtractor
 from diqkd_postproc.privacy_amplification.trevisan import TrevisanExtractor
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 
 Bits = npt.NDArray[np.uint8]
 

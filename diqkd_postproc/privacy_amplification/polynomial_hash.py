@@ -13,9 +13,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.privacy_amplification.binary_field import BinaryField
-from diqkd_postproc.privacy_amplification.carryless import LANES, PORTABLE, instruction_sets
+from diqkd_postproc.fields.binary_field import BinaryField
+from diqkd_postproc.fields.carryless import LANES, PORTABLE, instruction_sets
 from diqkd_postproc.privacy_amplification.polynomial_hash_kernels import (
     PORTABLE_CHAINS,
     block_offsets_kernel,
@@ -23,6 +22,7 @@ from diqkd_postproc.privacy_amplification.polynomial_hash_kernels import (
     portable_kernel,
 )
 from diqkd_postproc.privacy_amplification.weak_design import BlockWeakDesign
+from diqkd_postproc.protocol.errors import ParameterError
 
 Bits = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]

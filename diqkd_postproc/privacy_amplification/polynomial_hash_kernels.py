@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from diqkd_postproc.privacy_amplification import carryless
-from diqkd_postproc.privacy_amplification.carryless import multiply_rows, pairwise_dot, reduce_rows
+from diqkd_postproc.fields import carryless
+from diqkd_postproc.fields.carryless import multiply_rows, pairwise_dot, reduce_rows
 
 _U64 = types.uint64
 _WORDS = types.Array(_U64, 1, "C")

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.privacy_amplification.bit_arrays import check_bits
+from diqkd_postproc.protocol.errors import ParameterError
 
 Bits = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -59,7 +59,7 @@ class ToeplitzExtractor:
         wrong.
         """
         # Imported on first use: numba is slow to import, and the sizes need none of it.
-        from diqkd_postproc.privacy_amplification.number_theoretic_transform import cyclic_convolution
+        from diqkd_postproc.fields.number_theoretic_transform import cyclic_convolution
 
         check_bits("source", source, self.num_input_bits)
         check_bits("seed", seed, self.seed_bits)

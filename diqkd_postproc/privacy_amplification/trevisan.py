@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.privacy_amplification.binary_field import MAX_DEGREE, BinaryField
+from diqkd_postproc.fields.binary_field import MAX_DEGREE, BinaryField
 from diqkd_postproc.privacy_amplification.bit_arrays import check_bits
 from diqkd_postproc.privacy_amplification.weak_design import BlockWeakDesign, next_prime
+from diqkd_postproc.protocol.errors import ParameterError
 
 if TYPE_CHECKING:
     from diqkd_postproc.privacy_amplification.polynomial_hash import PolynomialHash

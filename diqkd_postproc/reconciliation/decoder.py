@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.reconciliation import belief_propagation, flooding, residual_errors
 from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, check_bits
 

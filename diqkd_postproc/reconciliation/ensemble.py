@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 
 
 def binary_entropy(probability: float) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.reconciliation.density_evolution import COARSE_GRID, decodes
 from diqkd_postproc.reconciliation.ensemble import (
     DESIGNS,

@@ -21,8 +21,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation import belief_propagation, lifted_graph, splitmix
 from diqkd_postproc.reconciliation.coupled_chain import grow_chain
 from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, DegreeEnsemble

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError, StorageError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.round_table import IS_BIT, checked_column
 
 UInt8 = npt.NDArray[np.uint8]

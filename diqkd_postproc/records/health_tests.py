@@ -14,7 +14,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError, QrngFailure
+from diqkd_postproc.protocol.errors import ParameterError, QrngFailure
 from diqkd_postproc.records.qrng import ByteSource
 
 FALSE_ALARM_LOG2 = -30

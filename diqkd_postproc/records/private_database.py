@@ -19,14 +19,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_files import (
+from diqkd_postproc.files import (
     check_private_file,
     create_private_file,
     forbid_core_dumps,
     storage_error,
     sync_directory,
 )
+from diqkd_postproc.protocol.errors import StorageError
 
 BUSY_TIMEOUT_S = 10.0
 _PRAGMAS = (

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from diqkd_postproc.errors import QrngFailure
+from diqkd_postproc.protocol.errors import QrngFailure
 
 DEVICE = "/dev/qrandom0"
 # 4 Mbit/s: a read of 64 KiB takes 0.13 s.

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import StorageError
+from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.records.private_database import storage_errors, transaction
 
 BLOCK_BYTES = 4096

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError, StorageError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records import random_pool, round_table
 from diqkd_postproc.records.batch import Batch, PendingBatch, UInt8, settings_from_bits
 from diqkd_postproc.records.private_database import (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.records.private_database import storage_errors
 from diqkd_postproc.records.sealed_record import DTYPES, HERALD_PATTERNS
 

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import KEYLESS, ProtocolParameters
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import KEYLESS, ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
 

@@ -20,9 +20,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError, StorageError
-from diqkd_postproc.parameters import ProtocolParameters
-from diqkd_postproc.records.private_files import open_private_file, write_atomically
+from diqkd_postproc.files import open_private_file, write_atomically
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 
 SCHEMA_NAME = "diqkd round record"
 SCHEMA_VERSION = 1

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ProtocolAbort, StorageError
+from diqkd_postproc.protocol.errors import ProtocolAbort, StorageError
 from diqkd_postproc.records.sealed_record import RoundRecord
 
 DIFFERENT_HERALDS = "the nodes saw different heralds"

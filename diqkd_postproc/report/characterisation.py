@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.link_characterisation import check_shared, default_window
-from diqkd_postproc.link_statistics import (
+from diqkd_postproc.link.characterisation import check_shared, default_window
+from diqkd_postproc.link.statistics import (
     Estimate,
     chsh_score,
     moving_windows,
     outcome_probabilities,
     qber,
 )
+from diqkd_postproc.link.timeline import elapsed_seconds, time_unit, timeline_of
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report.drawing import (
     BLUE,
@@ -32,7 +33,6 @@ from diqkd_postproc.report.drawing import (
     styled,
 )
 from diqkd_postproc.report.markup import Content, Markup, element, figure, section, table
-from diqkd_postproc.report.timeline import elapsed_seconds, time_unit, timeline_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

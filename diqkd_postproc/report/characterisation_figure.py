@@ -11,9 +11,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from diqkd_postproc.report.characterised_link import LinkCharacterisation
+from diqkd_postproc.link.characterised_link import LinkCharacterisation
+from diqkd_postproc.link.timeline import time_unit
 from diqkd_postproc.report.pictures import BLUE, GREEN, INK, MUTED, ORANGE, picture, save_picture
-from diqkd_postproc.report.timeline import time_unit
 
 MAX_TIME_POINTS = 4000
 

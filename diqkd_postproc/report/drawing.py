@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from diqkd_postproc.report.timeline import Gap
+from diqkd_postproc.link.timeline import Gap
 
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
 BLUE, GREEN, ORANGE, RED, SURFACE = "#040404", "#050505", "#060606", "#070707", "#080808"

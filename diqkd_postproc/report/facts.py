@@ -16,15 +16,15 @@ from typing import Any, Literal
 import numpy as np
 
 from diqkd_postproc import __version__
-from diqkd_postproc.balance_sheet import BalanceSheet
-from diqkd_postproc.errors import StorageError
 from diqkd_postproc.key_store import KeyStore
-from diqkd_postproc.link_statistics import Estimate
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.link.statistics import Estimate
+from diqkd_postproc.link.timeline import Timeline, timeline_of
+from diqkd_postproc.protocol.balance_sheet import BalanceSheet
+from diqkd_postproc.protocol.errors import StorageError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import HERALD_PATTERNS, RoundRecord
 from diqkd_postproc.report.characterisation import Characterisation, characterise
 from diqkd_postproc.report.run_directory import REMARK_NAME, find_nodes
-from diqkd_postproc.report.timeline import Timeline, timeline_of
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.proofs import key_length_of
 from diqkd_postproc.session.engine import derive_session_id

@@ -8,7 +8,9 @@ from functools import cache
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.link.timeline import Timeline, time_unit
+from diqkd_postproc.planning.design import asymptotic_rate, estimated_key_length, shannon_limit
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.report.drawing import (
     BLUE,
     GREEN,
@@ -25,8 +27,6 @@ from diqkd_postproc.report.drawing import (
     styled,
 )
 from diqkd_postproc.report.facts import RunFacts
-from diqkd_postproc.report.timeline import Timeline, time_unit
-from diqkd_postproc.security.design import asymptotic_rate, estimated_key_length, shannon_limit
 from diqkd_postproc.security.key_length import KeyLength
 
 NUM_RATE_POINTS = 28

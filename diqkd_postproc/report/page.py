@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from importlib import resources
 
+from diqkd_postproc.link.timeline import time_unit
 from diqkd_postproc.report import figures
 from diqkd_postproc.report.assumptions import ASSUMPTIONS
 from diqkd_postproc.report.facts import RunFacts
 from diqkd_postproc.report.headline import banners, headline
 from diqkd_postproc.report.markup import Content, Markup, counted, element, figure, joined, section, table
-from diqkd_postproc.report.timeline import time_unit
 
 PAPER = "https://doi.org/10.1038/s41586-022-04941-5"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"

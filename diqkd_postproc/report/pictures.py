@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diqkd_postproc import __version__
-from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
 
 INK, MUTED, GRID = "#1d2433", "#667085", "#e3e7ee"
 BLUE, GREEN, ORANGE, PURPLE = "#1f5fa8", "#2f8f5b", "#c2681b", "#a8326e"

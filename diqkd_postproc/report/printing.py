@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from diqkd_postproc.errors import DiqkdError, ParameterError
+from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 TIMEOUT_S = 120.0

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from diqkd_postproc.link.timeline import Gap
 from diqkd_postproc.report.facts import NodeProvenance, RunFacts, SessionFacts
-from diqkd_postproc.report.timeline import Gap
 
 NUM_PUBLIC_BINS = 48
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diqkd_postproc.errors import StorageError
+from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.records.sealed_record import ROLES
 
 RECORD_NAME = "record.h5"

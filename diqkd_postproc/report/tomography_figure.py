@@ -12,8 +12,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from diqkd_postproc.link.tomography import TomographyResult
 from diqkd_postproc.report.pictures import BLUE, INK, MUTED, picture, save_picture
-from diqkd_postproc.tomography import TomographyResult
 
 BASIS = ("00", "01", "10", "11")
 SMALLEST_LABEL = 0.1  # magnitude below which no phase is written

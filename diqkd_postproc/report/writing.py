@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from diqkd_postproc.errors import StorageError
+from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.report.facts import RunFacts, collect_facts
 from diqkd_postproc.report.page import render_page
 from diqkd_postproc.report.printing import find_browser, print_to_pdf

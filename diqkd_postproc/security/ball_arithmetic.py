@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.security import paper, renyi
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.min_tradeoff import (

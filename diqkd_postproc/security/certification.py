@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.security.proofs import key_length_of
 
 

@@ -26,11 +26,11 @@ from fractions import Fraction
 
 from scipy.stats import binom
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.proof_status import PROOF_STATUS
 from diqkd_postproc.security import paper
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.min_tradeoff import OMEGA_MAX, MinTradeoffFunction
-from diqkd_postproc.security.status import PROOF_STATUS
 
 PROOF_NAME = "counted"
 

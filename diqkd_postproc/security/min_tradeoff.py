@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 
 OMEGA_MIN = (1 - 1 / math.sqrt(2)) / 2
 """Smallest winning probability of the CHSH game in quantum theory, below eq. 62."""

@@ -25,7 +25,8 @@ from fractions import Fraction
 
 from scipy.optimize import minimize
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.proof_status import PROOF_STATUS
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.min_tradeoff import (
     OMEGA_MAX,
@@ -34,7 +35,6 @@ from diqkd_postproc.security.min_tradeoff import (
     entropy_bound,
     entropy_bound_slope,
 )
-from diqkd_postproc.security.status import PROOF_STATUS
 
 PROOF_NAME = "paper"
 

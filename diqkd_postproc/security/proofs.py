@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
+from diqkd_postproc.protocol.proof_status import PROOF_STATUS
 from diqkd_postproc.security import counted, paper, renyi
 from diqkd_postproc.security.key_length import KeyLength
-from diqkd_postproc.security.status import PROOF_STATUS
 
 
 def check_combination(proof: str, bound: str | None, extractor: str) -> None:

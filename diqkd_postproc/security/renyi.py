@@ -24,9 +24,10 @@ from fractions import Fraction
 
 from scipy.optimize import minimize
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import BoundName as Bound
-from diqkd_postproc.parameters import ExtractorName as Extractor
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import BoundName as Bound
+from diqkd_postproc.protocol.parameters import ExtractorName as Extractor
+from diqkd_postproc.protocol.proof_status import PROOF_STATUS
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.paper import (
     EXTRACTOR_BITS,
@@ -44,7 +45,6 @@ from diqkd_postproc.security.renyi_round import (
     approximate_maximum,
     certify,
 )
-from diqkd_postproc.security.status import PROOF_STATUS
 
 PROOF_NAME = "renyi"
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.authentication import one_time_tag, verify
-from diqkd_postproc.errors import DiqkdError, LocalProtocolError, ParameterError
 from diqkd_postproc.key_store import KeyStore
-from diqkd_postproc.parameters import ProtocolParameters
 from diqkd_postproc.privacy_amplification import extractor_for
+from diqkd_postproc.protocol.errors import DiqkdError, LocalProtocolError, ParameterError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, code_for, decode
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.records.voided_rounds import stretches_of, voided_rounds

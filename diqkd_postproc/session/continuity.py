@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diqkd_postproc.errors import StorageError
+from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.session.events import ActivateKey, ConsumeKey, Failed, Pad, Persist
 from diqkd_postproc.session.messages import Decision, Hello, MessageType, Role, Verdict
 from diqkd_postproc.session.states import SENT_BY, TABLES, Row, State

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from diqkd_postproc.errors import (
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.protocol.errors import (
     AuthenticationError,
     InsufficientKeyError,
     ParameterError,
@@ -21,7 +22,6 @@ from diqkd_postproc.errors import (
     RemoteProtocolError,
     StorageError,
 )
-from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.session.computation import Bits, Computation, ProgressReporter
 from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine
 from diqkd_postproc.session.events import (

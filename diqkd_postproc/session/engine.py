@@ -33,13 +33,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from diqkd_postproc.errors import (
+from diqkd_postproc.protocol.errors import (
     DiqkdError,
     LocalProtocolError,
     ParameterError,
     RemoteProtocolError,
 )
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.session.continuity import require_common_past
 from diqkd_postproc.session.events import (
     Aborted,

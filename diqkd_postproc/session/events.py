@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from diqkd_postproc.errors import LocalProtocolError
+from diqkd_postproc.protocol.errors import LocalProtocolError
 from diqkd_postproc.session.messages import Message, MessageType, Verdict
 
 Pad = Literal["pad_ec", "pad_a", "pad_b", "pad_f"]

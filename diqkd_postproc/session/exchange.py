@@ -20,8 +20,8 @@ import stat
 from pathlib import Path
 from typing import get_args
 
-from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_files import sync_directory
+from diqkd_postproc.files import sync_directory
+from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine
 from diqkd_postproc.session.messages import Role
 

@@ -25,8 +25,8 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from diqkd_postproc.errors import ParameterError, RemoteProtocolError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.session.messages import Message, MessageType, decode_payload, payload_limits
 
 MAGIC = b"DIQK"

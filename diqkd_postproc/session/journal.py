@@ -13,8 +13,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from diqkd_postproc.errors import RemoteProtocolError, StorageError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import RemoteProtocolError, StorageError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.private_database import (
     create_database,
     open_database,

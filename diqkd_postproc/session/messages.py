@@ -15,8 +15,8 @@ import struct
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self, get_args
 
-from diqkd_postproc.errors import LocalProtocolError, RemoteProtocolError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import LocalProtocolError, RemoteProtocolError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 
 Role = Literal["alice", "bob"]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.records.private_files import open_private_file, write_atomically
+from diqkd_postproc.files import open_private_file, write_atomically
+from diqkd_postproc.protocol.errors import ParameterError
 
 _MAX_BYTES = 128
 

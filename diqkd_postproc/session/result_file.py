@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_files import open_private_file, write_atomically
+from diqkd_postproc.files import open_private_file, write_atomically
+from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.session.run import SessionResult
 
 # Bob learns these once; a session that is run again on its journal does not compute them again.

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from diqkd_postproc.balance_sheet import BalanceSheet
-from diqkd_postproc.errors import ParameterError, ProtocolAbort
 from diqkd_postproc.key_store import UNUSED, KeyStore
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.balance_sheet import BalanceSheet
+from diqkd_postproc.protocol.errors import ParameterError, ProtocolAbort
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.records.voided_rounds import require_few_voided
 from diqkd_postproc.session.computation import Computation, ProgressReporter

@@ -18,7 +18,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.voided_rounds import Stretches
 from diqkd_postproc.session.framing import PROTOCOL_VERSION
 from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Role, Syndrome, Verdict

@@ -10,7 +10,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from diqkd_postproc.cli import build_parser
+from diqkd.cli import build_parser
 
 
 def leaves(

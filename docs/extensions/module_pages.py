@@ -16,7 +16,9 @@ from sphinx.application import Sphinx
 PACKAGES = (
     "diqkd_postproc",
     "diqkd_node",
-    "sim_devices.engine",
+    "diqkd",
+    "sim_devices.apparatus",
+    "sim_devices.engines.host",
     "sim_devices.drivers",
     "sim_devices.physics",
     "sim_devices.laboratory",

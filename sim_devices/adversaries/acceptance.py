@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from diqkd_postproc.parameters import ProtocolParameters
-from sim_devices.adversaries.tampering import LISTED, MEASURED, UNTOUCHED, Tampering, product_states
+from diqkd_postproc.protocol.parameters import ProtocolParameters
+from sim_devices.laboratory.tampering import LISTED, MEASURED, UNTOUCHED, Tampering, product_states
 from sim_devices.physics import constants
-from sim_devices.physics.calibration import alice_effects, bob_effects, pattern_probabilities
+from sim_devices.physics.expected_statistics import alice_effects, bob_effects, pattern_probabilities
 from sim_devices.physics.fluorescence import discrimination
 from sim_devices.physics.link import LinkModel
 

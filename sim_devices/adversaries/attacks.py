@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diqkd_postproc.errors import AuthenticationError, ProtocolAbort
+from diqkd_postproc.protocol.errors import AuthenticationError, ProtocolAbort
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,10 @@ import socket
 import threading
 from contextlib import suppress
 
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.session.framing import CHECKSUM_BYTES, FRAME_BYTES, HEADER_BYTES, checksum
 from diqkd_postproc.session.messages import Hello
-from sim_devices.faults.link_proxy import LinkProxy
+from sim_devices.adversaries.link_proxy import LinkProxy
 
 REACH_S = 10.0  # s that Bob's listener has to answer
 

@@ -7,11 +7,11 @@ takes long: kernels, counters, processes, error correction."""
 import numpy as np
 from numpy.typing import NDArray
 
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.session.computation import count_losses
 from sim_devices.adversaries.acceptance import treated_probabilities
-from sim_devices.adversaries.tampering import Tampering
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
+from sim_devices.laboratory.tampering import Tampering
 from sim_devices.laboratory.tape import Tape
 from sim_devices.physics import constants
 from sim_devices.physics.link import LinkModel

@@ -4,8 +4,3 @@ Each driver takes one more argument, `key`: its name at the device "apparatus", 
 channel. All methods are closures bound at construction to the timeline and to the apparatus, because the
 kernel of one round makes dozens of calls and each must stay below a microsecond of host time.
 """
-
-from sim_devices import artiq_stub
-
-# here, so that every module of this package can import `artiq` like any other library
-artiq_stub.install()

@@ -7,7 +7,7 @@ from typing import Any
 
 from artiq.coredevice.exceptions import CacheError
 
-from sim_devices.engine.timeline import Timeline
+from sim_devices.engines.host.timeline import Timeline
 
 
 class CoreCache:

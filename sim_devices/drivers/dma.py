@@ -6,7 +6,7 @@ from typing import Any
 
 from artiq.coredevice.exceptions import DMAError
 
-from sim_devices.engine.timeline import Timeline
+from sim_devices.engines.host.timeline import Timeline
 
 DRIVER_MARGIN_MU = 1_000_000
 

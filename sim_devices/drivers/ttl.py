@@ -14,7 +14,7 @@ from operator import index
 from types import SimpleNamespace
 from typing import Any
 
-from sim_devices.engine.timeline import Timeline
+from sim_devices.engines.host.timeline import Timeline
 
 NEVER = -(1 << 62)
 FOREVER = 1 << 62

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sim_devices.engine.timeline import RTIOCollisionError
+from sim_devices.engines.host.timeline import RTIOCollisionError
 
 STA_PROTO_REV_8 = 0x08
 STA_PROTO_REV_9 = 0x09

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sim_devices.engine.timeline import RTIOCollisionError
+from sim_devices.engines.host.timeline import RTIOCollisionError
 
 BUSY_MU = 1_500
 

@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
-from sim_devices.adversaries.tampering import Tampering
 from sim_devices.laboratory.configuration import FAULT_KINDS, LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
+from sim_devices.laboratory.tampering import Tampering
 from sim_devices.physics.constants import ATTEMPT_SUCCESS
 from sim_devices.physics.drift import Drift
 from sim_devices.physics.link import LINK_KINDS, LinkModel

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from sim_devices.adversaries.tampering import Tampering
+from sim_devices.laboratory.tampering import Tampering
 from sim_devices.physics.drift import Drift
 from sim_devices.physics.link import LinkModel
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from sim_devices.laboratory import wire
-from sim_devices.laboratory.alice_results import STATE, AliceResults, conditional_states
+from sim_devices.apparatus import wire
+from sim_devices.apparatus.alice_results import STATE, AliceResults, conditional_states
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.tape import Tape
 

@@ -2,7 +2,7 @@
 
 Sources: Nadlinger et al., Nature 607, 682 (2022), Supplementary Information (SI): section S2 A-D, Tables S3
 and S4, Figs. S3 and S5. The four numbers of `LINK_POPULATIONS` and `LINK_COHERENCE` follow from the published
-S and Q by `sim_devices.physics.calibration`, which takes the imperfections of the ions out of them.
+S and Q by `sim_devices.physics.expected_statistics`, which takes the imperfections of the ions out of them.
 """
 
 import math

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim_devices.physics import constants
-from sim_devices.physics.nature import Nature
+from sim_devices.physics.node_parameters import Nature
 
 Transitions = tuple[tuple[float, int, int, float], ...]
 PUBLISHED = Nature().transitions

@@ -3,11 +3,12 @@
 import importlib
 import inspect
 import runpy
-from pathlib import Path
 
 import pytest
 
-DIRECTORY = Path(__file__).resolve().parents[2] / "device_db"
+from tests.support.paths import ROOT
+
+DIRECTORY = ROOT / "device_db"
 ROLES = ("alice", "bob")
 CONTROLLERS = {"quantis", "laser_lock"}
 

@@ -1,15 +1,9 @@
 """Fixtures of the tests that start the real ARTIQ programs; skipped where ARTIQ is not installed."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-from diqkd_postproc.parameters import ProtocolParameters
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from artiq_programs import Master, Programs, program
+from diqkd_postproc.protocol.parameters import ProtocolParameters
+from tests.support.artiq_programs import Master, Programs, program
 
 
 @pytest.fixture(scope="session", autouse=True)

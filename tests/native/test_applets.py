@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from artiq_programs import LOOPBACK, Master
+
+from tests.support.artiq_programs import LOOPBACK, Master
 
 pytestmark = pytest.mark.artiq
 
@@ -15,7 +16,7 @@ DRAW = """
 import importlib, json, sys
 import numpy as np
 from qasync import QtWidgets
-module = importlib.import_module(f"diqkd_applets.{sys.argv[1]}")
+module = importlib.import_module(f"diqkd_node.applets.{sys.argv[1]}")
 application = QtWidgets.QApplication([])
 widget = getattr(module, sys.argv[2])(None, None)
 for datasets in json.load(sys.stdin):
@@ -31,7 +32,7 @@ print(json.dumps([label.text() for label in widget.findChildren(QtWidgets.QLabel
 # Runs an applet against a master until it has drawn facts, then prints what it shows.
 FOLLOW = """
 import json, os
-from diqkd_applets import run_status
+from diqkd_node.applets import run_status
 class Follower(run_status.RunStatus):
     def draw(self):
         super().draw()
@@ -45,7 +46,7 @@ PUBLISH = """
 import time
 import numpy as np
 from artiq.experiment import *
-from diqkd_node.public_facts import PublicFacts
+from diqkd_node.run.public_facts import PublicFacts
 
 class Publish(EnvExperiment):
     def build(self):

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from artiq_programs import LOOPBACK, Master, free_ports, program, wait_until
+
+from tests.support.artiq_programs import LOOPBACK, Master, free_ports, program, wait_until
 
 pytestmark = pytest.mark.artiq
 

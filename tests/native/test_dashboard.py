@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from artiq_programs import Master
+
+from tests.support.artiq_programs import Master
 
 pytestmark = pytest.mark.artiq
 

@@ -4,7 +4,8 @@ import runpy
 import subprocess
 
 import pytest
-from artiq_programs import ROOT, program
+
+from tests.support.artiq_programs import ROOT, program
 
 pytestmark = pytest.mark.artiq
 

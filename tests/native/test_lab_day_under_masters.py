@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from artiq_programs import free_ports
 
-from diqkd_node.autonomy.calibration_graph import CALIBRATIONS, CalibrationGraph
-from diqkd_node.autonomy.decision_log import read_decisions
+from diqkd_node.unattended.calibration_graph import CALIBRATIONS, CalibrationGraph
+from diqkd_node.unattended.decision_log import read_decisions
+from tests.support.artiq_programs import free_ports
 
 pytestmark = pytest.mark.artiq
 

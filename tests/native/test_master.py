@@ -9,13 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from artiq_programs import free_ports, wait_until
 
-from diqkd_node.public_facts import KEY_RUN_FACTS
-from diqkd_postproc.parameters import ProtocolParameters
+from campaigns.faults.canary import Canary
+from diqkd_node.run.public_facts import KEY_RUN_FACTS
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
-from sim_devices.faults.canary import Canary
+from tests.support.artiq_programs import free_ports, wait_until
 
 pytestmark = pytest.mark.artiq
 

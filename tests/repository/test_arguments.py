@@ -8,16 +8,10 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from artiq.experiment import EnvExperiment, NumberValue
 
-from sim_devices import artiq_stub
-
-artiq_stub.install()
-
-from artiq.experiment import EnvExperiment, NumberValue  # noqa: E402
-
-import diqkd_node  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
+import diqkd_node
+from tests.support.paths import ROOT
 
 
 class Collector:
@@ -32,7 +26,7 @@ class Collector:
         return processor.default()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "repository").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "repository").rglob("*.py")), ids=lambda path: path.stem)
 def test_a_step_of_a_number_is_not_rounded_away(path: Path) -> None:
     """A field that shows whole microseconds cannot be stepped by a tenth, ARTIQ's default."""
     collector = Collector()

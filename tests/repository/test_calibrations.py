@@ -10,21 +10,17 @@ from typing import Any
 
 import pytest
 
-from diqkd_postproc.calibration import application
-from diqkd_postproc.calibration.isolation import settling_time
-from diqkd_postproc.calibration.readout import readout_errors
-from diqkd_postproc.calibration.result import CalibrationResult
-from diqkd_postproc.errors import ParameterError
-from sim_devices import artiq_stub
-from sim_devices.laboratory.apparatus import NodeApparatus
-from sim_devices.runner import TerminationRequested, run_experiment
+from diqkd_node.calibration import application
+from diqkd_node.calibration.experiment import CalibrationExperiment
+from diqkd_node.calibration.fits.isolation import settling_time
+from diqkd_node.calibration.fits.readout_histogram import readout_errors
+from diqkd_node.calibration.result import CalibrationResult
+from diqkd_node.calibration.scan_data import ScanData
+from diqkd_postproc.protocol.errors import ParameterError
+from sim_devices.apparatus.node_apparatus import NodeApparatus
+from sim_devices.artiq_run import TerminationRequested, run_experiment
+from tests.support.paths import ROOT
 
-artiq_stub.install()
-
-from diqkd_node.calibration.experiment import CalibrationExperiment  # noqa: E402
-from diqkd_node.calibration.scan_data import ScanData  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
 Calibrate = Callable[..., CalibrationResult]
 
 
@@ -42,7 +38,7 @@ def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calibrate:
         monkeypatch.setenv("DIQKD_LABORATORY", "127.0.0.1:1")
         datasets: dict[str, Any] = {}
         run_experiment(
-            ROOT / "repository" / f"{name}.py",
+            ROOT / "repository" / "calibrations" / f"{name}.py",
             None,
             ROOT / "device_db" / f"{role}_sim.py",
             {"role": role, "result_directory": str(tmp_path / "results"), **arguments},
@@ -189,7 +185,7 @@ def test_a_scan_ends_between_points_when_asked(tmp_path: Path, monkeypatch: pyte
     datasets: dict[str, Any] = {}
     with pytest.raises(TerminationRequested):
         run_experiment(
-            ROOT / "repository" / "pi_pulse_time.py",
+            ROOT / "repository" / "calibrations" / "pi_pulse_time.py",
             None,
             ROOT / "device_db" / "alice_sim.py",
             {"result_directory": str(tmp_path)},
@@ -206,7 +202,7 @@ def test_a_scan_ends_within_a_long_point_when_asked(tmp_path: Path, monkeypatch:
     looks = iter(range(100))
     with pytest.raises(TerminationRequested):
         run_experiment(
-            ROOT / "repository" / "pi_pulse_time.py",
+            ROOT / "repository" / "calibrations" / "pi_pulse_time.py",
             None,
             ROOT / "device_db" / "alice_sim.py",
             {"result_directory": str(tmp_path), "num_points": 5, "num_shots": 1000},

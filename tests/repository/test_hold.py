@@ -1,20 +1,16 @@
 """The hold's remote calls, driven as a kernel drives them."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sim_devices import artiq_stub
-from sim_devices.runner import load_experiment
+from diqkd_node.run import ion_reload
+from diqkd_node.run.ion_reload import IonReload
+from sim_devices.artiq_run import load_experiment
+from tests.support.paths import ROOT
 
-artiq_stub.install()
-
-from diqkd_node import ion_reload  # noqa: E402
-from diqkd_node.ion_reload import IonReload  # noqa: E402
-
-FILE = Path(__file__).parents[2] / "repository" / "hold.py"
+FILE = ROOT / "repository" / "hold.py"
 
 
 @pytest.mark.parametrize(("waited_s", "loads"), [(59.0, 1), (61.0, 2)])

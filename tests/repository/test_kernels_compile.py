@@ -14,23 +14,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from artiq.experiment import EnvExperiment, TBool, TFloat, TInt32, TInt64
+from numpy import int32, int64
 
-from sim_devices import artiq_stub
+import diqkd_node
+from diqkd_node.calibration.experiment import CalibrationExperiment
+from diqkd_node.calibration.scan import Scan
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.run.coordinator import Coordinator
+from diqkd_node.sequence.node import Node
+from tests.support.paths import ROOT
 
-artiq_stub.install()
-
-from artiq.experiment import EnvExperiment, TBool, TFloat, TInt32, TInt64  # noqa: E402
-from numpy import int32, int64  # noqa: E402
-
-import diqkd_node  # noqa: E402
-from diqkd_node.calibration.experiment import CalibrationExperiment  # noqa: E402
-from diqkd_node.calibration.scan import Scan  # noqa: E402
-from diqkd_node.configuration import NodeConfiguration  # noqa: E402
-from diqkd_node.coordinator import Coordinator  # noqa: E402
-from diqkd_node.node import Node  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
-EXPERIMENTS = sorted((ROOT / "repository").glob("*.py"))
+EXPERIMENTS = sorted((ROOT / "repository").rglob("*.py"))
 ROLES = ("alice", "bob")
 HERALD_SOURCES = ("entangler", "ttl")
 TARGETS = ("rv32g", "cortexa9")

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_parameters import small_parameters
 
-from diqkd_node.public_facts import KEY_RUN_FACTS, PREFIX
+from diqkd_node.run.public_facts import KEY_RUN_FACTS, PREFIX
 from diqkd_postproc.records.sealed_record import RoundRecord
+from sim_devices.artiq_run import DeviceError, run_experiment
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
-from sim_devices.runner import DeviceError, run_experiment
+from tests.support.example_parameters import small_parameters
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 NUM_ROUNDS = 400
 PARAMETERS = small_parameters(NUM_ROUNDS)
 # Arguments: role, directory, port, number of scheduler queries after which to ask for the end (0 = never).
 NODE = """
 import sys
 from itertools import count
-from sim_devices.runner import run_experiment
+from sim_devices.artiq_run import run_experiment
 role, directory, port, stop_after, root = sys.argv[1:]
 queries = count(1)
 run_experiment(
@@ -107,7 +107,7 @@ def test_a_missing_device_shows_before_the_peer_is_there(
     PARAMETERS.save(tmp_path / "parameters.toml")
     database = tmp_path / "device_db.py"
     database.write_text(
-        "from sim_devices.simulated_database import simulated_database\n"
+        "from sim_devices.databases.simulated import simulated_database\n"
         f"device_db = simulated_database({str(ROOT / 'device_db' / 'alice.py')!r}, 'alice')\n"
         "del device_db['ttl_1092']\n"
     )

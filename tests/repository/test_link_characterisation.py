@@ -5,20 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_parameters import small_parameters
-from two_nodes import laboratory, run_both
 
-from diqkd_postproc.cli import main
-from diqkd_postproc.errors import ParameterError
+from diqkd.cli import main
+from diqkd_node.run.outcome_sharing import SharingCoordinator
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.records.sealed_record import RoundRecord
-from sim_devices import artiq_stub
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.physics import constants
 from sim_devices.physics.link import LinkModel
-
-artiq_stub.install()
-
-from diqkd_node.outcome_sharing import SharingCoordinator  # noqa: E402
+from tests.support.example_parameters import small_parameters
+from tests.support.two_nodes import laboratory, run_both
 
 NUM_ROUNDS = 1500
 
@@ -32,9 +28,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with laboratory(configuration) as address:
         arguments = {"num_rounds": NUM_ROUNDS, "batch_rounds": 400}
-        interrupted = run_both("link_characterisation", directory, address, 7, **arguments)
+        interrupted = run_both("link/link_characterisation", directory, address, 7, **arguments)
         assert "TerminationRequested" in interrupted["alice"][1]
-        finished = run_both("link_characterisation", directory, address, **arguments)
+        finished = run_both("link/link_characterisation", directory, address, **arguments)
     for code, output in finished.values():
         assert code == 0, output
         assert "dataset diqkd.node_state finished" in output

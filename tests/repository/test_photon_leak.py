@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from diqkd_postproc.calibration.photon_leak import DETECTION_EFFICIENCY
-from diqkd_postproc.calibration.result import CalibrationResult
+from diqkd_node.calibration.fits.photon_leak import DETECTION_EFFICIENCY
+from diqkd_node.calibration.result import CalibrationResult
+from sim_devices.artiq_run import run_experiment
 from sim_devices.physics import constants
-from sim_devices.runner import run_experiment
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 READOUT_TIME = 250e-6
 
 
@@ -24,7 +24,7 @@ def test_planted_leak(role: str, floor: float, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("DIQKD_LABORATORY", "127.0.0.1:1")
     datasets: dict[str, Any] = {}
     run_experiment(
-        ROOT / "repository" / "photon_leak.py",
+        ROOT / "repository" / "calibrations" / "photon_leak.py",
         None,
         ROOT / "device_db" / f"{role}_sim.py",
         {"role": role, "result_directory": str(tmp_path), "num_shots": 4000},

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_apparatus import FakeDevices
 
 from sim_devices import artiq_stub
 from sim_devices.drivers import (
@@ -23,7 +22,8 @@ from sim_devices.drivers import (
     urukul,
     zotino,
 )
-from sim_devices.engine import core
+from sim_devices.engines.host import core
+from tests.support.fake_apparatus import FakeDevices
 
 needs_artiq = pytest.mark.skipif(artiq_stub.is_stub(), reason="needs a real ARTIQ installation")
 

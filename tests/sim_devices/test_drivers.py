@@ -1,7 +1,11 @@
 """Simulated drivers: times, values and registers as the real drivers have them."""
 
 import pytest
-from fake_apparatus import FakeDevices
+
+# after the drivers, which make `artiq` importable
+from artiq.coredevice.exceptions import CacheError, DMAError, RTIOUnderflow
+from artiq.language import core as language
+from artiq.language.core import delay_mu, kernel, set_time_manager
 
 from sim_devices.drivers.ad9910 import (
     AD9910,
@@ -20,12 +24,8 @@ from sim_devices.drivers.fastino import Fastino
 from sim_devices.drivers.ttl import TTLOut
 from sim_devices.drivers.urukul import CPLD
 from sim_devices.drivers.zotino import Zotino
-from sim_devices.engine.timeline import RTIOCollisionError
-
-# after the drivers, which make `artiq` importable
-from artiq.coredevice.exceptions import CacheError, DMAError, RTIOUnderflow  # isort: skip
-from artiq.language import core as language  # isort: skip
-from artiq.language.core import delay_mu, kernel, set_time_manager  # isort: skip
+from sim_devices.engines.host.timeline import RTIOCollisionError
+from tests.support.fake_apparatus import FakeDevices
 
 START = 100_000_000
 

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from delivery_trial import make_certificates
+
+from tests.support.delivery_trial import make_certificates
 
 
 @pytest.fixture(scope="session")

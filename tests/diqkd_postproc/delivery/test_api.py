@@ -11,7 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from delivery_trial import (
+
+from diqkd_postproc.delivery.certificates import fingerprint
+from diqkd_postproc.delivery.data_formats import Key
+from diqkd_postproc.delivery.http_connection import HttpLimits
+from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
+from diqkd_postproc.delivery.tls import client_context, service_context
+from diqkd_postproc.protocol.errors import InsufficientKeyError, StorageError
+from tests.support.delivery_trial import (
     ALICE_KME,
     ALICE_SAE,
     ALICE_SAE_2,
@@ -24,13 +31,6 @@ from delivery_trial import (
     configuration_of,
     listening,
 )
-
-from diqkd_postproc.delivery.certificates import fingerprint
-from diqkd_postproc.delivery.data_formats import Key
-from diqkd_postproc.delivery.http_connection import HttpLimits
-from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
-from diqkd_postproc.delivery.tls import client_context, service_context
-from diqkd_postproc.errors import InsufficientKeyError, StorageError
 
 ID_1 = "bc490419-7d60-487f-adc1-4ddcc177c139"
 KEYS = f"/api/v1/keys/{BOB_SAE}"

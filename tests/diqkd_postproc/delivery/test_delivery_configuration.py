@@ -8,7 +8,7 @@ import pytest
 
 from diqkd_postproc.delivery.configuration import host_and_port, load_configuration
 from diqkd_postproc.delivery.trial import _configuration
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 
 TEXT = _configuration(0, "../alice/keys.sqlite", ("kme-a", "kme-b"), ("sae-a", "sae-b"), (8443, 8444), 8445)
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from delivery_trial import ALICE_SAE, BOB_SAE, make_stores
-from joined_kmes import JoinedKme, ask, group, hello
 
 from diqkd_postproc.delivery.data_formats import Key
 from diqkd_postproc.delivery.refusals import BadRequest
 from diqkd_postproc.delivery.reservations import Owners
+from tests.support.delivery_trial import ALICE_SAE, BOB_SAE, make_stores
+from tests.support.joined_kmes import JoinedKme, ask, group, hello
 
 OWNERS = {
     "alice": Owners(master=ALICE_SAE, slave=BOB_SAE),

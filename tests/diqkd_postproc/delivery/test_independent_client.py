@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery_trial import ALICE_SAE, BOB_SAE, Trial, certificate_files, make_stores
+
+from tests.support.delivery_trial import ALICE_SAE, BOB_SAE, Trial, certificate_files, make_stores
 
 peer_client = pytest.importorskip(
     "etsi_qkd_014_client", reason="needs the package etsi-qkd-014-client, of the extra test"

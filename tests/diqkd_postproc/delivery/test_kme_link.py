@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery_trial import (
+
+from diqkd_postproc.delivery.link_messages import HELLO, MAX_BLOCKS, NO_TAG, REQUEST, frame
+from diqkd_postproc.delivery.service import running_service
+from diqkd_postproc.delivery.tls import client_context
+from diqkd_postproc.protocol.errors import StorageError
+from tests.support.delivery_trial import (
     ALICE_KME,
     ALICE_SAE,
     BOB_KME,
@@ -22,11 +27,6 @@ from delivery_trial import (
     key_bytes,
     make_stores,
 )
-
-from diqkd_postproc.delivery.link_messages import HELLO, MAX_BLOCKS, NO_TAG, REQUEST, frame
-from diqkd_postproc.delivery.service import running_service
-from diqkd_postproc.delivery.tls import client_context
-from diqkd_postproc.errors import StorageError
 
 ENC_KEYS = f"/api/v1/keys/{BOB_SAE}/enc_keys"
 

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from delivery_trial import ALICE_SAE, BOB_SAE, BOB_SAE_2, make_stores
-from joined_kmes import SESSIONS, JoinedKme, ask, group, hello, parts
 
 from diqkd_postproc.authentication import HASH_BITS
 from diqkd_postproc.delivery.link_messages import LENGTH_BYTES
 from diqkd_postproc.delivery.refusals import Unavailable
 from diqkd_postproc.delivery.reservations import Owners
 from diqkd_postproc.delivery.tag_pads import MAX_OFFERS, PURPOSE
-from diqkd_postproc.errors import AuthenticationError, RemoteProtocolError
 from diqkd_postproc.key_store import DELIVERED, KeyReuseError
+from diqkd_postproc.protocol.errors import AuthenticationError, RemoteProtocolError
+from tests.support.delivery_trial import ALICE_SAE, BOB_SAE, BOB_SAE_2, make_stores
+from tests.support.joined_kmes import SESSIONS, JoinedKme, ask, group, hello, parts
 
 OWNERS = Owners(master=ALICE_SAE, slave=BOB_SAE)
 

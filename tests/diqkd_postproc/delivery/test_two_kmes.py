@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from delivery_trial import (
+
+from tests.support.delivery_trial import (
     ALICE_SAE,
     ALICE_SAE_2,
     BOB_SAE,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from example_stores import make_pair
 
 from diqkd_postproc.key_store import KeyStore
+from tests.support.example_stores import make_pair
 
 
 @pytest.fixture

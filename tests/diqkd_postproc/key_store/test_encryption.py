@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_stores import SEED_BITS, make_key, make_parameters, packed, random_key
 
-from diqkd_postproc.cli import main
-from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd.cli import main
+from diqkd_postproc.files import write_atomically
 from diqkd_postproc.key_store import (
     PAD_NAMES,
     Credential,
@@ -29,7 +28,8 @@ from diqkd_postproc.key_store import (
     credentials,
 )
 from diqkd_postproc.key_store.credentials import ask_new_passphrase
-from diqkd_postproc.records.private_files import write_atomically
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from tests.support.example_stores import SEED_BITS, make_key, make_parameters, packed, random_key
 
 cryptography = pytest.importorskip("cryptography", reason="needs the package cryptography")
 

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from example_stores import make_pair, random_key
 
-from diqkd_postproc.errors import StorageError
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.key_store.epoch_witness import EpochWitness, state_directory
+from diqkd_postproc.protocol.errors import StorageError
+from tests.support.example_stores import make_pair, random_key
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_stores import SEED_BITS, make_pair, make_parameters
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, ParameterError, StorageError
 from diqkd_postproc.key_store import (
     LINK_KEY_BITS,
     PAD_NAMES,
@@ -25,6 +23,13 @@ from diqkd_postproc.key_store import (
     KeyStore,
     segment_sizes,
 )
+from diqkd_postproc.protocol.errors import (
+    InsufficientKeyError,
+    LocalProtocolError,
+    ParameterError,
+    StorageError,
+)
+from tests.support.example_stores import SEED_BITS, make_pair, make_parameters
 
 PUBLISHED_SEED_BITS = 1_201_886
 PUBLISHED_KEY_BITS = 95_884

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_stores import make_key, packed, random_key
 
-from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, ParameterError, StorageError
 from diqkd_postproc.key_store import (
     AVAILABLE,
     DELIVERED,
@@ -28,6 +26,13 @@ from diqkd_postproc.key_store import (
 )
 from diqkd_postproc.key_store.blocks import BLOCK_BITS
 from diqkd_postproc.key_store.pieces import LINK, PADS
+from diqkd_postproc.protocol.errors import (
+    InsufficientKeyError,
+    LocalProtocolError,
+    ParameterError,
+    StorageError,
+)
+from tests.support.example_stores import make_key, packed, random_key
 
 SET_ASIDE = PAD_SETS * PAD_SET_BITS + LINK_KEY_BITS
 KEY_BITS = SET_ASIDE + 3 * BLOCK_BITS
@@ -373,7 +378,7 @@ def test_activating_again_compares_what_is_left(keyed: Pair, key: np.ndarray) ->
 
 RACER = """
 import sys
-from diqkd_postproc.errors import InsufficientKeyError
+from diqkd_postproc.protocol.errors import InsufficientKeyError
 from diqkd_postproc.key_store import KeyStore
 store = KeyStore.open(sys.argv[1])
 print("ready", flush=True)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from example_stores import make_key, make_parameters, packed, random_key
 
-from diqkd_postproc.cli import main
-from diqkd_postproc.errors import InsufficientKeyError, LocalProtocolError, StorageError
+from diqkd.cli import main
+from diqkd_postproc.files import write_atomically
 from diqkd_postproc.key_store import PAD_NAMES, PAD_SET_BITS, PAD_SETS, SEED_NAMES, KeyReuseError, KeyStore
-from diqkd_postproc.records.private_files import write_atomically
+from diqkd_postproc.protocol.errors import InsufficientKeyError, LocalProtocolError, StorageError
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.result_file import result_path
+from tests.support.example_stores import make_key, make_parameters, packed, random_key
 
 Pair = tuple[KeyStore, KeyStore]
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.planning.plan import Link, make_plan
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
 from diqkd_postproc.security.certification import require_certified
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import toeplitz
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.privacy_amplification.number_theoretic_transform import (
+from diqkd_postproc.fields.number_theoretic_transform import (
     GENERATOR,
     PRIME,
     cyclic_convolution,
 )
 from diqkd_postproc.privacy_amplification.toeplitz import ToeplitzExtractor, toeplitz_seed_bits
+from diqkd_postproc.protocol.errors import ParameterError
 
 
 def by_matrix(source: np.ndarray, seed: np.ndarray, num_output_bits: int) -> np.ndarray:

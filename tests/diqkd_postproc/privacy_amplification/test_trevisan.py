@@ -13,10 +13,10 @@ from randextract.trevisan.block_design import BlockDesign
 from randextract.trevisan.finite_field_polynomial_design import FiniteFieldPolynomialDesign
 
 from diqkd_postproc.authentication import universal_hash
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.fields.binary_field import BinaryField, field_polynomial_tail
+from diqkd_postproc.fields.carryless import instruction_sets
 from diqkd_postproc.privacy_amplification import TrevisanExtractor, TrevisanParameters, trevisan_parameters
-from diqkd_postproc.privacy_amplification.binary_field import BinaryField, field_polynomial_tail
-from diqkd_postproc.privacy_amplification.carryless import instruction_sets
+from diqkd_postproc.protocol.errors import ParameterError
 
 PUBLISHED_ONE_BIT_ERROR = (1e-10 - 2 * 4.9935e-11) / 95_884
 FASTEST = instruction_sets()[0]
@@ -260,7 +260,7 @@ def test_same_bits_where_the_instructions_are_not_to_be_used(variable: str) -> N
         import numpy as np
         from diqkd_postproc.authentication import universal_hash
         from diqkd_postproc.privacy_amplification import TrevisanExtractor, TrevisanParameters
-        from diqkd_postproc.privacy_amplification.carryless import instruction_sets
+        from diqkd_postproc.fields.carryless import instruction_sets
         assert instruction_sets() == ("portable",)
         extractor = TrevisanExtractor.from_parameters(TrevisanParameters(90, 3, 65))
         generator = np.random.default_rng(2)

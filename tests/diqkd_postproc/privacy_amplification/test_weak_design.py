@@ -8,8 +8,8 @@ import randextract
 from randextract.trevisan.block_design import BlockDesign
 from randextract.trevisan.finite_field_polynomial_design import FiniteFieldPolynomialDesign
 
-from diqkd_postproc.errors import ParameterError
 from diqkd_postproc.privacy_amplification.weak_design import BlockWeakDesign, next_prime, num_design_blocks
+from diqkd_postproc.protocol.errors import ParameterError
 
 SIZES = [
     (num_sets, field_size)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.reconciliation import belief_propagation, decode, flooding
 from diqkd_postproc.reconciliation.coupled_chain import Protograph, grow_chain, protograph_for
 from diqkd_postproc.reconciliation.density_evolution import threshold_efficiency

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, decode
 from diqkd_postproc.reconciliation.decoder import PATIENCE, prior_llr
 from diqkd_postproc.reconciliation.ensemble import NEAR_LIMIT, ROBUST, conditional_entropy

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.reconciliation.code_design.ensemble_design import DesignProblem, design, starting_point
 from diqkd_postproc.reconciliation.density_evolution import (
     COARSE_GRID,
     Grid,
@@ -16,7 +17,6 @@ from diqkd_postproc.reconciliation.ensemble import (
     DESIGNS,
     ChannelDesigns,
 )
-from diqkd_postproc.reconciliation.ensemble_design import DesignProblem, design, starting_point
 
 GAMMA, QBER, TEST_ERROR = 13 / 256, 0.018, (4 - 2.64) / 8
 

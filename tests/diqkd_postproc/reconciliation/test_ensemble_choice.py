@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.reconciliation import minimum_syndrome_bits
 from diqkd_postproc.reconciliation.density_evolution import COARSE_GRID, decodes
 from diqkd_postproc.reconciliation.ensemble import (

@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation import code_for, lifted_graph
 from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, NEAR_LIMIT, ROBUST, conditional_entropy
 from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, build_code, lifting_for

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from example_parameters import small_parameters
 
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
+from tests.support.example_parameters import small_parameters
 
 
 @pytest.fixture(scope="session")

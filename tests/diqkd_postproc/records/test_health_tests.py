@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diqkd_postproc.errors import ParameterError, QrngFailure
+from diqkd_postproc.protocol.errors import ParameterError, QrngFailure
 from diqkd_postproc.records.health_tests import (
     START_UP_BYTES,
     AdaptiveProportionTest,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_round_spool import MakeParameters, make_spool, store_random
 
-from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.records.round_spool import RoundSpool
+from tests.diqkd_postproc.records.test_round_spool import MakeParameters, make_spool, store_random
 
 NUM_ROUNDS = 40
 BATCH = 20

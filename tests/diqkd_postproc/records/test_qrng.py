@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from diqkd_postproc.errors import QrngFailure
+from diqkd_postproc.protocol.errors import QrngFailure
 from diqkd_postproc.records.qrng import QuantisByteSource
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs a device file or a named pipe")

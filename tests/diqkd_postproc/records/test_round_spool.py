@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diqkd_postproc.errors import DiqkdError, ParameterError, StorageError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import DiqkdError, ParameterError, StorageError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records import round_spool
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import HERALD_PATTERNS, RoundRecord
@@ -500,7 +500,7 @@ def test_no_secret_is_shown(private_directory: Path, make_parameters: MakeParame
 
 FILL_UNDER_A_SIZE_LIMIT = """
 import resource, sys
-from diqkd_postproc.errors import DiqkdError
+from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.records.round_spool import RoundSpool
 spool = RoundSpool.open(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10,) * 2)

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from spool_child import outcome_of
 
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
+from tests.support.spool_child import outcome_of
 
 NUM_KILLS = 12
 
 
 def run_until_killed(path: Path, num_lines: int) -> list[list[str]]:
     """Let the child print at least `num_lines` lines, kill it, and return all that it printed."""
-    command = [sys.executable, str(Path(__file__).with_name("spool_child.py")), str(path)]
+    command = [sys.executable, "-m", "tests.support.spool_child", str(path)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     lines = list(itertools.islice(child.stdout, num_lines))

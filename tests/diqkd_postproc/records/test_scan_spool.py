@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diqkd_postproc.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.scan_spool import ScanParameters, ScanSpool, scheduled_settings
 

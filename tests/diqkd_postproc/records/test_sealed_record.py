@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from diqkd_postproc.errors import StorageError
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.errors import StorageError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import HERALD_PATTERNS, RoundRecord
 
 RUN_ID = "a1" * 16

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from small_runs import PARAMETERS, Run, make_run, records, write_pair
+
+from tests.support.small_runs import PARAMETERS, Run, make_run, records, write_pair
 
 
 @pytest.fixture(scope="session")

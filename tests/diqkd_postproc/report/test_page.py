@@ -9,11 +9,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from small_runs import PARAMETERS, RUN_ID, Run
 
 from diqkd_postproc.report import collect_facts, for_publication, render_page
 from diqkd_postproc.report.facts import RunFacts
 from diqkd_postproc.security.proofs import key_length_of
+from tests.support.small_runs import PARAMETERS, RUN_ID, Run
 
 DOI = "https://doi.org/10.1038/s41586-022-04941-5"
 VARIANTS: list[Callable[[RunFacts], RunFacts]] = [lambda facts: facts, for_publication]

@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from small_runs import Run
 
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.report import collect_facts, for_publication, render_page
 from diqkd_postproc.report.facts import RunFacts, SessionFacts
 from diqkd_postproc.report.writing import summary
+from tests.support.small_runs import Run
 
 Bits = npt.NDArray[np.uint8]
 VARIANTS: list[Callable[[RunFacts], RunFacts]] = [lambda facts: facts, for_publication]

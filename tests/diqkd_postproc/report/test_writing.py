@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import GAP, PARAMETERS, RUN_ID, Run, records
 
-from diqkd_postproc.cli import main
-from diqkd_postproc.errors import DiqkdError, ParameterError, StorageError
+from diqkd.cli import main
 from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.link.timeline import elapsed_seconds, timeline_of
+from diqkd_postproc.protocol.errors import DiqkdError, ParameterError, StorageError
 from diqkd_postproc.report import collect_facts, for_publication, printing, render_page, write_report
 from diqkd_postproc.report.characterisation import characterise
-from diqkd_postproc.report.timeline import elapsed_seconds, timeline_of
 from diqkd_postproc.session.engine import derive_session_id
 from diqkd_postproc.session.events import Persist
 from diqkd_postproc.session.framing import encode_frame
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.messages import Decision, Verdict
 from diqkd_postproc.session.result_file import load_result, result_path, save_refusal
+from tests.support.small_runs import GAP, PARAMETERS, RUN_ID, Run, records
 
 
 def copy_of(run: Run, target: Path) -> Path:

@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security import ball_arithmetic
-from diqkd_postproc.security.design import design_parameters
 from diqkd_postproc.security.proofs import key_length_of
 from diqkd_postproc.security.renyi_round import RoundProblem, certify
 

@@ -4,9 +4,9 @@ from fractions import Fraction
 
 import pytest
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.certification import load_certified, require_certified
-from diqkd_postproc.security.design import design_parameters
 
 
 @pytest.fixture(scope="module")

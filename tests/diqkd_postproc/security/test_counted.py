@@ -5,15 +5,15 @@ import math
 from fractions import Fraction
 
 import numpy as np
-import proposition_2_reference as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mpf
 from scipy.stats import binom
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security import counted, paper
+from tests.support import proposition_2_reference as reference
 
 GAMMA = Fraction(13, 256)
 OMEGA_THRESHOLD = 0.8255376291227473

@@ -2,14 +2,14 @@
 
 import math
 
-import proposition_2_reference as reference
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp, mpf
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security import min_tradeoff as mt
+from tests.support import proposition_2_reference as reference
 
 omegas = st.floats(mt.OMEGA_MIN, mt.OMEGA_MAX)
 tangent_points = st.floats(0.7501, mt.OMEGA_MAX - 1e-4)

@@ -3,15 +3,15 @@
 import math
 from fractions import Fraction
 
-import proposition_2_reference as reference
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mpmath import mpf
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security import paper
 from diqkd_postproc.security.min_tradeoff import OMEGA_MAX, MinTradeoffFunction
+from tests.support import proposition_2_reference as reference
 
 GAMMA = Fraction(13, 256)
 OMEGA_THRESHOLD = 0.8255376291227473

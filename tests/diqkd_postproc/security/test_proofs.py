@@ -4,17 +4,17 @@ from fractions import Fraction
 
 import pytest
 
-from diqkd_postproc.errors import ParameterError
-from diqkd_postproc.parameters import ProtocolParameters
-from diqkd_postproc.security.certification import load_certified, require_certified
-from diqkd_postproc.security.design import (
+from diqkd_postproc.planning.design import (
     design_parameters,
     exact_threshold,
     minimum_rounds,
     omega_threshold,
 )
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.proof_status import PROOF_STATUS
+from diqkd_postproc.security.certification import load_certified, require_certified
 from diqkd_postproc.security.proofs import key_length_for, key_length_of
-from diqkd_postproc.security.status import PROOF_STATUS
 
 GAMMA = Fraction(13, 256)
 LINK = (1_500_000, GAMMA, 2.64, 0.018)

@@ -1,11 +1,8 @@
-"""A private folder for tests that keep secrets in files; makes the campaigns of `benchmarks` importable."""
+"""A private folder for tests that keep secrets in files."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
 
 @pytest.fixture

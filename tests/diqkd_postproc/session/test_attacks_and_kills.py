@@ -3,8 +3,14 @@
 import dataclasses
 
 import pytest
-import session_attacks
-from joined_parties import (
+
+from campaigns import session_attacks
+from diqkd_postproc.protocol.errors import RemoteProtocolError
+from diqkd_postproc.session import computation
+from diqkd_postproc.session.events import Event, Need, Persist, Work
+from diqkd_postproc.session.framing import encode_frame
+from diqkd_postproc.session.messages import MessageType, Receipt, Syndrome
+from tests.support.joined_parties import (
     MemoryLedger,
     assert_no_key,
     assert_same_key,
@@ -12,12 +18,6 @@ from joined_parties import (
     small_parameters,
     two_parties,
 )
-
-from diqkd_postproc.errors import RemoteProtocolError
-from diqkd_postproc.session import computation
-from diqkd_postproc.session.events import Event, Need, Persist, Work
-from diqkd_postproc.session.framing import encode_frame
-from diqkd_postproc.session.messages import MessageType, Receipt, Syndrome
 
 
 def change_settings(data: bytes) -> bytes:
@@ -33,7 +33,7 @@ def change_settings(data: bytes) -> bytes:
     ("family", "every"), [("accidents", 61), ("bits", 29), ("lengths", 11), ("messages", 17)]
 )
 def test_attacks_are_rejected_or_harmless(family: str, every: int) -> None:
-    """A slice of `benchmarks/session_attacks.py`, which runs them all."""
+    """A slice of `campaigns/session_attacks.py`, which runs them all."""
     report = session_attacks.campaign([family], every)
     assert report["failures"] == []
     endings = report["endings"][family]

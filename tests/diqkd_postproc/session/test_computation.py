@@ -6,19 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from joined_parties import (
-    MemoryLedger,
-    Party,
-    assert_no_key,
-    assert_same_key,
-    converse,
-    correlated_records,
-    small_parameters,
-    two_parties,
-    void,
-)
 
-from diqkd_postproc.errors import LocalProtocolError, ParameterError
+from diqkd_postproc.protocol.errors import LocalProtocolError, ParameterError
 from diqkd_postproc.reconciliation import code_for
 from diqkd_postproc.session.computation import (
     ComputationStoppedError,
@@ -30,6 +19,17 @@ from diqkd_postproc.session.events import Aborted, Need, Work
 from diqkd_postproc.session.messages import BasisRevelation, MessageType, OutcomeHash, Syndrome, Verdict
 from diqkd_postproc.session.states import State
 from diqkd_postproc.session.tagged_content import TaggedContent
+from tests.support.joined_parties import (
+    MemoryLedger,
+    Party,
+    assert_no_key,
+    assert_same_key,
+    converse,
+    correlated_records,
+    small_parameters,
+    two_parties,
+    void,
+)
 
 EVERY_ROUND = np.array(list(itertools.product((0, 1), (0, 1), (0, 1), (0, 1, 2))), dtype=np.uint8).T
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from joined_parties import MemoryLedger, Party, assert_same_key, converse, two_parties
-from session_attacks import resealed
 
+from campaigns.session_attacks import resealed
 from diqkd_postproc.session.continuity import (
     OldCopyError,
     Past,
@@ -19,6 +18,7 @@ from diqkd_postproc.session.continuity import (
 )
 from diqkd_postproc.session.events import Event, Persist
 from diqkd_postproc.session.messages import Decision, MessageType, Role, Verdict
+from tests.support.joined_parties import MemoryLedger, Party, assert_same_key, converse, two_parties
 
 A, B, EC, F = "pad_a", "pad_b", "pad_ec", "pad_f"
 PASTS: dict[str, list[set[tuple[str, ...]]]] = {

@@ -5,18 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from joined_parties import (
-    MemoryLedger,
-    Party,
-    assert_no_key,
-    assert_same_key,
-    converse,
-    correlated_records,
-    small_parameters,
-    two_parties,
-)
 
-from diqkd_postproc.errors import (
+from diqkd_postproc.protocol.errors import (
     LocalProtocolError,
     ParameterError,
     RemoteProtocolError,
@@ -47,6 +37,16 @@ from diqkd_postproc.session.messages import (
     Verdict,
 )
 from diqkd_postproc.session.states import State
+from tests.support.joined_parties import (
+    MemoryLedger,
+    Party,
+    assert_no_key,
+    assert_same_key,
+    converse,
+    correlated_records,
+    small_parameters,
+    two_parties,
+)
 
 
 def test_an_honest_session_ends_with_one_key_and_one_transcript() -> None:

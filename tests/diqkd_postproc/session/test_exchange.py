@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from joined_parties import correlated_records, small_parameters
-from session_attacks import frames_of, resealed
-from sessions_over_tcp import both, make_stores
 
-from diqkd_postproc import cli
-from diqkd_postproc.errors import (
+from campaigns.session_attacks import frames_of, resealed
+from diqkd import cli
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.protocol.errors import (
     AuthenticationError,
     DiqkdError,
     InsufficientKeyError,
@@ -24,14 +23,15 @@ from diqkd_postproc.errors import (
     RemoteProtocolError,
     StorageError,
 )
-from diqkd_postproc.key_store import KeyStore
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.security import certification
 from diqkd_postproc.session import ExchangePending, PeerUnavailable, SessionResult, run_exchange
 from diqkd_postproc.session.continuity import OldCopyError
 from diqkd_postproc.session.messages import Role
 from diqkd_postproc.session.record_claim import claim_path, claim_record
+from tests.support.joined_parties import correlated_records, small_parameters
+from tests.support.sessions_over_tcp import both, make_stores
 
 OTHER: dict[Role, Role] = {"alice": "bob", "bob": "alice"}
 

@@ -16,24 +16,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from joined_parties import RUN_ID, correlated_records, small_parameters
-from session_attacks import resealed
-from sessions_over_tcp import both, make_stores
 
-from diqkd_postproc.errors import (
+from campaigns.session_attacks import resealed
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.protocol.errors import (
     AuthenticationError,
     InsufficientKeyError,
     ParameterError,
     RemoteProtocolError,
     StorageError,
 )
-from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.session import PeerUnavailable, SessionResult, driver, run_session, transport
 from diqkd_postproc.session.engine import SessionEngine, derive_session_id
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.messages import AbortReason, MessageType
 from diqkd_postproc.session.result_file import load_result, save_result
 from diqkd_postproc.session.transport import Connection
+from tests.support.joined_parties import RUN_ID, correlated_records, small_parameters
+from tests.support.sessions_over_tcp import both, make_stores
 
 HEADER_BYTES = 26
 

@@ -1,9 +1,9 @@
-"""A slice of `benchmarks/session_fuzz.py`: garbage is refused by its own error, in bounded memory."""
+"""A slice of `campaigns/session_fuzz.py`: garbage is refused by its own error, in bounded memory."""
 
 import pytest
-import session_fuzz
 
-from diqkd_postproc.parameters import ProtocolParameters
+from campaigns import session_fuzz
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.session import framing
 from diqkd_postproc.session.messages import Message, MessageType
 

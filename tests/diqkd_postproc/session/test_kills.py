@@ -4,13 +4,14 @@ import json
 import multiprocessing
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import session_walks
-from joined_parties import MemoryLedger
 
-PROGRAM = Path(__file__).parents[3] / "benchmarks" / "session_kills.py"
+from campaigns import session_walks
+from tests.support.joined_parties import MemoryLedger
+from tests.support.paths import ROOT
+
+PROGRAM = ROOT / "campaigns" / "session_kills.py"
 
 
 @pytest.mark.skipif(

@@ -5,9 +5,8 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from joined_parties import small_parameters
 
-from diqkd_postproc.errors import LocalProtocolError, ParameterError, RemoteProtocolError
+from diqkd_postproc.protocol.errors import LocalProtocolError, ParameterError, RemoteProtocolError
 from diqkd_postproc.session.framing import (
     MAGIC,
     PROTOCOL_VERSION,
@@ -33,6 +32,7 @@ from diqkd_postproc.session.messages import (
     Syndrome,
     Verdict,
 )
+from tests.support.joined_parties import small_parameters
 
 PARAMETERS = small_parameters(num_rounds=13, syndrome_bits=9)
 SESSION = bytes(range(16))

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from joined_parties import correlated_records, small_parameters
-from sessions_over_tcp import both, make_stores
 
-from diqkd_postproc.errors import AuthenticationError
 from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.protocol.errors import AuthenticationError
 from diqkd_postproc.session import SessionResult
 from sim_devices.adversaries.man_in_the_middle import ManInTheMiddle, byte_of_setting
+from tests.support.joined_parties import correlated_records, small_parameters
+from tests.support.sessions_over_tcp import both, make_stores
 
 
 @pytest.mark.parametrize("index", [0, 1000, 1992])

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from joined_parties import correlated_records, small_parameters
 from scipy.linalg import toeplitz
-from sessions_over_tcp import both, make_stores
 
-from diqkd_postproc.errors import ParameterError, ProtocolAbort
+from diqkd_postproc.protocol.errors import ParameterError, ProtocolAbort
 from diqkd_postproc.session import SessionResult, run_session
+from tests.support.joined_parties import correlated_records, small_parameters
+from tests.support.sessions_over_tcp import both, make_stores
 
 RENYI = {"proof": "renyi", "bound": "full"}
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from joined_parties import correlated_records, small_parameters, void
-from sessions_over_tcp import both, make_stores
 
-from diqkd_postproc.errors import (
+from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.planning.design import syndrome_length
+from diqkd_postproc.protocol.errors import (
     AuthenticationError,
     InsufficientKeyError,
     ParameterError,
@@ -25,13 +25,13 @@ from diqkd_postproc.errors import (
     RemoteProtocolError,
     StorageError,
 )
-from diqkd_postproc.key_store import KeyStore
-from diqkd_postproc.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import SHARED_OUTCOMES, RoundRecord
-from diqkd_postproc.security.design import syndrome_length
 from diqkd_postproc.session import PeerUnavailable, SessionResult, run_session
 from diqkd_postproc.session.framing import PROTOCOL_VERSION
 from diqkd_postproc.session.messages import Role
+from tests.support.joined_parties import correlated_records, small_parameters, void
+from tests.support.sessions_over_tcp import both, make_stores
 
 
 def test_a_session_of_20000_rounds_over_tcp(folder: Path) -> None:

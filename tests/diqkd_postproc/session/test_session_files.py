@@ -4,12 +4,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from joined_parties import small_parameters
 
-from diqkd_postproc.errors import StorageError
-from diqkd_postproc.records.private_files import make_private_directory
+from diqkd_postproc.files import make_private_directory
+from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.session.journal import SessionJournal, idle_session, journal_path
 from diqkd_postproc.session.result_file import load_result, save_refusal
+from tests.support.joined_parties import small_parameters
 
 SESSION = bytes(range(16))
 

@@ -1,7 +1,6 @@
 """The tables: complete, closed, and made for each other."""
 
 import runpy
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -11,6 +10,7 @@ from diqkd_postproc.session.diagram import mermaid
 from diqkd_postproc.session.events import ConsumeKey, Need, Work
 from diqkd_postproc.session.messages import MessageType, Role
 from diqkd_postproc.session.states import NEEDS_NO_PEER, TABLES, TERMINAL, Row, State, state_after
+from tests.support.paths import ROOT
 
 ROLES = get_args(Role)
 OTHER = {"alice": "bob", "bob": "alice"}
@@ -96,7 +96,7 @@ def test_a_refusal_never_resumes_into_activation(role: Role) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_documented_diagrams_are_those_of_the_tables(role: Role) -> None:
-    document = Path(__file__).parents[3] / "docs" / "session.md"
+    document = ROOT / "docs" / "session.md"
     assert f"```mermaid\n{mermaid(role)}```\n" in document.read_text(encoding="utf-8")
 
 

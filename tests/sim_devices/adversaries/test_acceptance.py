@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from diqkd_postproc.security.design import design_parameters
+from diqkd_postproc.planning.design import design_parameters
 from sim_devices.adversaries.acceptance import (
     acceptance,
     losing_probabilities,
     smallest_caught_fraction,
     treated_probabilities,
 )
-from sim_devices.adversaries.tampering import LISTED, MEASURED, UNTOUCHED, Tampering
 from sim_devices.adversaries.trials import TrialRuns
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
+from sim_devices.laboratory.tampering import LISTED, MEASURED, UNTOUCHED, Tampering
 from sim_devices.laboratory.tape import Tape
 from sim_devices.physics.link import LinkModel
 

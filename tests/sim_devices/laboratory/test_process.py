@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
+from sim_devices.apparatus.client import LaboratoryClient
 from sim_devices.laboratory import LaboratoryConfiguration, start_laboratory
 from sim_devices.laboratory.__main__ import argument_parser, main
-from sim_devices.laboratory.client import LaboratoryClient
 
 
 def test_process_serves_both_nodes_and_ends_when_told() -> None:

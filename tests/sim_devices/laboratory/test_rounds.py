@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diqkd_postproc.errors import DiqkdError, ParameterError
+from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
+from sim_devices.apparatus.node_apparatus import NodeApparatus
 from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
-from sim_devices.laboratory.apparatus import NodeApparatus
-from sim_devices.physics.calibration import chain_probabilities, chsh_and_qber
-
-from .player import Player
+from sim_devices.physics.expected_statistics import chain_probabilities, chsh_and_qber
+from tests.support.player import Player
 
 StartLaboratory = Callable[[LaboratoryConfiguration], str]
 AT_ONCE = LinkModel(success_probability=1.0)

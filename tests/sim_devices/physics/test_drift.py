@@ -8,7 +8,7 @@ import pytest
 from diqkd_node.configuration import NodeConfiguration
 from sim_devices.physics import constants
 from sim_devices.physics.drift import STEP_S, Drift, DriftState
-from sim_devices.physics.truth import true_chsh_and_qber
+from sim_devices.physics.expected_scores import true_chsh_and_qber
 
 NODES = NodeConfiguration(role="alice"), NodeConfiguration(role="bob")
 STILL = DriftState(0.0, {"alice": 1.0, "bob": 1.0}, (0.0, 0.0, 0.0, 0.0))

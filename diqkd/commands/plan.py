@@ -1,0 +1,258 @@
+"""`diqkd plan`: parameters for a link, and what to expect of the run.
+
+Without any option the published run is planned: 1.5e6 rounds at gamma = 13/256 for S = 2.64, Q = 1.8 %. As
+soon as a link or the size of a run is given, the test probability is optimised unless it is given too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from diqkd.console import print_json
+from diqkd.options import types as argument_types
+from diqkd.options.parsers import add_json
+from diqkd_postproc.planning.characterisation import characterise
+from diqkd_postproc.planning.plan import Link, Plan, make_plan
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.report.plan_figures import draw
+from diqkd_postproc.security import ball_arithmetic
+from diqkd_postproc.security.proofs import check_combination
+
+PUBLISHED_ROUNDS = 1_500_000
+PUBLISHED_GAMMA = Fraction(13, 256)
+PUBLISHED_SCORE, PUBLISHED_QBER = 2.64, 0.018
+
+
+def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--proof`, `--bound` and `--extractor`."""
+    parser.add_argument(
+        "--proof",
+        choices=["paper", "counted", "renyi"],
+        default="paper",
+        help="theorem for the key length; only `paper` is peer-reviewed (see docs/proofs.md)",
+    )
+    parser.add_argument(
+        "--bound", choices=["simple", "full"], help="of proof renyi: `full` is longer (default: simple)"
+    )
+    parser.add_argument(
+        "--extractor",
+        choices=["trevisan", "toeplitz"],
+        default="trevisan",
+        help="`toeplitz` gives longer keys with a longer seed, for proof renyi",
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `diqkd plan`."""
+    parser.description = (
+        "Choose protocol parameters for a link and say what to expect of the run. "
+        "Without options: the published run."
+    )
+    parser.add_argument(
+        "--s", type=float, dest="chsh_score", help="CHSH score to design for (default: 2.64, or --record)"
+    )
+    parser.add_argument(
+        "--q", type=float, dest="qber", help="QBER to design for, a fraction (default: 0.018, or --record)"
+    )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        nargs=2,
+        metavar=("ALICE", "BOB"),
+        help="take S and Q from both records of a characterisation run",
+    )
+    parser.add_argument(
+        "--margin", type=float, default=2.0, help="with --record: standard errors to stay on the safe side"
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--rounds", type=argument_types.count, help="number of rounds n (default: 1500000)")
+    size.add_argument("--hours", type=float, help="duration of the run instead, at --herald-rate")
+    size.add_argument("--key-bits", type=argument_types.count, help="key to aim at instead; solves for n")
+    parser.add_argument("--herald-rate", type=float, default=100.0, help="heralds a second")
+    parser.add_argument(
+        "--gamma", type=argument_types.gamma, help="test probability k/2^b (default: the best k/256)"
+    )
+    syndrome = parser.add_mutually_exclusive_group()
+    syndrome.add_argument(
+        "--syndrome-bits", type=argument_types.count, help="length of the syndrome (default: SI eq. 23)"
+    )
+    syndrome.add_argument(
+        "--syndrome-efficiency",
+        type=float,
+        metavar="F",
+        help="length of the syndrome in units of the Shannon limit, as `diqkd codes evaluate` measures it",
+    )
+    syndrome.add_argument(
+        "--shortest-syndrome",
+        action="store_true",
+        help="the shortest that the shipped codes serve, found in a few seconds: a longer key, and error "
+        "correction that fails more often",
+    )
+    parser.add_argument("--soundness", type=float, default=1e-10, help="soundness error of the key")
+    parser.add_argument(
+        "--completeness",
+        type=float,
+        metavar="E",
+        help="chance that the Bell test of an honest run fails (default: eqs. 24 and 25, about 1.4e-3)",
+    )
+    parser.add_argument(
+        "--max-voided",
+        type=argument_types.count_or_none,
+        default=0,
+        metavar="V",
+        help="rounds that may be voided, because the nodes saw different heralds or Alice missed a round "
+        "type, before the run ends; each costs one bit of key",
+    )
+    add_proof_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, help="write the parameters to this TOML file")
+    parser.add_argument("--plot", type=Path, help="draw rate, sensitivity and smallest runs (PNG, PDF, SVG)")
+    add_json(parser)
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: Namespace) -> None:
+    """`diqkd plan`."""
+    answer: dict[str, Any] = {}
+    measured = None
+    if arguments.record is not None:
+        if arguments.chsh_score is not None or arguments.qber is not None:
+            raise ParameterError("give --record, or --s and --q, not both")
+        measured = characterise(*arguments.record)
+        arguments.chsh_score, arguments.qber = measured.design_point(arguments.margin)
+    link = _link(arguments)
+    num_rounds, gamma = _size(arguments)
+    plan = make_plan(
+        link,
+        num_rounds=num_rounds,
+        key_bits=arguments.key_bits,
+        gamma=gamma,
+        herald_rate=arguments.herald_rate,
+        in_balls=ball_arithmetic.is_available(),
+        shortest_syndrome=arguments.shortest_syndrome,
+    )
+    answer |= plan.to_dict()
+    if measured is not None:
+        answer["characterisation"] = {
+            "chsh_score": measured.chsh_score.value,
+            "chsh_score_error": measured.chsh_score.standard_error,
+            "qber": measured.qber.value,
+            "qber_error": measured.qber.standard_error,
+            "margin": arguments.margin,
+            "bell_test_abort": measured.bell_abort(plan),
+        }
+    if arguments.output is not None:
+        plan.parameters.save(arguments.output)
+        answer["written"] = str(arguments.output)
+    if arguments.plot is not None:
+        draw(link, plan, arguments.plot)
+        answer["plot"] = str(arguments.plot)
+    if arguments.json:
+        print_json(answer)
+    else:
+        _print(plan, answer)
+
+
+def _link(arguments: Namespace) -> Link:
+    check_combination(arguments.proof, arguments.bound, arguments.extractor)
+    return Link(
+        chsh_score=PUBLISHED_SCORE if arguments.chsh_score is None else arguments.chsh_score,
+        qber=PUBLISHED_QBER if arguments.qber is None else arguments.qber,
+        soundness_error=arguments.soundness,
+        syndrome_bits=arguments.syndrome_bits,
+        syndrome_efficiency=arguments.syndrome_efficiency,
+        proof=arguments.proof,
+        bound=arguments.bound,
+        extractor=arguments.extractor,
+        completeness_error=arguments.completeness,
+        max_voided=arguments.max_voided,
+    )
+
+
+def _size(arguments: Namespace) -> tuple[int | None, Fraction | None]:
+    """Number of rounds (None where a key length is aimed at) and test probability (None to be optimised)."""
+    link_or_size = (
+        arguments.chsh_score,
+        arguments.qber,
+        arguments.rounds,
+        arguments.hours,
+        arguments.key_bits,
+    )
+    gamma: Fraction | None = arguments.gamma
+    if gamma is None and all(value is None for value in link_or_size):
+        gamma = PUBLISHED_GAMMA
+    if arguments.key_bits is not None:
+        return None, gamma
+    if arguments.hours is None:
+        return arguments.rounds or PUBLISHED_ROUNDS, gamma
+    seconds = 3600 * arguments.hours
+    if not 1 <= seconds * arguments.herald_rate <= 1e15:
+        raise ParameterError(
+            f"{arguments.hours} hours at {arguments.herald_rate} heralds a second are no round; give more"
+        )
+    return int(seconds * arguments.herald_rate), gamma
+
+
+def _print(plan: Plan, answer: Mapping[str, Any]) -> None:
+    p = plan.parameters
+    chosen = " (the best k/256)" if plan.chosen_gamma else ""
+    hours, seconds = divmod(round(plan.duration_s), 3600)
+    aborts = {name: value for name, value in answer["abort_probabilities"].items() if value is not None}
+    rows = {
+        "proof": f"{p.proof_label}: {p.proof_status}",
+        "key": f"{p.key_bits:,} bits ({p.key_bits / p.num_rounds:.4f} a round)",
+        "rounds": f"{p.num_rounds:,}, {hours} h {seconds // 60:02d} min at {plan.herald_rate:g} heralds/s",
+        "test probability": answer["gamma"] + chosen,
+        "link": f"S = {p.design_chsh_score:.4f}, Q = {100 * p.design_qber:.3f} %",
+        "Bell test": f"omega_thr = {p.omega_threshold:.7f}: at most {p.max_losses:,} lost test rounds",
+        "syndrome": f"{p.syndrome_bits:,} bits, {plan.efficiency:.3f} of the Shannon limit",
+        "soundness error": f"{p.soundness_error:g}",
+        "initial key": f"{answer['initial_key_bits']:,} bits, of which {answer['seed_bits']:,} reusable seed",
+        "random bits": ", ".join(f"{role} {bits:,}" for role, bits in answer["qrng_bits"].items()),
+        "honest run aborts": "; ".join(
+            f"{name.replace('_', ' ')} {value:.2g}" for name, value in aborts.items()
+        ),
+        "certificate": answer["certificate"],
+    }
+    if p.max_tests is not None:
+        rows["test rounds"] = f"at most {p.max_tests:,}, else the run aborts"
+    if p.max_voided:
+        rows["voided rounds"] = f"at most {p.max_voided:,}, else the run ends; a bit of key each"
+    if "characterisation" in answer:
+        measured = answer["characterisation"]
+        rows["measured link"] = (
+            f"S = {measured['chsh_score']:.4f} +- {measured['chsh_score_error']:.4f}, "
+            f"Q = {100 * measured['qber']:.3f} +- {100 * measured['qber_error']:.3f} %; the Bell test fails "
+            f"with probability {measured['bell_test_abort']:.2g}, the uncertainty of S included"
+        )
+    table = Table(show_header=False, title="Plan")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console = Console()
+    console.print(table)
+    if p.key_bits:
+        parts = Table(title="Where the key comes from", show_header=False)
+        for name, value in plan.key_length.terms.items():
+            parts.add_row(name.replace("_", " "), f"{value:,.1f}")
+        parts.add_row("key", f"{p.key_bits:,}")
+        console.print(parts)
+    else:
+        needed = answer["minimum_rounds"]
+        remedy = (
+            f"about {needed:,} rounds would do, at gamma = {answer['minimum_rounds_gamma']}"
+            if needed
+            else "no number of rounds would do; improve the link"
+        )
+        console.print(f"No key is possible here with {p.num_rounds:,} rounds: {remedy}.")
+    for note in plan.notes:
+        console.print(f"Note: {note}.")
+    for name in ("written", "plot"):
+        if name in answer:
+            console.print(f"{name}: {answer[name]}", soft_wrap=True)

@@ -1,0 +1,43 @@
+"""`diqkd serve`: this node's keys for applications (ETSI GS QKD 014)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from diqkd.console import print_json
+from diqkd.options.extras import require_delivery
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `diqkd serve`."""
+    parser.add_argument("--config", type=Path, required=True, help="configuration file (TOML)")
+    parser.add_argument(
+        "--json", action="store_true", help="print the addresses as JSON on stdout when all is up"
+    )
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: Namespace) -> None:
+    """`diqkd serve`."""
+    require_delivery()
+    from diqkd_postproc.delivery.configuration import load_configuration
+    from diqkd_postproc.delivery.service import RunningService, serve_until_stopped
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a stranger's failed handshakes are no news
+    configuration = load_configuration(arguments.config)
+
+    def announce(service: RunningService) -> None:
+        addresses = {"api": service.api_address, "link": service.link_address}
+        shown = {name: f"{a[0]}:{a[1]}" if a else None for name, a in addresses.items()}
+        if arguments.json:
+            print_json({"kme": configuration.kme.id, **shown})
+        else:
+            print(f"{configuration.kme.id} delivers keys at {shown['api']}", file=sys.stderr)
+
+    asyncio.run(serve_until_stopped(configuration, announce))

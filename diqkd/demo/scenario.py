@@ -1,0 +1,104 @@
+"""What a demonstration plays: the parameters that the parties agree on, and the laboratory that they meet."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import dataclass, field
+
+from diqkd_postproc.planning.design import design_parameters, minimum_rounds
+from diqkd_postproc.protocol.errors import ParameterError, ProtocolAbort
+from diqkd_postproc.protocol.parameters import ProtocolParameters
+from sim_devices.adversaries.acceptance import smallest_caught_fraction
+from sim_devices.laboratory.tampering import Tampering
+from sim_devices.physics.link import LinkModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Parameters to agree on; the link and what was done to it. laboratory_seed: None for a secret one."""
+
+    name: str
+    parameters: ProtocolParameters
+    link: LinkModel = field(default_factory=LinkModel)
+    tampering: Tampering = field(default_factory=Tampering)
+    laboratory_seed: int | None = None
+
+    @property
+    def laboratory(self) -> list[str]:
+        """Options of the laboratory's program."""
+        options = ["--link", self.link.kind, "--success-probability", str(self.link.success_probability)]
+        if self.laboratory_seed is not None:
+            options += ["--seed", str(self.laboratory_seed)]
+        tampering = self.tampering
+        if tampering.local_fraction:
+            options += ["--local-fraction", str(tampering.local_fraction)]
+        if tampering.measured_fraction:
+            options += ["--measured-fraction", str(tampering.measured_fraction)]
+        if tampering.stuck_electrode:
+            options += ["--stuck-electrode", tampering.stuck_electrode]
+        return options
+
+
+def requested_scenario(arguments: Namespace) -> Scenario:
+    """What the command line says; by default the published run: design S = 2.64, link S = 2.677.
+
+    Raises ProtocolAbort where no key is possible, with the number of rounds that would do.
+    """
+    parameters = design_parameters(
+        arguments.rounds,
+        arguments.gamma,
+        arguments.chsh_score,
+        arguments.qber,
+        arguments.soundness,
+        syndrome_bits=arguments.syndrome_bits,
+        proof=arguments.proof,
+        bound=arguments.bound,
+        extractor=arguments.extractor,
+    )
+    _require_key(parameters)
+    try:
+        link = LinkModel(arguments.link, success_probability=arguments.herald_probability)
+    except ValueError as error:
+        raise ParameterError(f"--link, --herald-probability: {error}") from None
+    return Scenario(
+        name=f"the {arguments.link} link",
+        parameters=parameters,
+        link=link,
+        laboratory_seed=arguments.seed,
+    )
+
+
+def tampering_of(attack: str, fraction: float | None, scenario: Scenario) -> Tampering:
+    """What an attack does to the laboratory. fraction: of listed rounds; None for the smallest that is
+    caught."""
+    if fraction is not None and attack != "mixture":
+        raise ParameterError(f"--fraction belongs to the attack mixture; {attack} leaves no round out")
+    if fraction is not None and not 0.0 <= fraction <= 1.0:
+        raise ParameterError(f"--fraction {fraction} is outside [0, 1]")
+    if attack == "local-devices":
+        return Tampering(local_fraction=1.0)
+    if attack == "intercept":
+        return Tampering(measured_fraction=1.0)
+    if attack == "mixture":
+        if fraction is None:
+            fraction = smallest_caught_fraction(scenario.parameters, scenario.link)
+        return Tampering(local_fraction=fraction)
+    return Tampering(stuck_electrode="bob" if attack == "leaky-link" else "")
+
+
+def _require_key(parameters: ProtocolParameters) -> None:
+    if parameters.key_bits > 0:
+        return
+    needed = minimum_rounds(
+        parameters.gamma,
+        parameters.design_chsh_score,
+        parameters.design_qber,
+        parameters.soundness_error,
+        proof=parameters.proof,
+        bound=parameters.bound,
+        extractor=parameters.extractor,
+    )
+    remedy = f"about {needed:,} would do" if needed else "no number of rounds would do"
+    raise ProtocolAbort(
+        f"no key is possible with {parameters.num_rounds:,} rounds at this design point: {remedy}"
+    )

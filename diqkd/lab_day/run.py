@@ -1,0 +1,213 @@
+"""`diqkd lab-day`: both nodes' masters, a laboratory that drifts, and a day without an operator.
+
+The programs are those of a real day: each node's master runs `repository/lab_day.py`, which submits the key
+run and the calibrations. This module starts them, follows their public facts, and evaluates the day when it
+is over. The evaluation reads both records and the drifts, as only a simulation can; its parameters make no
+key, because outcomes of a run that does must never be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from diqkd.console import ProgressDisplay, print_json
+from diqkd.demo.parties import LOOPBACK, ROLES, free_port, laboratory, source_file
+from diqkd.demo.programs import Programs
+from diqkd.lab_day.evaluation import evaluate
+from diqkd.lab_day.figure import draw
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_postproc.files import make_private_directory
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
+from sim_devices.apparatus.client import ADDRESS_VARIABLE
+from sim_devices.databases.simulated import QRNG_SEED_VARIABLE
+from sim_devices.laboratory.server import ATTEMPT_S, ROUND_S
+from sim_devices.physics.drift import Drift
+
+MASTER = "sim_devices.artiq_master"
+RUNNING_SHARE = 0.9  # of the day: the rest goes to calibrations, reloads and the laser failure
+ION_LOSSES_PER_HOUR = 0.5  # at each node
+POLL_S = 0.05
+WATCHED_ROUNDS = 4000  # at least, in a window of the drift watch
+
+
+def day_parameters(arguments: Namespace) -> ProtocolParameters:
+    """Parameters of a run that makes no key."""
+    gamma = arguments.gamma
+    if not 0 < gamma < 1 or 256 % gamma.denominator:
+        raise ParameterError(f"gamma={gamma} is not k/256 with k from 1 to 255")
+    return ProtocolParameters(
+        num_rounds=arguments.rounds,
+        test_numerator=int(gamma * 256),
+        test_bits=8,
+        omega_threshold=0.825,
+        syndrome_bits=arguments.rounds // 2,
+        key_bits=0,
+        soundness_error=1e-10,
+        one_bit_error=1e-12,
+        design_chsh_score=2.64,
+        design_qber=0.018,
+    )
+
+
+def day_drift(hours: float, num_rounds: int, seed: int, herald_probability: float) -> Drift:
+    """How the laboratory drifts in a day of so many hours: by much more than a run can bear, with one failure
+    of the laser of 25 minutes (or a twentieth of the day) in the middle."""
+    outage_s = min(1500.0, hours * 3600 / 20)
+    round_s = ATTEMPT_S / herald_probability + ROUND_S
+    return Drift(
+        seed=seed,
+        time_scale=max(1.0, RUNNING_SHARE * hours * 3600 / (num_rounds * round_s)),
+        laser_hz=1200.0,
+        laser_wander_hz=1500.0,
+        relock_hz=2500.0,
+        power=-0.015,
+        power_wander=0.02,
+        phase=0.25,
+        phase_wander=0.35,
+        outages=((0.45 * hours * 3600, outage_s),),
+        loading_s=120.0,
+    )
+
+
+def simulate_day(arguments: Namespace) -> None:
+    """Run the day, evaluate it, report. The laboratory ends with this program, so a day is not resumed."""
+    if not 0 < arguments.hours <= 100:
+        raise ParameterError(f"hours={arguments.hours} is outside (0, 100]")
+    if not 0 < arguments.herald_probability <= 1:
+        raise ParameterError(f"herald_probability={arguments.herald_probability} is outside (0, 1]")
+    started = time.monotonic()
+    directory = arguments.run_dir or Path("run") / time.strftime("lab-day-%Y%m%d-%H%M%S")
+    parameters = day_parameters(arguments)
+    drift = day_drift(arguments.hours, arguments.rounds, arguments.seed, arguments.herald_probability)
+    if directory.exists() and any(directory.iterdir()):
+        raise ParameterError(f"{directory} is not empty; name another folder with --run-dir")
+    other = None
+    if arguments.compare is not None:
+        try:
+            other = json.loads((arguments.compare / "day.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ParameterError(f"--compare {arguments.compare} holds no finished day: {error}") from None
+    prepare_day(directory, parameters, drift)
+    console = Console(stderr=True)
+    console.print(
+        f"{arguments.hours:g} h with {arguments.rounds:,} rounds, each for {drift.time_scale:.1f} of the "
+        f"laboratory{'; nothing is calibrated' if arguments.without_calibrations else ''}"
+    )
+    with Programs() as programs, ProgressDisplay(arguments.progress) as progress:
+        samples = _run(arguments, directory, drift, programs, progress)
+    day = evaluate(directory, drift, samples)
+    day["wall_seconds"] = round(time.monotonic() - started, 1)
+    (directory / "day.json").write_text(json.dumps(day, indent=1) + "\n", encoding="utf-8")
+    picture = draw(day, directory / "day.png", other)
+    report = day["summary"] | {
+        "wall_seconds": day["wall_seconds"],
+        "run_directory": str(directory),
+        "picture": str(picture),
+        "decisions": [str(directory / role / "decisions.log") for role in ROLES],
+    }
+    if arguments.json:
+        print_json(report)
+        return
+    _tell(report, Console())
+
+
+def prepare_day(directory: Path, parameters: ProtocolParameters, drift: Drift) -> None:
+    """Folders, node configurations, parameter file and drift of a day."""
+    make_private_directory(directory)
+    for role in ROLES:
+        make_private_directory(directory / role)
+        configuration = directory / role / "node.json"
+        if not configuration.exists():
+            # A look at the laser lasts longer, so that a failure of half an hour is not a million looks.
+            settings = {"role": role, "recovery_interval": 1.0}
+            configuration.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            NodeConfiguration.load(configuration, role)
+    parameters.save(directory / "parameters.toml")
+    (directory / "drift.json").write_text(drift.to_json(), encoding="utf-8")
+
+
+def master_command(role: str, directory: Path, port: int, drift_window: float) -> list[str]:
+    """The master of a node that runs a lab day; further arguments of the experiment may follow."""
+    folder = directory / role
+    return [
+        *(sys.executable, "-m", MASTER, "--log", str(folder / "master.log")),
+        *("--device-db", str(source_file(f"device_db/{role}_sim.py"))),
+        *(str(source_file("repository/lab_day.py")), f"role={role}"),
+        *(f"parameters_file={directory / 'parameters.toml'}", f"run_directory={folder}"),
+        *(f"configuration_file={folder / 'node.json'}", f"peer_host={LOOPBACK}", f"peer_port={port}"),
+        *(f"poll_interval={POLL_S}", f"drift_window={drift_window}"),
+    ]
+
+
+def _run(
+    arguments: Namespace, directory: Path, drift: Drift, programs: Programs, progress: ProgressDisplay
+) -> list[tuple[float, int]]:
+    """Both masters until the day is over; (unix time, rounds done) now and then."""
+    loss = ION_LOSSES_PER_HOUR * arguments.hours / arguments.rounds
+    options = ["--seed", str(arguments.seed), "--drift", str(directory / "drift.json")]
+    options += ["--alice-ion-loss", str(loss), "--bob-ion-loss", str(loss)]
+    options += ["--success-probability", str(arguments.herald_probability)]
+    environment = os.environ | {QRNG_SEED_VARIABLE: str(arguments.seed)}
+    round_s = ATTEMPT_S / arguments.herald_probability + ROUND_S
+    drift_window = max(600.0, WATCHED_ROUNDS * drift.time_scale * round_s)
+    samples: list[tuple[float, int]] = []
+    facts: dict[str, Any] = {}
+
+    def follow(event: dict[str, Any]) -> None:
+        name = event.get("dataset", "")
+        facts[name] = event.get("value")
+        # A calibration of both nodes has rounds of its own.
+        if name == "diqkd.last_update_unix" and facts.get("diqkd.num_rounds") == arguments.rounds:
+            samples.append((facts[name], facts["diqkd.rounds_done"]))
+            progress(
+                "lab day",
+                facts["diqkd.rounds_done"],
+                arguments.rounds,
+                str(facts.get("diqkd.node_state", "")),
+            )
+
+    with laboratory(programs, options, environment) as address:
+        environment[ADDRESS_VARIABLE] = address
+        port = free_port()
+        progress("lab day", 0, arguments.rounds)
+        masters = {}
+        for role in ROLES:
+            command = master_command(role, directory, port, drift_window)
+            if arguments.calibrations is not None:
+                command += [f"calibrations_file={arguments.calibrations}"]
+            if arguments.without_calibrations:
+                command += ["calibrate=False"]
+            sink = follow if role == "alice" else lambda event: None
+            masters[role] = programs.start(f"{role}'s node", command, environment, sink)
+            masters[role].follow()
+        programs.results(masters)
+        progress("lab day", arguments.rounds, arguments.rounds)
+    return samples
+
+
+def _tell(report: dict[str, Any], console: Console) -> None:
+    console.print(
+        f"[bold]{report['num_rounds']:,} rounds in {report['hours']:.2f} h[/] of the laboratory "
+        f"({report['wall_seconds']:.0f} s here), {report['running_share']:.0%} of it generating key"
+    )
+    console.print(
+        f"{report['num_pauses']} pauses, {report['num_calibrations']} calibrations, "
+        f"{report['num_ion_losses']} ions lost, laser away for {report['laser_away_minutes']:.0f} min"
+    )
+    console.print(
+        f"S = {report['chsh_score']:.3f} ± {report['chsh_error']:.3f}, Q = {100 * report['qber']:.2f} %; "
+        f"S as the simulation knows it: {report['lowest_true_chsh']:.3f} at worst, "
+        f"{report['last_true_chsh']:.3f} at the end"
+    )
+    for path in report["decisions"]:
+        console.print(f"Decisions and their reasons: {path}", soft_wrap=True)
+    console.print(f"Picture of the day: {report['picture']}", soft_wrap=True)

@@ -1,0 +1,394 @@
+"""The host's half of a run: spool, classical link, and the remote calls of the kernel.
+
+Both nodes agree before every batch (`batch_ready`), may ask for its early end (`stop`), and compare after it
+what they have (`batch_done`, then see `agreement`). A node leaves a batch only between two rounds, and a
+herald needs both nodes, so their counts agree unless there was a fault. Nothing private passes through here
+but to and from the spool.
+"""
+
+import logging
+import time
+
+import numpy as np
+from artiq.experiment import *
+
+from diqkd_node.run.agreement import Agreement
+from diqkd_node.run.peer_connection import POLL_INTERVAL_S, PeerAbsentError
+from diqkd_node.sequence.conditions import (
+    CONDITION_NAMES,
+    ION_LOST,
+    LOCK_LOST,
+    RUNNING,
+    TOO_MANY_UNDERFLOWS,
+    TYPE_MISSING,
+    UNDERFLOW_BEFORE_TYPE,
+)
+from diqkd_node.run.greeting import exchange_hellos
+from diqkd_node.run.ion_reload import IonReload
+from diqkd_postproc.protocol.errors import DiqkdError
+
+logger = logging.getLogger(__name__)
+
+HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer
+LEFT_ALONE_S = 10.0  # how long a node waits for a herald after the other has left the batch
+MAX_DISAGREEMENTS = 3  # batches in a row
+PROGRESS_INTERVAL_S = 0.5
+UNFINISHED_ROUND = (UNDERFLOW_BEFORE_TYPE, TOO_MANY_UNDERFLOWS)  # Alice's, of which she has no type
+
+
+class NodeFaultError(DiqkdError):
+    """This node's hardware did not do what the protocol needs."""
+
+
+class Coordinator:
+    """Serves one node's kernel.
+
+    :param spool: open `RoundSpool` of this node
+    :param link: connected `ClassicalLink`
+    :param herald_patterns: detector patterns in the order of the kernel's pattern indices
+    :param batch_rounds: rounds of a batch
+    :param should_stop: says whether the scheduler wants this experiment to pause or end
+    :param publish: called with (rounds done, state of the node) now and then
+    :param stall_timeout_s: longest time without a round, or without an answer of the peer within a batch
+    :param reload: loads a lost ion; the default leaves it to people
+    :param fill_pool: called between two batches if the random bits are short
+    :param interrupted_unix: when an earlier start of this run ended, if there was one
+    :param now: the clock of the record's gaps, unix seconds
+
+    Public for live views: `herald_counts` (heralds of each pattern since the start, lost rounds left out),
+    `ion_present` and `locked` as last seen at this node, `ion_losses`.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool,
+        link,
+        herald_patterns,
+        batch_rounds=2000,
+        should_stop=lambda: False,
+        publish=lambda rounds_done, state: None,
+        stall_timeout_s=120.0,
+        reload=None,
+        fill_pool=lambda: None,
+        interrupted_unix=None,
+        now=time.time,
+    ):
+        self.spool = spool
+        self.link = link
+        self.role = spool.role
+        self.num_rounds = spool.parameters.num_rounds
+        self.batch_rounds = batch_rounds
+        self.should_stop = should_stop
+        self.publish = publish
+        self.stall_timeout_s = stall_timeout_s
+        self.reload = reload or IonReload(None)
+        self.fill_pool = fill_pool
+        self._pattern_of_index = np.array(herald_patterns, dtype=np.uint8)
+        self._now = now
+        self.herald_counts = np.zeros(len(herald_patterns), dtype=np.int64)
+        self.ion_present = True
+        self.locked = True
+        self.ion_losses = 0
+        self._ready_sent = False
+        self._failure = None
+        self._gap = None if interrupted_unix is None else ("restarted", interrupted_unix)
+        self._last_publication = 0.0
+        self._published_state = ""
+        self._num_disagreements = 0
+        self._agreement = Agreement(spool, link, self._await, herald_patterns)
+        self._clear_batch(0)
+
+    def _clear_batch(self, num_rounds):
+        self._first = self.spool.rounds_done
+        self._batch_size = num_rounds
+        self._agreement.begin(self._first)
+        self._own_stop = None
+        self._peer_stop = None
+        self._peer_done = None
+        self._stop_reason = "complete"
+        self._last_round = (time.monotonic(), self._first)
+
+    def greet(self):
+        """Agree with the other node on the run, and settle what an interruption has left open.
+
+        Raises ParameterError, on both sides, if the nodes do not belong to the same run.
+        """
+        hello = exchange_hellos(self.role, self.spool, self.link, self._await)
+        self._agreement.resume(hello)
+        self.spool.end_batch()
+        self._limit_voided_rounds()
+        self._publish("ready")
+
+    # Remote calls of the kernel.
+
+    def begin_batch(self) -> TList(TInt32):
+        """Settings of the next batch once both nodes are ready; empty when the kernel is to end."""
+        self._raise_failure()
+        self.reload.ion_is_back()
+        self.ion_present = self.locked = True
+        remaining = self.num_rounds - self.spool.rounds_done
+        if remaining == 0 or self.should_stop():
+            return []
+        count = min(self.batch_rounds, remaining)
+        if count * self.spool.parameters.setting_bits_per_round[self.role] > self.spool.bits_available:
+            self.fill_pool()
+        if not self._ready_sent:
+            self.link.send("batch_ready", first=self.spool.rounds_done, num_rounds=count)
+            self._ready_sent = True
+        ready = self._await("batch_ready", stoppable=True)
+        if ready is None:
+            return []
+        self._ready_sent = False
+        if ready["first"] != self.spool.rounds_done or ready["num_rounds"] < 1:
+            raise self.link.fail(
+                f"{self.role} is at round {self.spool.rounds_done}, the other node at {ready['first']}"
+            )
+        count = min(count, ready["num_rounds"])
+        if self._gap is not None:
+            reason, start = self._gap
+            self.spool.add_gap(reason, start, self._now())
+            self._gap = None
+        settings = self.spool.begin_batch(count)
+        self._clear_batch(count)
+        try:
+            self._await_begun(count)
+        except Exception:
+            self.abandon_batch(0, False)
+            raise
+        return settings.tolist()
+
+    def _await_begun(self, count):
+        """Both nodes have the settings on disk before either applies one: an interruption that kept one node
+        from drawing them would leave the other with rounds that can never be completed."""
+        self.link.send("batch_begun", first=self._first, num_rounds=count)
+        begun = self._await("batch_begun")
+        if (begun["first"], begun["num_rounds"]) != (self._first, count):
+            raise self.link.fail(
+                f"{self.role} has begun {count} rounds at {self._first}, the other node others"
+            )
+
+    @rpc(flags={"async"})
+    def store(self, count, outcomes, round_types, pattern_indices, timestamps_mu):
+        """Take a chunk of rounds. A failure is raised by the next call that can raise."""
+        if self._failure is not None:
+            return
+        try:
+            outcome = np.array(outcomes[:count], dtype=np.int8)
+            types = np.array(round_types[:count], dtype=np.uint8)
+            indices = np.array(pattern_indices[:count], dtype=np.int64)
+            patterns = self._pattern_of_index[indices]
+            self.herald_counts += np.bincount(indices, minlength=self.herald_counts.size)
+            timestamps = np.array(timestamps_mu[:count], dtype=np.int64)
+            lost = outcome < 0
+            edges = [0, *(np.flatnonzero(np.diff(lost)) + 1).tolist(), count]
+            for start, end in zip(edges[:-1], edges[1:]):
+                part = slice(start, end)
+                if lost[start]:
+                    self.spool.record_lost(end - start, types[part], patterns[part], "RTIO underflow")
+                else:
+                    self.spool.store(
+                        self.spool.rounds_done, outcome[part], types[part], patterns[part], timestamps[part]
+                    )
+            self._agreement.note(types, patterns)
+        except Exception as error:
+            self._failure = error
+
+    def check(self, done, condition) -> TInt32:
+        """Rounds of this batch after which to leave it, given the rounds done and a reason to stop."""
+        done, condition = int(done), int(condition)  # compiled kernels send numpy integers
+        self._raise_failure()
+        self._drain()
+        self._publish("running")
+        if condition == LOCK_LOST:
+            self.locked = False
+        if self._own_stop is None:
+            if condition == LOCK_LOST or self.should_stop():
+                reason = CONDITION_NAMES[condition] if condition != RUNNING else "pause requested"
+                self._ask_to_stop(self._first + done, reason)
+                self._hold()
+            elif self._peer_stop is not None:
+                self._ask_to_stop(max(self._first + done, self._peer_stop), "agreed")
+        if self._own_stop is None:
+            self._check_progress(self._first + done)
+            return self._batch_size
+        if self._peer_done is not None and self._silent_for(self._first + done) > LEFT_ALONE_S:
+            return done  # the herald of the last round was seen there only
+        last = max(self._own_stop, self._peer_stop or 0)
+        return max(done, min(self._batch_size, last - self._first))
+
+    def end_batch(self, done, condition):
+        """Leave the batch: compare with the other node, settle differences, commit."""
+        self._raise_failure()
+        self.ion_present = condition != ION_LOST
+        try:
+            self._end_batch(int(done), int(condition))
+        except Exception:
+            self.abandon_batch(done, condition in (TYPE_MISSING, *UNFINISHED_ROUND))
+            raise
+
+    def abandon_batch(self, done, in_doubt):
+        """The kernel has left the batch for good after `done` rounds; `in_doubt`: and one more herald.
+
+        Never raises, since an exception is under way already.
+        """
+        begun = self._first + int(done)
+        if self._failure is not None or self.spool.rounds_done < begun:
+            return  # rounds are missing: nothing can be vouched for
+        try:
+            self.spool.note_begun(max(begun + int(in_doubt), self.spool.rounds_done))
+        except DiqkdError as error:
+            logger.warning("%s", error)
+
+    def _end_batch(self, done, condition):
+        reason = self._stop_reason if condition == RUNNING else CONDITION_NAMES[condition]
+        self.link.send("batch_done", rounds=self.spool.rounds_done, reason=reason)
+        if self._peer_done is None:
+            self._peer_done = self._await("batch_done")
+        peer_reason, peer_rounds = self._peer_done["reason"], self._peer_done["rounds"]
+        # Alice's underflow came before she could learn the type. A strobe that does not come is no such
+        # excuse: whoever owns the line knows the type.
+        alices_reason = reason if self.role == "alice" else peer_reason
+        explained = alices_reason in [CONDITION_NAMES[condition] for condition in UNFINISHED_ROUND]
+        if reason == "complete":
+            reason = peer_reason
+        agreed = self._agreement.settle(peer_rounds, reason, uninterrupted=not explained)
+        self._num_disagreements = 0 if agreed else self._num_disagreements + 1
+        self.spool.end_batch()
+        early = self.spool.rounds_done < self._first + self._batch_size
+        if early:
+            self._gap = (reason, self._now())
+            logger.info("batch left at round %d: %s", self.spool.rounds_done, reason)
+        self._publish("running" if not early else reason)
+        if condition == TOO_MANY_UNDERFLOWS:
+            raise NodeFaultError(
+                f"{reason} near round {self.spool.rounds_done}; increase the node's latencies"
+            )
+        if self._num_disagreements >= MAX_DISAGREEMENTS:
+            raise self.link.fail(
+                f"round types or herald patterns differed in {self._num_disagreements} batches in a row "
+                f"before round {self.spool.rounds_done}, which are recorded as lost; check the round-type "
+                "line and the station's detector lines"
+            )
+        self._limit_voided_rounds()
+
+    def _limit_voided_rounds(self):
+        """The types are public before outcomes are voided: whoever forges messages of the link could have key
+        rounds voided and spare the test rounds. The key length pays for a number of rounds fixed before."""
+        num_voided, allowed = self.spool.num_voided, self.spool.parameters.max_voided
+        if self.spool.parameters.key_bits > 0 and num_voided > allowed:
+            raise self.link.fail(
+                f"{num_voided} rounds of this run are recorded as lost because the nodes saw different "
+                f"heralds or Alice missed a round type, the parameters allow max_voided={allowed}: no key "
+                "may come of it. Check the round-type line, the station's detector lines and who else is on "
+                f"the network, then begin a new run; `diqkd plan --max-voided {num_voided}` allows as many, "
+                "at one bit of key each"
+            )
+
+    def wait_for_recovery(self, locked, ion_present) -> TBool:
+        """Called about ten times a second while laser or ion are away; False if the kernel is to end."""
+        self.locked, self.ion_present = bool(locked), bool(ion_present)
+        missing = "ion lost" if not ion_present else "674 nm laser not locked"
+        if self._gap is None:
+            self._gap = (missing, self._now())
+        if not ion_present:
+            if not self.reload.away:
+                self.ion_losses += 1
+            self.reload.no_ion("the run")
+        self._publish(missing)
+        return not self.should_stop()
+
+    # After the last batch.
+
+    def finish(self):
+        """Agree with the other node that the run is complete."""
+        self.link.send("finish", rounds=self.spool.rounds_done)
+        finish = self._await("finish")
+        if finish["rounds"] != self.spool.rounds_done:
+            raise self.link.fail(
+                f"{self.role} ends with {self.spool.rounds_done} rounds, the other with {finish['rounds']}"
+            )
+        self._publish("finished", now=True)
+
+    def leave(self, reason):
+        """Tell the other node that this one goes; harmless if the link is gone."""
+        try:
+            self.link.send("leaving", reason=reason)
+        except DiqkdError:
+            pass
+
+    # Inside.
+
+    def _raise_failure(self):
+        if self._failure is not None:
+            raise self._failure
+
+    def _publish(self, state, now=False):
+        changed = now or state != self._published_state
+        if changed or time.monotonic() - self._last_publication >= PROGRESS_INTERVAL_S:
+            self._last_publication = time.monotonic()
+            self._published_state = state
+            self.publish(self.spool.rounds_done, state)
+
+    def _ask_to_stop(self, at_round, reason):
+        self._own_stop = at_round
+        if self._peer_stop is None:
+            self._stop_reason = reason
+        self.link.send("stop", round=at_round, reason=reason)
+
+    def _hold(self):
+        """Wait at the round named in our request until the other node has named its own."""
+        deadline = time.monotonic() + HOLD_S
+        while self._peer_stop is None and time.monotonic() < deadline:
+            message = self.link.receive(POLL_INTERVAL_S)
+            if message is not None:
+                self._take(message)
+
+    def _drain(self):
+        while (message := self.link.poll()) is not None:
+            self._take(message)
+
+    def _take(self, message):
+        """A message within a batch: a request to stop, or the other node's departure from it."""
+        if message["kind"] == "stop":
+            self._peer_stop = max(self._peer_stop or 0, message["round"])
+            if self._own_stop is None:
+                self._stop_reason = message["reason"]
+        elif message["kind"] == "batch_done":
+            self._peer_done = message
+            self._peer_stop = max(self._peer_stop or 0, message["rounds"])
+        else:
+            raise self.link.fail(f"a {message['kind']!r} message came within a batch")
+
+    def _silent_for(self, rounds):
+        """Seconds since the number of rounds last changed."""
+        now = time.monotonic()
+        if rounds != self._last_round[1]:
+            self._last_round = (now, rounds)
+        return now - self._last_round[0]
+
+    def _check_progress(self, rounds):
+        if self._silent_for(rounds) > self.stall_timeout_s:
+            raise self.link.fail(
+                f"{self.role} had no herald for {self.stall_timeout_s:g} s after round {rounds}; check both "
+                "ions, the light path to the station, and the ready and trigger lines"
+            )
+
+    def _await(self, kind, stoppable=False):
+        """Next message of a kind; None if the scheduler wants to stop first."""
+        deadline = time.monotonic() + self.stall_timeout_s
+        while True:
+            message = self.link.receive(POLL_INTERVAL_S)
+            if message is None:
+                if stoppable:
+                    if self.should_stop():
+                        return None
+                elif time.monotonic() > deadline:
+                    raise PeerAbsentError(
+                        f"the node at {self.link.peer} sent no {kind!r} for {self.stall_timeout_s:g} s; see "
+                        "its log, then start both nodes again to resume"
+                    )
+            elif message["kind"] == kind:
+                return message
+            elif message["kind"] != "stop":
+                raise self.link.fail(f"a {message['kind']!r} message came where {kind!r} was due")

@@ -1,0 +1,72 @@
+"""What a run tells the world: the only door from an experiment of ours to ARTIQ's datasets.
+
+Datasets are broadcast to every client, shown in dashboards and archived; whatever is in one is public. So
+there is one list of names for a key run, each with its type, and `PublicFacts` refuses everything else: a
+value that is not on the list does not leave, whoever asks. None of the facts depends on an outcome or on a
+setting; S and Q, which do, are on the list of a characterisation only, where outcomes are shared anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from diqkd_node.sequence.conditions import CONDITION_NAMES, RUNNING
+from diqkd_postproc.protocol.errors import DiqkdError
+
+PREFIX = "diqkd."
+
+# What `node_state` may say; another reason for a pause, which may be the other node's text, is "paused".
+PAUSED = "paused"
+NODE_STATES = (
+    *("ready", "running", "finished", "pause requested", "agreed", "calibrating", PAUSED),
+    *(name for condition, name in CONDITION_NAMES.items() if condition != RUNNING),
+)
+
+KEY_RUN_FACTS: Mapping[str, type] = {
+    "num_rounds": int,
+    "rounds_done": int,
+    "herald_rate": float,  # 1/s, of the last half minute
+    "herald_patterns": np.ndarray,  # (k,) int64, heralds of each pattern since the start
+    "node_state": str,
+    "ion_state": str,  # "present" or "absent"
+    "ion_losses": int,
+    "laser_lock": str,  # "locked" or "lost"
+    "last_update_unix": float,
+}
+
+# Rows of `correlations` are blocks of rounds: when it ended (unix), S, its standard error, Q, its error.
+CHARACTERISATION_FACTS: Mapping[str, type] = KEY_RUN_FACTS | {"correlations": np.ndarray}
+
+
+class PrivateFactError(DiqkdError):
+    """Something that is not a public fact was about to leave. It stays here; this is a bug, report it."""
+
+
+class PublicFacts:
+    """Sets the datasets of a run.
+
+    :param set_dataset: of the experiment
+    :param facts: names and types that may leave
+    """
+
+    def __init__(self, set_dataset: Callable[..., None], facts: Mapping[str, type] = KEY_RUN_FACTS) -> None:
+        self._set_dataset = set_dataset
+        self._facts = facts
+
+    def publish(self, **values: Any) -> None:
+        """Set datasets `diqkd.NAME`; PrivateFactError, before any is set, for what is not on the list."""
+        for name, value in values.items():
+            # Values stay out of the message: they are what must not leave.
+            if name not in self._facts:
+                raise PrivateFactError(f"{name!r} is not a public fact of this run")
+            if type(value) is not self._facts[name]:
+                raise PrivateFactError(
+                    f"public fact {name!r} is a {self._facts[name].__name__}, not a {type(value).__name__}"
+                )
+        if values.get("node_state", PAUSED) not in NODE_STATES:
+            values["node_state"] = PAUSED
+        for name, value in values.items():
+            self._set_dataset(PREFIX + name, value, broadcast=True)

@@ -1,0 +1,254 @@
+"""A run of both nodes together: what key generation, characterisation and the link's scans have in common.
+
+Arguments, the classical link, the batches with their pauses for the scheduler, and the public facts. A
+subclass says which rounds are played: it gives `num_rounds` and a spool for the `Coordinator`.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+from artiq.experiment import *
+
+from diqkd_node.run import dashboard as applets
+from diqkd_node.run.peer_connection import ClassicalLink, PeerAbsentError
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.run.coordinator import Coordinator
+from diqkd_node.run.deletion import DeletionGuard
+from diqkd_node.run.ion_reload import IonReload, loader_of
+from diqkd_node.sequence.node import Node
+from diqkd_node.run.public_facts import KEY_RUN_FACTS, PublicFacts
+from diqkd_postproc.protocol.errors import ParameterError
+
+logger = logging.getLogger(__name__)
+
+RATE_S = 30.0  # the herald rate shown is that of so many seconds
+
+
+class TwoNodeRun(HasEnvironment):
+    """Base of an experiment that both nodes run at the same time.
+
+    A subclass gives `build_round_arguments`, sets `num_rounds` in `prepare`, and calls `acquire` in `run`.
+    """
+
+    public_facts = KEY_RUN_FACTS
+    views = (applets.RUN_STATUS,)
+    makes_configuration = False  # whether the result may make the configuration file
+    default_directory = "~/diqkd/run"
+
+    def build(self):
+        """Devices and arguments of every run."""
+        self.setattr_device("core")
+        self.setattr_device("scheduler")
+        self.setattr_device("ccb")
+        self.setattr_argument(
+            "role",
+            EnumerationValue(["alice", "bob"], default="alice"),
+            "Run",
+            "Which party this node is. Bob drives the round-type line and listens for Alice's connection.",
+        )
+        self.build_round_arguments()
+        self.setattr_argument(
+            "run_directory",
+            StringValue(self.default_directory),
+            "Run",
+            "Private directory of this run at this node. Keep it off shared drives.",
+        )
+        self.setattr_argument(
+            "configuration_file",
+            StringValue(""),
+            "Run",
+            "Calibrated times, frequencies, phases and voltages of this node, JSON. Empty: published values.",
+        )
+        self.setattr_argument(
+            "peer_host",
+            StringValue("127.0.0.1"),
+            "Classical link",
+            "Alice: Bob's PC. Bob: the address of this PC to listen on.",
+        )
+        self.setattr_argument(
+            "peer_port",
+            NumberValue(default=4790, min=1, max=65535, precision=0, step=1, type="int"),
+            "Classical link",
+            "TCP port on Bob's PC.",
+        )
+        self.setattr_argument(
+            "peer_timeout",
+            NumberValue(default=60.0, unit="s", min=0.1, max=86400.0, precision=1, step=1.0),
+            "Classical link",
+            "How long to wait for the other node to appear.",
+        )
+        self.setattr_argument(
+            "batch_rounds",
+            NumberValue(default=2000, min=1, max=20000, precision=0, step=100, type="int"),
+            "Acquisition",
+            "Rounds between two comparisons of the nodes' counts; 2000 rounds take about 20 s.",
+        )
+        self.setattr_argument(
+            "check_interval",
+            NumberValue(default=0.2, unit="s", min=0.17, max=0.2, precision=2, step=0.01),
+            "Acquisition",
+            "Time between two looks at scheduler and classical link.",
+        )
+        self.setattr_argument(
+            "stall_timeout",
+            NumberValue(default=120.0, unit="s", min=1.0, max=86400.0, precision=1, step=10.0),
+            "Acquisition",
+            "Longest time without a herald, or without an answer of the other node, before giving up.",
+        )
+        self.setattr_argument(
+            "reload_interval",
+            NumberValue(default=60.0, unit="s", min=0.1, max=86400.0, precision=1, step=10.0),
+            "Acquisition",
+            "How long to wait for an ion before asking the loader for another one.",
+        )
+
+    def build_round_arguments(self):
+        """Ask which rounds are to be played."""
+
+    def prepare(self):
+        """Read the node's configuration. Raises ParameterError."""
+        self.configuration = self.load_configuration()
+        self.directory = self.located("run_directory")
+        self.deletion = DeletionGuard()
+        self.interrupted_unix = None
+        self.facts = PublicFacts(self.set_dataset, self.public_facts)
+        self.progress = deque()  # (time, rounds) of the last RATE_S
+        self.now = time.time
+
+    def use_laboratory_clock(self):
+        """Take times from the device `clock`, where there is one; not before `run`."""
+        if "clock" in self.get_device_db():
+            self.now = self.get_device("clock").now
+
+    def load_configuration(self) -> NodeConfiguration:
+        """The node configuration as its file is now."""
+        path = self.located("configuration_file") if self.configuration_file else ""
+        if self.makes_configuration and not path.exists():
+            path = ""
+        return NodeConfiguration.load(path, self.role, check_interval=self.check_interval)
+
+    def located(self, argument: str) -> Path:
+        """Path in an argument. Under artiq_master, which gives every run a folder of its own, a relative
+        path would name another file each time; there it is refused."""
+        text = getattr(self, argument)
+        path = Path(text).expanduser()
+        under_master = "log_level" in self.scheduler.expid
+        if not text or (under_master and not path.is_absolute()):
+            raise ParameterError(f"{argument}={text!r} is not a full path; it has to start with / or ~")
+        return path
+
+    def keep_configuration(self, directory: Path) -> None:
+        """Write what the next rounds run with next to the record, one file a start and a recalibration."""
+        stem = time.strftime("node_configuration_%Y%m%dT%H%M%S", time.gmtime(self.now()))
+        path = directory / f"{stem}.json"
+        number = 1
+        while path.exists():
+            number += 1
+            path = directory / f"{stem}_{number}.json"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(self.configuration.to_json())
+
+    def should_stop(self) -> bool:
+        """Whether the scheduler wants this experiment to pause or end."""
+        return self.deletion.ask(self.scheduler.check_pause, otherwise=True)
+
+    def make_way(self) -> None:
+        """Let experiments of higher priority run; TerminationRequested if this one is to end."""
+        self.deletion.raise_if_deleted()
+        self.scheduler.pause()
+
+    def open_link(self) -> ClassicalLink:
+        """Meet the other node: Bob listens, Alice connects."""
+        meet = ClassicalLink.listen if self.role == "bob" else ClassicalLink.connect
+        while True:
+            try:
+                return meet(self.peer_host, int(self.peer_port), self.peer_timeout, self.should_stop)
+            except PeerAbsentError:
+                if not self.should_stop():
+                    raise
+                self.make_way()
+
+    def make_coordinator(self, **arguments) -> Coordinator:
+        """The host's half of the run."""
+        return Coordinator(**arguments)
+
+    def fill_pool(self, spool) -> None:
+        """Refill the pool of random bits, for runs that have one."""
+
+    def acquire(self, node: Node, spool, link: ClassicalLink) -> None:
+        """Run batches, with pauses for the scheduler, until the run is complete."""
+        self.coordinator = coordinator = self.make_coordinator(
+            spool=spool,
+            link=link,
+            herald_patterns=self.configuration.herald_patterns,
+            batch_rounds=int(self.batch_rounds),
+            should_stop=self.should_stop,
+            publish=self.publish,
+            stall_timeout_s=self.stall_timeout,
+            reload=IonReload(loader_of(self), self.reload_interval),
+            fill_pool=lambda: self.fill_pool(spool),
+            interrupted_unix=self.interrupted_unix,
+            now=self.now,
+        )
+        node.coordinator = coordinator
+        self.deletion.ask(applets.show, self.ccb, *self.views)
+        try:
+            coordinator.greet()
+            # `prepare` may have come hours before, while calibrations were still in the queue.
+            node = self.recalibrated(node)
+            while spool.rounds_done < self.num_rounds:
+                node.run_batches()
+                if spool.rounds_done < self.num_rounds:
+                    self.core.close()
+                    self.make_way()
+                    node = self.recalibrated(node)
+            coordinator.finish()
+        except TerminationRequested:
+            coordinator.leave("termination requested")
+            raise
+        except BaseException as error:
+            coordinator.leave(type(error).__name__)
+            raise
+
+    def recalibrated(self, node: Node) -> Node:
+        """The node with what a calibration has changed while this experiment made way."""
+        configuration = self.load_configuration()
+        if configuration == self.configuration:
+            return node
+        if configuration.herald_patterns != self.configuration.herald_patterns:
+            raise ParameterError(
+                "herald_patterns changed during the run; put them back, or begin a new run with them"
+            )
+        logger.info("the node configuration has changed; the next rounds run with the new one")
+        self.configuration = configuration
+        self.keep_configuration(self.directory)
+        coordinator = node.coordinator
+        node = Node(self, configuration, coordinator)
+        node.prepare()
+        return node
+
+    def publish(self, rounds_done: int, state: str) -> None:
+        """Public facts for the dashboard."""
+        now = self.now()
+        progress = self.progress
+        progress.append((now, rounds_done))
+        while now - progress[0][0] > RATE_S and len(progress) > 2:
+            progress.popleft()
+        elapsed = now - progress[0][0]
+        self.deletion.ask(
+            self.facts.publish,
+            num_rounds=self.num_rounds,
+            rounds_done=int(rounds_done),
+            herald_rate=float((rounds_done - progress[0][1]) / elapsed) if elapsed > 0 else 0.0,
+            herald_patterns=np.array(self.coordinator.herald_counts, dtype=np.int64),
+            node_state=state,
+            ion_state="present" if self.coordinator.ion_present else "absent",
+            ion_losses=self.coordinator.ion_losses,
+            laser_lock="locked" if self.coordinator.locked else "lost",
+            last_update_unix=float(now),
+        )

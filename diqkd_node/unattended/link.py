@@ -1,0 +1,50 @@
+"""The link on which the nodes agree about pauses: public like `ClassicalLink`, on a port of its own."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from diqkd_node.run.peer_connection import POLL_INTERVAL_S, ClassicalLink, PeerAbsentError
+from diqkd_node.unattended.calibration_graph import CalibrationGraph
+from diqkd_postproc.protocol.errors import ParameterError
+
+VERSION = 1
+HELLO_S = 30.0
+OTHER = {"alice": "bob", "bob": "alice"}
+
+
+class AutonomyLink(ClassicalLink):
+    """Messages of `autonomy`, and the greeting before them."""
+
+    messages: ClassVar = {
+        "hello": {"version": int, "role": str, "calibrations": str, "pauses": int},
+        "propose": {"number": int, "reason": str},
+        "agree": {"number": int},
+        "decline": {"number": int},
+        "ready": {"number": int, "joint": str},
+        "finished": {},
+        "leaving": {"reason": str},
+        "error": {"message": str},
+    }
+
+    def greet(self, role: str, graph: CalibrationGraph, pauses: int) -> int:
+        """Exchange hellos; returns the number of pauses to count from, the larger of both nodes'.
+
+        :raises ParameterError: the nodes do not belong together; both get it
+        """
+        self.send("hello", version=VERSION, role=role, calibrations=graph.digest, pauses=pauses)
+        waited = 0.0
+        while (hello := self.receive(POLL_INTERVAL_S)) is None:
+            waited += POLL_INTERVAL_S
+            if waited > HELLO_S:
+                raise PeerAbsentError(f"the node at {self.peer} sent no 'hello' for {HELLO_S:g} s")
+        if hello["kind"] != "hello" or hello["version"] != VERSION:
+            raise self.fail("install the same version of diqkd on both PCs", ParameterError)
+        if hello["role"] != OTHER[role]:
+            raise self.fail(f"both nodes are {role}; one must be alice and the other bob", ParameterError)
+        if hello["calibrations"] != graph.digest:
+            raise self.fail(
+                "the nodes have different calibrations; give both the same calibrations file",
+                ParameterError,
+            )
+        return max(pauses, int(hello["pauses"]))

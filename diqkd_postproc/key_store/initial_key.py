@@ -1,0 +1,45 @@
+"""How the initial key K0 is cut into its segments (SI S4): two reusable seeds and four one-time pads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from diqkd_postproc.protocol.errors import InsufficientKeyError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
+
+PAD_BITS = 64
+SEED_NAMES = ("extractor_seed", "hash_seed")
+PAD_NAMES = ("pad_ec", "pad_a", "pad_b", "pad_f")
+SEGMENT_NAMES = (*SEED_NAMES, *PAD_NAMES)
+
+
+def segment_sizes(parameters: ProtocolParameters, seed_bits: int | None = None) -> dict[str, int]:
+    """Bits of every segment of K0, in order; `seed_bits` overrides the extractor's seed length."""
+    from diqkd_postproc.authentication import HASH_SEED_BITS
+
+    if seed_bits is None:
+        from diqkd_postproc.privacy_amplification import seed_bits_for
+
+        seed_bits = seed_bits_for(parameters)
+    return {"extractor_seed": seed_bits, "hash_seed": HASH_SEED_BITS, **dict.fromkeys(PAD_NAMES, PAD_BITS)}
+
+
+def segments_of(initial_key: bytes, sizes: Mapping[str, int]) -> dict[str, tuple[int, bytes]]:
+    """Cut `initial_key` into segments, one after the other without padding: name -> (bits, packed bytes).
+
+    Raises InsufficientKeyError where it is too short; bits beyond the last segment are unused.
+    """
+    needed, available = sum(sizes.values()), 8 * len(initial_key)
+    if available < needed:
+        raise InsufficientKeyError(
+            f"the initial key has {available} bits, this run needs {needed}; share {needed - available} more"
+        )
+    bits = np.unpackbits(np.frombuffer(initial_key, dtype=np.uint8), count=needed)
+    segments: dict[str, tuple[int, bytes]] = {}
+    start = 0
+    for name, size in sizes.items():
+        segments[name] = (size, np.packbits(bits[start : start + size]).tobytes())
+        start += size
+    return segments

@@ -1,0 +1,396 @@
+"""From the expected link to the parameters of a run: threshold, syndrome length, key length (SI S6 E, S7).
+
+All of it is a choice for an honest link; security rests on the key-length theorem alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+from scipy.stats import binom
+
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
+from diqkd_postproc.security import renyi
+from diqkd_postproc.security.counted import test_limit
+from diqkd_postproc.security.key_length import KeyLength
+from diqkd_postproc.security.min_tradeoff import (
+    MAX_CHSH_SCORE,
+    binary_entropy,
+    entropy_bound,
+    winning_probability,
+)
+from diqkd_postproc.security.paper import check_gamma, check_rounds, check_soundness
+from diqkd_postproc.security.proofs import check_combination, key_length_for, losses_accepted
+
+THRESHOLD_DEVIATIONS = 3.0
+"""k of eq. 24: standard deviations between the expected number of losses and the largest accepted one."""
+
+SYNDROME_ALLOWANCE = 50.0
+"""Syndrome bits above the Shannon limit, in units of sqrt(n) (eq. 23)."""
+
+ESTIMATE_ACCURACY = 0.5
+"""Bits to which estimated key lengths find their optimum."""
+
+LOWEST_THRESHOLD = 0.5 + 2.0**-20
+"""Threshold of records so short that eq. 25 would accept a coin toss; no key comes out of those."""
+
+MAX_NUM_ROUNDS = 100_000_000
+MAX_TEST_BITS = 16
+
+
+def omega_threshold(
+    num_rounds: int, gamma: Fraction, chsh_score: float, deviations: float = THRESHOLD_DEVIATIONS
+) -> float:
+    """Winning probability to accept, eqs. 24 and 25, for a link expected to reach `chsh_score`."""
+    losses = float(gamma) * (1.0 - winning_probability(chsh_score))
+    accepted = losses + deviations * math.sqrt(losses * (1.0 - losses) / num_rounds)
+    return max(1.0 - accepted / float(gamma), LOWEST_THRESHOLD)
+
+
+def exact_threshold(num_rounds: int, gamma: Fraction, chsh_score: float, completeness_error: float) -> float:
+    """Winning probability to accept so that the honest link fails with at most `completeness_error`.
+
+    By the exact binomial tail: L is the smallest number that Bin(n, gamma (4 - S)/8) losses exceed with at
+    most that probability, and the threshold the largest double with floor(n gamma (1 - omega_thr)) = L.
+    """
+    if not 0.0 < completeness_error < 1.0:
+        raise ParameterError(
+            f"completeness_error={completeness_error} is outside (0, 1); 1e-3 fails one honest run in 1000"
+        )
+    losses = int(
+        binom.isf(completeness_error, num_rounds, float(gamma) * (1 - winning_probability(chsh_score)))
+    )
+    threshold = float(1 - losses / (num_rounds * gamma))
+    if threshold <= LOWEST_THRESHOLD:
+        return LOWEST_THRESHOLD
+    while losses_accepted(num_rounds, gamma, threshold) < losses:
+        threshold = math.nextafter(threshold, 0.0)
+    return threshold
+
+
+def design_threshold(
+    num_rounds: int, gamma: Fraction, chsh_score: float, completeness_error: float | None
+) -> float:
+    """`exact_threshold`, or `omega_threshold` where no completeness error is chosen."""
+    if completeness_error is None:
+        return omega_threshold(num_rounds, gamma, chsh_score)
+    return exact_threshold(num_rounds, gamma, chsh_score, completeness_error)
+
+
+def shannon_limit(gamma: Fraction, chsh_score: float, qber: float) -> float:
+    """Smallest syndrome, bits a round: (1 - gamma) h(Q) + gamma h((4 - S) / 8), eq. 17."""
+    tested = float(gamma)
+    return (1 - tested) * binary_entropy(qber) + tested * binary_entropy((4.0 - chsh_score) / 8.0)
+
+
+def syndrome_length(num_rounds: int, gamma: Fraction, chsh_score: float, qber: float) -> int:
+    """Length of the syndrome: floor(n H + 50 sqrt(n)), eq. 23.
+
+    Below some 12 000 rounds eq. 23 asks for more than a syndrome may be; there the middle between the
+    Shannon limit and the number of outcomes takes its place.
+    """
+    limit = num_rounds * shannon_limit(gamma, chsh_score, qber)
+    published = limit + SYNDROME_ALLOWANCE * math.sqrt(num_rounds)
+    return max(1, min(math.floor(published), math.floor((limit + num_rounds) / 2), num_rounds - 1))
+
+
+def design_key_length(
+    num_rounds: int,
+    gamma: Fraction,
+    chsh_score: float,
+    qber: float,
+    soundness_error: float = 1e-10,
+    syndrome_bits: int | None = None,
+    *,
+    proof: ProofName = "paper",
+    bound: BoundName | None = None,
+    extractor: ExtractorName = "trevisan",
+    completeness_error: float | None = None,
+    max_voided: int = 0,
+) -> KeyLength:
+    """Key length at the threshold and syndrome length of the design point; every term of it."""
+    gamma = check_design(num_rounds, gamma, chsh_score, qber, soundness_error, syndrome_bits)
+    if syndrome_bits is None:
+        syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
+    return key_length_for(
+        proof,
+        bound,
+        extractor,
+        num_rounds=num_rounds,
+        gamma=gamma,
+        omega_threshold=design_threshold(num_rounds, gamma, chsh_score, completeness_error),
+        syndrome_bits=syndrome_bits,
+        soundness_error=soundness_error,
+        max_voided=max_voided,
+    )
+
+
+def design_parameters(
+    num_rounds: int,
+    gamma: Fraction,
+    chsh_score: float,
+    qber: float,
+    soundness_error: float = 1e-10,
+    syndrome_bits: int | None = None,
+    *,
+    proof: ProofName = "paper",
+    bound: BoundName | None = None,
+    extractor: ExtractorName = "trevisan",
+    completeness_error: float | None = None,
+    max_voided: int = 0,
+) -> ProtocolParameters:
+    """Parameters of a run for a link of CHSH score S and bit error rate Q.
+
+    gamma: k/2^b, exact. syndrome_bits: m; None for eq. 23. completeness_error: probability that the honest
+    link loses too many test rounds; None for the threshold of eqs. 24 and 25. proof, bound, extractor: see
+    `proofs`. max_voided: rounds that may be voided after their types were public, a bit of key each.
+    `key_bits` is 0 where no key is possible: ask `minimum_rounds` what would make one possible.
+    Raises ParameterError for values outside their domain.
+    """
+    gamma = check_design(num_rounds, gamma, chsh_score, qber, soundness_error, syndrome_bits)
+    if not 0 <= max_voided < num_rounds:
+        raise ParameterError(
+            f"max_voided={max_voided} is outside [0, {num_rounds - 1}]; 0 ends a run at its first voided one"
+        )
+    if syndrome_bits is None:
+        syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
+    length = design_key_length(
+        num_rounds,
+        gamma,
+        chsh_score,
+        qber,
+        soundness_error,
+        syndrome_bits,
+        proof=proof,
+        bound=bound,
+        extractor=extractor,
+        completeness_error=completeness_error,
+        max_voided=max_voided,
+    )
+    return ProtocolParameters(
+        num_rounds=num_rounds,
+        test_numerator=gamma.numerator,
+        test_bits=gamma.denominator.bit_length() - 1,
+        omega_threshold=design_threshold(num_rounds, gamma, chsh_score, completeness_error),
+        syndrome_bits=syndrome_bits,
+        key_bits=length.bits,
+        soundness_error=soundness_error,
+        one_bit_error=length.one_bit_error,
+        design_chsh_score=chsh_score,
+        design_qber=qber,
+        proof=proof,
+        bound=(bound or "simple") if proof == "renyi" else None,
+        extractor=extractor,
+        max_tests=test_limit(num_rounds, gamma) if proof == "counted" else None,
+        max_voided=max_voided,
+    )
+
+
+def asymptotic_rate(
+    gamma: Fraction, chsh_score: float, qber: float, *, proof: ProofName = "paper", bound: str | None = None
+) -> float:
+    """Bound of the key bits a round for infinitely many rounds. Unless positive, no n gives a key.
+
+    `paper`, `counted`: eta(w) - gamma - H, which is reached. `renyi` need not pay gamma for Bob's test
+    outcomes: eta(w) - H in its simple form, at most (1 - gamma/2) eta(w) + gamma/2 - H in the full one.
+    """
+    entropy = entropy_bound(min(winning_probability(chsh_score), winning_probability(MAX_CHSH_SCORE)))
+    tested = float(gamma)
+    if proof == "renyi":
+        entropy = (1 - tested / 2) * entropy + tested / 2 if bound == "full" else entropy
+    else:
+        entropy -= tested
+    return entropy - shannon_limit(gamma, chsh_score, qber)
+
+
+def minimum_rounds(
+    gamma: Fraction,
+    chsh_score: float,
+    qber: float,
+    soundness_error: float = 1e-10,
+    key_bits: int = 1,
+    *,
+    proof: ProofName = "paper",
+    bound: BoundName | None = None,
+    extractor: ExtractorName = "trevisan",
+    completeness_error: float | None = None,
+    max_voided: int = 0,
+) -> int | None:
+    """Number of rounds that makes a key of at least `key_bits` possible; None if no number does.
+
+    With threshold and syndrome length of the design point at every n. The answer is proven to suffice (the
+    key length was evaluated there) and within 0.2 % of the smallest one; 1e8 rounds are the most it tries.
+    """
+    gamma = check_design(MAX_NUM_ROUNDS, gamma, chsh_score, qber, soundness_error, None)
+    if key_bits < 1:
+        raise ParameterError(f"key_bits={key_bits} is below 1; ask for at least one bit")
+    check_combination(proof, bound, extractor)
+    if asymptotic_rate(gamma, chsh_score, qber, proof=proof, bound=bound) <= 0:
+        return None
+
+    def estimate(num_rounds: int) -> float:
+        return estimated_key_length(
+            num_rounds,
+            gamma,
+            chsh_score,
+            qber,
+            soundness_error,
+            proof=proof,
+            bound=bound,
+            extractor=extractor,
+            completeness_error=completeness_error,
+            max_voided=max_voided,
+        )
+
+    def suffices(num_rounds: int) -> bool:
+        design = design_key_length(
+            num_rounds,
+            gamma,
+            chsh_score,
+            qber,
+            soundness_error,
+            proof=proof,
+            bound=bound,
+            extractor=extractor,
+            completeness_error=completeness_error,
+            max_voided=max_voided,
+        )
+        return design.bits >= key_bits
+
+    return smallest_sufficient(estimate, suffices, key_bits)
+
+
+def estimated_key_length(
+    num_rounds: int,
+    gamma: Fraction,
+    chsh_score: float,
+    qber: float,
+    soundness_error: float = 1e-10,
+    syndrome_bits: int | None = None,
+    *,
+    proof: ProofName = "paper",
+    bound: BoundName | None = None,
+    extractor: ExtractorName = "trevisan",
+    completeness_error: float | None = None,
+    max_voided: int = 0,
+) -> float:
+    """What `design_key_length` comes to, in bits, negative where there is no key. Not a proof: for searches.
+
+    Of `renyi` the maximum over strategies is approximated here instead of certified, which is faster.
+    """
+    if syndrome_bits is None:
+        syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
+    threshold = design_threshold(num_rounds, gamma, chsh_score, completeness_error)
+    if proof != "renyi":
+        return key_length_for(
+            proof,
+            bound,
+            extractor,
+            num_rounds=num_rounds,
+            gamma=gamma,
+            omega_threshold=threshold,
+            syndrome_bits=syndrome_bits,
+            soundness_error=soundness_error,
+            max_voided=max_voided,
+            accuracy=ESTIMATE_ACCURACY,
+        ).value
+    max_losses = losses_accepted(num_rounds, gamma, threshold)
+    length = renyi.estimated_length(
+        num_rounds, gamma, max_losses, syndrome_bits, soundness_error, bound or "simple", extractor
+    )
+    return length - max_voided
+
+
+def smallest_sufficient(
+    estimate: Callable[[int], float],
+    suffices: Callable[[int], bool],
+    wanted: int,
+    lowest: int = 1000,
+    highest: int = MAX_NUM_ROUNDS,
+) -> int | None:
+    """Smallest number of rounds that suffices, rounded up to four digits; found by false position.
+
+    estimate: bits that a number of rounds gives, increasing from about where it is positive.
+    """
+    excess_high = estimate(highest) - wanted
+    if excess_high < 0:
+        return None
+    low, high = lowest, highest
+    # Halving on a logarithmic scale down to a factor of 1.5; in between the length is nearly a line.
+    while high > 1.5 * low:
+        middle = math.isqrt(low * high)
+        excess = estimate(middle) - wanted
+        if excess >= 0:
+            high, excess_high = middle, excess
+        else:
+            low = middle
+    excess_low = estimate(low) - wanted
+    for _ in range(30):
+        if high <= low * 1.0005 or excess_low >= 0:
+            break
+        guess = low + (high - low) * -excess_low / (excess_high - excess_low)
+        # One point on either side of the guess, so that the bracket closes from both ends.
+        for middle in (int(guess * 0.9998), int(guess * 1.0002) + 1):
+            if low < middle < high:
+                excess = estimate(middle) - wanted
+                if excess >= 0:
+                    high, excess_high = middle, excess
+                    break
+                low, excess_low = middle, excess
+    candidate = high if excess_low < 0 else low
+    unit = 10 ** max(0, len(str(candidate)) - 4)
+    candidate = -(-candidate // unit) * unit
+    while not suffices(min(candidate, highest)):
+        if candidate >= highest:
+            return None
+        candidate += unit
+    return int(min(candidate, highest))
+
+
+def check_design(
+    num_rounds: int,
+    gamma: Fraction,
+    chsh_score: float,
+    qber: float,
+    soundness_error: float,
+    syndrome_bits: int | None,
+) -> Fraction:
+    """Gamma as an exact fraction. Raises ParameterError naming the first illegal value and the remedy."""
+    check_rounds(num_rounds)
+    if not 2 <= num_rounds <= MAX_NUM_ROUNDS:
+        raise ParameterError(
+            f"num_rounds={num_rounds} is outside [2, {MAX_NUM_ROUNDS}]: ask for more, or split it"
+        )
+    gamma = exact_gamma(gamma)
+    if not 2.0 <= chsh_score <= MAX_CHSH_SCORE:
+        raise ParameterError(
+            f"chsh_score={chsh_score} is outside [2, 2 sqrt(2)]: below 2 nothing is certified, above "
+            "2 sqrt(2) no quantum device goes; give the score that a characterisation run measured"
+        )
+    if not 0.0 <= qber <= 0.5:
+        raise ParameterError(f"qber={qber} is outside [0, 0.5]; above 0.5, let Bob invert his key outcomes")
+    check_soundness(soundness_error)
+    if syndrome_bits is not None and not 1 <= syndrome_bits < num_rounds:
+        raise ParameterError(
+            f"syndrome_bits={syndrome_bits} is outside [1, {num_rounds - 1}]; leave it out to follow eq. 23"
+        )
+    return gamma
+
+
+def exact_gamma(gamma: Fraction | float) -> Fraction:
+    """Test probability as k/2^b with b <= 16, as random bits can produce it; ParameterError otherwise."""
+    try:
+        exact = Fraction(gamma)
+    except (TypeError, ValueError, OverflowError):
+        raise ParameterError(f"gamma={gamma!r} is not a number; give a fraction k/2^b, e.g. 13/256") from None
+    check_gamma(exact)
+    if exact.denominator & (exact.denominator - 1) or exact.denominator > 2**MAX_TEST_BITS:
+        nearest = Fraction(max(1, round(exact * 256)), 256)
+        raise ParameterError(
+            f"gamma={gamma} is not k/2^b with b <= {MAX_TEST_BITS}, so random bits cannot produce it; "
+            f"the nearest multiple of 1/256 is {nearest}"
+        )
+    return exact

@@ -1,0 +1,193 @@
+"""What both parties fix before the first round (PROTOCOL step 0; SI section S4).
+
+A `ProtocolParameters` is immutable and validated; its digest is compared between the nodes before the
+first round and again before post-processing, so that a disagreement is an error on both sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.proof_status import PROOF_STATUS
+
+SYNDROME_CODE_SEED = 20210929
+
+ProofName = Literal["paper", "counted", "renyi"]
+BoundName = Literal["simple", "full"]
+ExtractorName = Literal["trevisan", "toeplitz"]
+
+
+KEYLESS: dict[str, Any] = {
+    "omega_threshold": 0.75,
+    "syndrome_bits": 1,
+    "key_bits": 0,
+    "soundness_error": 0.5,
+    "one_bit_error": 0.5,
+    "design_chsh_score": 2.0,
+    "design_qber": 0.0,
+}
+"""Fields of a run in which nothing is tested, corrected or extracted, and which makes no key."""
+
+
+class ProtocolParameters(BaseModel):
+    """Parameters of one protocol run, public, equal at both nodes.
+
+    The test probability is the exact fraction `test_numerator / 2**test_bits`, because Bob draws a round
+    type by comparing `test_bits` random bits with `test_numerator`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_rounds: int = Field(ge=1, le=100_000_000, description="n, heralded rounds")
+    test_numerator: int = Field(ge=1, description="k of gamma = k / 2**b")
+    test_bits: int = Field(ge=1, le=16, description="b of gamma = k / 2**b")
+    omega_threshold: float = Field(gt=0.5, lt=1.0, description="CHSH winning probability to accept")
+    syndrome_bits: int = Field(ge=1, description="m, length of the syndrome, bits")
+    key_bits: int = Field(ge=0, description="length of the extracted key, bits; 0 where no key is possible")
+    soundness_error: float = Field(gt=0.0, lt=1.0)
+    one_bit_error: float = Field(
+        gt=0.0,
+        lt=1.0,
+        description="e_PA / l: error of Trevisan's one-bit extractor; Toeplitz has no use for it",
+    )
+    design_chsh_score: float = Field(description="S for which decoder and threshold were designed")
+    design_qber: float = Field(ge=0.0, le=0.5, description="Q for which decoder and threshold were designed")
+    proof: ProofName = "paper"
+    bound: BoundName | None = Field(default=None, description="`renyi` only: which bound of a round")
+    extractor: ExtractorName = "trevisan"
+    max_tests: int | None = Field(
+        default=None, ge=0, description="`counted` only: N*, the most test rounds that are accepted"
+    )
+    max_voided: int = Field(
+        default=0,
+        ge=0,
+        description="rounds that may be voided after their types were public; each costs one bit of key",
+    )
+    code_seed: int = Field(default=SYNDROME_CODE_SEED, ge=0, description="seed of the code construction")
+    code_design: str | None = Field(
+        default=None,
+        max_length=10_000,
+        description="ensemble of the code: name of a shipped one, or its JSON; None: chosen by the channel",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ProtocolParameters:
+        if self.test_numerator >= 2**self.test_bits:
+            raise ValueError(
+                f"test probability {self.test_numerator}/2^{self.test_bits} is not below 1; "
+                "lower test_numerator"
+            )
+        if self.syndrome_bits >= self.num_rounds:
+            raise ValueError(
+                f"syndrome_bits={self.syndrome_bits} is not below num_rounds={self.num_rounds}: "
+                "the syndrome would reveal every outcome"
+            )
+        if not 2.0 <= self.design_chsh_score <= 2 * math.sqrt(2):
+            raise ValueError(f"design_chsh_score={self.design_chsh_score} is outside [2, 2*sqrt(2)]")
+        if (self.bound is not None) != (self.proof == "renyi"):
+            raise ValueError(
+                f"bound={self.bound!r} with proof={self.proof!r}: `renyi` needs it, others have none"
+            )
+        if self.extractor == "toeplitz" and self.proof != "renyi":
+            raise ValueError(f"extractor 'toeplitz' needs proof 'renyi', not {self.proof!r}; take 'trevisan'")
+        if (self.max_tests is not None) != (self.proof == "counted"):
+            raise ValueError(
+                f"max_tests={self.max_tests} with proof={self.proof!r}: `counted` needs it, others have none"
+            )
+        if self.max_voided >= self.num_rounds:
+            raise ValueError(
+                f"max_voided={self.max_voided} is not below num_rounds={self.num_rounds}; lower it"
+            )
+        return self
+
+    @property
+    def gamma(self) -> Fraction:
+        """Test probability, exact."""
+        return Fraction(self.test_numerator, 2**self.test_bits)
+
+    @property
+    def max_losses(self) -> int:
+        """L, the most lost test rounds that are accepted: floor(n gamma (1 - omega_thr)), SI S4 step 8."""
+        return math.floor(self.num_rounds * self.gamma * (1 - Fraction(self.omega_threshold)))
+
+    @property
+    def proof_label(self) -> str:
+        """Proof, bound and extractor on which the key rests, in words."""
+        return " ".join(filter(None, (self.proof, self.bound, self.extractor)))
+
+    @property
+    def proof_status(self) -> str:
+        """How far the proof has been reviewed."""
+        return PROOF_STATUS[self.proof]
+
+    @property
+    def design_test_error(self) -> float:
+        """Probability that a test round is lost at the design point: (4 - S) / 8."""
+        return (4.0 - self.design_chsh_score) / 8.0
+
+    @property
+    def setting_bits_per_round(self) -> dict[str, int]:
+        """Random bits that each role consumes a round: one for x; round type and y for Bob."""
+        return {"alice": 1, "bob": self.test_bits + 1}
+
+    def canonical(self) -> bytes:
+        """Deterministic byte string of all fields that have a value: what is hashed and compared.
+
+        max_voided=0 is left out, so that files from before there was this field keep their digest.
+        """
+        return "\n".join(f"{k}={v!r}" for k, v in sorted(self._values().items())).encode()
+
+    def _values(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True, exclude=None if self.max_voided else {"max_voided"})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `canonical()`, hexadecimal."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    def to_toml(self) -> str:
+        """TOML text, one `key = value` a line, read back by `from_toml`."""
+
+        def literal(value: Any) -> str:
+            return json.dumps(value) if isinstance(value, str) else repr(value)
+
+        lines = ["# diqkd protocol parameters; must be the same file at both nodes"]
+        lines += [f"{key} = {literal(value)}" for key, value in self._values().items()]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str) -> ProtocolParameters:
+        """Parse and validate; raises ParameterError naming every offending field."""
+        try:
+            return cls(**tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise ParameterError(f"not a TOML file: {error}") from None
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'parameters'}: {e['msg']}" for e in error.errors()
+            )
+            raise ParameterError(f"invalid protocol parameters: {problems}") from None
+
+    @classmethod
+    def load(cls, path: Path | str) -> ProtocolParameters:
+        """Read a parameter file; raises ParameterError if missing or invalid."""
+        try:
+            return cls.from_toml(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ParameterError(f"cannot read parameter file {path}: {error}") from None
+
+    def save(self, path: Path | str) -> None:
+        """Write the parameter file (public); raises StorageError."""
+        try:
+            Path(path).write_text(self.to_toml(), encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"cannot write parameter file {path}: {error.strerror}") from None

@@ -1,0 +1,175 @@
+"""The planner's figure: key rate against rounds (Fig. 4), sensitivity to S and Q, smallest runs (Fig. S15).
+
+All curves are estimates at the best test probability for each point; the key of the plan itself is proven.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from diqkd_postproc.planning.plan import Link, Plan
+from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
+
+PROOFS: tuple[tuple[str, str, dict[str, str | None]], ...] = (
+    ("paper", "#1f5fa8", {"proof": "paper", "bound": None, "extractor": "trevisan"}),
+    ("counted", "#2f8f5b", {"proof": "counted", "bound": None, "extractor": "trevisan"}),
+    ("renyi simple, Trevisan", "#c2681b", {"proof": "renyi", "bound": "simple", "extractor": "trevisan"}),
+    ("renyi full, Toeplitz", "#a8326e", {"proof": "renyi", "bound": "full", "extractor": "toeplitz"}),
+)
+BOTH = (PROOFS[0], PROOFS[3])
+STYLES = ("-", "--", ":")
+
+RATE_POINTS = 16
+SENSITIVITY_POINTS = 7
+SMALLEST_RUN_SCORES = 5
+
+
+def draw(link: Link, plan: Plan, path: Path) -> None:
+    """Write the figure; the format follows the file's name. StorageError where that fails."""
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(11, 8), layout="constrained")
+        FigureCanvasAgg(figure)
+        ((rate, smallest), (by_score, by_error)) = figure.subplots(2, 2)
+        _rates(rate, link, plan)
+        _smallest_runs(smallest, link)
+        _sensitivity(by_score, link, plan, "chsh_score")
+        _sensitivity(by_error, link, plan, "qber")
+        for axes in (rate, smallest, by_score, by_error):
+            axes.grid(True, color="#dddddd", linewidth=0.6)
+            axes.set_axisbelow(True)
+        figure.suptitle(
+            f"S = {link.chsh_score:g}, Q = {100 * link.qber:g} %, soundness error {link.soundness_error:g}; "
+            "estimates at the best test probability; only `paper` is peer-reviewed"
+        )
+        try:
+            figure.savefig(path, dpi=150)
+        except OSError as error:
+            raise StorageError(f"cannot write the figure {path}: {error.strerror}") from None
+        except ValueError:
+            raise ParameterError(f"{path} has no known ending; write a .png, .pdf or .svg") from None
+
+
+def _by(link: Link, security: dict[str, str | None]) -> Link:
+    return dataclasses.replace(link, **security)  # type: ignore[arg-type]
+
+
+def _best_lengths(link_at: Callable[[float], tuple[Link, int]], points: Sequence[float]) -> list[float]:
+    """Key bits a round at each point; each search for the test probability starts from the last one."""
+    gamma: Fraction | None = None
+    rates = []
+    for point in points:
+        link, num_rounds = link_at(point)
+        gamma = link.best_gamma(num_rounds, gamma)
+        rates.append(link.estimate(num_rounds, gamma) / num_rounds)
+    return rates
+
+
+def _rates(axes: Axes, link: Link, plan: Plan) -> None:
+    free = dataclasses.replace(link, syndrome_bits=None)
+    rounds = np.geomspace(1e5, 1e8, RATE_POINTS)[::-1]
+    alternatives = [
+        (link.chsh_score, link.qber),
+        (2.677, 0.0144),
+        (MAX_CHSH_SCORE, 0.0),
+    ]
+    for style, (score, error) in zip(STYLES, alternatives, strict=True):
+        for name, colour, security in PROOFS if style == "-" else BOTH:
+            here = _by(dataclasses.replace(free, chsh_score=score, qber=error), security)
+            rates = _best_lengths(lambda n, here=here: (here, int(n)), rounds.tolist())  # type: ignore[misc]
+            label = name if style == "-" else None
+            axes.plot(rounds, rates, style, color=colour, label=label)
+        axes.plot([], [], style, color="black", label=f"S = {score:.3f}, Q = {100 * error:.3g} %")
+    p = plan.parameters
+    if p.key_bits:
+        axes.plot([p.num_rounds], [p.key_bits / p.num_rounds], "ko", label="this plan")
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("rounds n")
+    axes.set_ylabel("key bits a round")
+    axes.set_title("Key rate")
+    axes.legend(fontsize=7.5, loc="upper left", framealpha=0.9)
+
+
+def _sensitivity(axes: Axes, link: Link, plan: Plan, quantity: str) -> None:
+    free = dataclasses.replace(link, syndrome_bits=None)
+    num_rounds = plan.parameters.num_rounds
+    if quantity == "chsh_score":
+        low, high = max(2.0, link.chsh_score - 0.12), min(MAX_CHSH_SCORE, link.chsh_score + 0.12)
+    else:
+        low, high = max(0.0, link.qber - 0.015), min(0.5, link.qber + 0.015)
+    points = np.linspace(low, high, SENSITIVITY_POINTS)[:: 1 if quantity == "qber" else -1].tolist()
+    for name, colour, security in PROOFS:
+
+        def at(value: float, security: dict[str, str | None] = security) -> tuple[Link, int]:
+            changed = {quantity: value}
+            return _by(dataclasses.replace(free, **changed), security), num_rounds  # type: ignore[arg-type]
+
+        bits = np.array(_best_lengths(at, points)) * num_rounds
+        scale = 100.0 if quantity == "qber" else 1.0
+        axes.plot(np.array(points) * scale, bits / 1000, color=colour, label=name)
+    axes.axvline(
+        getattr(link, quantity) * (100.0 if quantity == "qber" else 1.0), color="black", lw=0.8, ls=":"
+    )
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(
+        "CHSH score S of the link" if quantity == "chsh_score" else "bit error rate Q of the link (%)"
+    )
+    axes.set_ylabel(f"key of {num_rounds:,} rounds (kbit)")
+    axes.set_title("Sensitivity to " + ("S" if quantity == "chsh_score" else "Q"))
+
+
+def _smallest_runs(axes: Axes, link: Link) -> None:
+    scores = np.linspace(2.55, MAX_CHSH_SCORE, SMALLEST_RUN_SCORES)[::-1]
+    for style, error in zip(STYLES, (link.qber, 0.0), strict=False):
+        for name, colour, security in BOTH:
+            found: list[tuple[float, float]] = []
+            gamma = Fraction(30, 256)
+            for score in scores.tolist():
+                here = _by(
+                    dataclasses.replace(link, syndrome_bits=None, chsh_score=score, qber=error), security
+                )
+                num_rounds, gamma = _zero_crossing(here, gamma)
+                if num_rounds is None:
+                    break
+                found.append((score, num_rounds))
+            label = name if style == "-" else None
+            axes.plot(*zip(*found, strict=True), style + "o", ms=3, color=colour, label=label)
+        axes.plot([], [], style, color="black", label=f"Q = {100 * error:.3g} %")
+    axes.set_yscale("log")
+    axes.set_xlabel("CHSH score S")
+    axes.set_ylabel("fewest rounds that give a key")
+    axes.set_title("Smallest runs")
+    axes.legend(fontsize=7.5, frameon=False)
+
+
+def _zero_crossing(link: Link, gamma: Fraction) -> tuple[float | None, Fraction]:
+    """Rounds from which the estimate is positive, and the best test probability there; None beyond 1e8."""
+    num_rounds = 1e8
+    gamma = link.best_gamma(int(num_rounds), gamma)
+    if link.estimate(int(num_rounds), gamma) <= 0:
+        return None, gamma
+    for _ in range(4):
+        low, high = 3e3, num_rounds
+        while high > 1.01 * low:
+            middle = math.sqrt(low * high)
+            if link.estimate(int(middle), gamma) > 0:
+                high = middle
+            else:
+                low = middle
+        num_rounds = high
+        better = link.best_gamma(int(num_rounds), gamma)
+        if better == gamma:
+            break
+        gamma = better
+    return num_rounds, gamma

@@ -1,0 +1,1 @@
+"""Host engine: kernels as host Python on a simulated RTIO timeline."""

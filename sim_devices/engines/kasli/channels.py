@@ -1,0 +1,273 @@
+"""RTIO channels of simple cards: TTL lines, edge counters, the Fastino, the entangler core.
+
+Each class is the gateware's register map (named in its docstring) on top of the callables by which the
+apparatus of the node speaks (see `sim_devices.apparatus.node_apparatus`). What a kernel does to the registers
+through ARTIQ's real drivers becomes the same calls that the host engine's drivers make.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from sim_devices.engines.kasli.rtio import COLLISION, SEQUENCE, BlockedError, InputOverflowError
+
+FIFO_DEPTH = 64
+NEVER = -(1 << 62)
+FOREVER = 1 << 62
+
+Report = Callable[[int, str, str], None]
+
+
+class Silent:
+    """A channel that sends no input events."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def output(self, address: int, data: int, time: int) -> None:
+        """Nothing hangs on it."""
+
+    def timestamp(self, timeout: int) -> tuple[int, int]:
+        return -1, timeout
+
+    def data(self, timeout: int) -> tuple[int, int, int]:
+        if timeout < 0:
+            raise BlockedError(f"{self.key}: input from a channel that has none")
+        return -1, 0, timeout
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+
+class TTL(Silent):
+    """A TTL line (artiq/gateware/rtio/phy/ttl_serdes_generic.py): 0 level, 1 output enable, 2 sensitivity,
+    3 sensitivity and sample.
+
+    The line's input events are those of its gates and samples, in that order: a kernel uses one of the two
+    ways at a time (artiq/coredevice/ttl.py).
+    """
+
+    def __init__(
+        self, key: str, apparatus: Any, input_mu: int, report: Report, sinks: list[Callable[[int, int], None]]
+    ) -> None:
+        super().__init__(key)
+        self._apparatus = apparatus
+        self._latency = input_mu
+        self._report = report
+        self._sinks = [self._first_output, *sinks]
+        self._last = NEVER
+        self._first_edge: Callable[[int, int], int] | None = None
+        self._level: Callable[[int], int] | None = None
+        self._gates: deque[tuple[int, int]] = deque()
+        self._samples: deque[int] = deque()
+        self._overflow = False
+
+    def _first_output(self, time: int, value: int) -> None:
+        """Ask for the sink when the first event comes: every channel exists here, whether used or not."""
+        self._sinks[0] = sink = self._apparatus.level_sink(self.key)
+        sink(time, value)
+
+    def output(self, address: int, data: int, time: int) -> None:
+        if address == 0:
+            last = self._last
+            if time < last + 8 and time != last:
+                if time < last:
+                    self._report(SEQUENCE, self.key, f"event at {time} mu after one at {last} mu")
+                    return
+                if time >> 3 == last >> 3:
+                    self._report(COLLISION, self.key, f"events at {last} and {time} mu in a coarse cycle")
+                    return
+            self._last = time
+            for sink in self._sinks:
+                sink(time, data & 1)
+        elif address == 2:
+            self._set_sensitivity(data, time)
+        elif address == 3:
+            if len(self._samples) < FIFO_DEPTH:
+                self._samples.append(time)
+            else:
+                self._overflow = True
+
+    def _set_sensitivity(self, data: int, time: int) -> None:
+        """Bit 0: rising edges, bit 1: falling edges, which the apparatus does not have."""
+        gates = self._gates
+        if gates and gates[-1][1] == FOREVER:
+            gates[-1] = (gates[-1][0], time)
+        if data & 1:
+            gates.append((time, FOREVER))
+
+    def timestamp(self, timeout: int) -> tuple[int, int]:
+        self._check_overflow()
+        if self._first_edge is None:
+            self._first_edge = self._apparatus.first_edge_source(self.key)
+        gates = self._gates
+        while gates:
+            start, stop = gates[0]
+            if start > timeout:
+                break
+            edge = self._first_edge(start, min(stop, timeout))
+            if edge >= 0:
+                gates[0] = (edge + 1, stop)
+                return edge, edge + self._latency
+            gates.popleft()
+            if stop > timeout:
+                gates.appendleft((timeout, stop))
+                break
+        return -1, timeout
+
+    def data(self, timeout: int) -> tuple[int, int, int]:
+        self._check_overflow()
+        if not self._samples:
+            if timeout < 0:
+                raise BlockedError(f"{self.key}: sample_get() would block for ever: no sample was requested")
+            return -1, 0, timeout
+        if self._level is None:
+            self._level = self._apparatus.level_source(self.key)
+        time = self._samples.popleft()
+        return time, self._level(time), time + self._latency
+
+    def _check_overflow(self) -> None:
+        if self._overflow:
+            self._overflow = False
+            raise InputOverflowError
+
+    def reset(self) -> None:
+        self._last = NEVER
+        self._gates.clear()
+        self._samples.clear()
+        self._overflow = False
+
+
+class EdgeCounter(Silent):
+    """An edge counter (artiq/gateware/rtio/phy/edge_counter.py): bits 0 and 1 say what counts, bit 2 sends
+    the count, bit 3 starts from zero."""
+
+    def __init__(self, key: str, apparatus: Any, input_mu: int) -> None:
+        super().__init__(key)
+        self._count = apparatus.edge_source(key)
+        self._latency = input_mu
+        self._opened = -1
+        self._gates: deque[tuple[int, int]] = deque()
+        self._overflow = False
+
+    def output(self, address: int, data: int, time: int) -> None:
+        if data & 4:
+            if len(self._gates) >= FIFO_DEPTH:
+                self._overflow = True
+            else:
+                self._gates.append((self._opened if self._opened >= 0 else time, time))
+            self._opened = -1
+        if data & 1 and (data & 8 or self._opened < 0):
+            self._opened = time
+
+    def data(self, timeout: int) -> tuple[int, int, int]:
+        if self._overflow:
+            self._overflow = False
+            raise InputOverflowError
+        if not self._gates or (0 <= timeout < self._gates[0][1]):
+            if timeout < 0:
+                raise BlockedError(f"{self.key}: fetch_count() would block for ever: no gate was requested")
+            return -1, 0, timeout
+        start, stop = self._gates.popleft()
+        return stop, self._count(start, stop), stop + self._latency
+
+    def reset(self) -> None:
+        self._gates.clear()
+        self._opened = -1
+        self._overflow = False
+
+
+class Fastino(Silent):
+    """The Fastino DAC (artiq/coredevice/fastino.py): 0 to 31 codes, 0x20 update, 0x21 hold, 0x22 control."""
+
+    def __init__(self, key: str, apparatus: Any, log2_width: int) -> None:
+        super().__init__(key)
+        self._sink = apparatus.dac_sink(key)
+        self._width = 1 << log2_width
+        self._held = 0
+        self._staged: dict[int, int] = {}
+
+    def output(self, address: int, data: int, time: int) -> None:
+        if address < 0x20:
+            for position in range(self._width):
+                self._set(address + position, data >> 16 * position & 0xFFFF, time)
+        elif address == 0x20:
+            for channel in [channel for channel in self._staged if data >> channel & 1]:
+                self._play(channel, self._staged.pop(channel), time)
+        elif address == 0x21:
+            self._held = data
+        elif address == 0x22 and data & 4:
+            for channel in range(32):
+                self._play(channel, 0x8000, time)
+
+    def _set(self, channel: int, code: int, time: int) -> None:
+        if self._held >> channel & 1:
+            self._staged[channel] = code
+        else:
+            self._play(channel, code, time)
+
+    def _play(self, channel: int, code: int, time: int) -> None:
+        self._sink(time, channel, (code - 0x8000) * 10.0 / 0x8000)
+
+
+class Entangler(Silent):
+    """The entangler core (entangler/driver.py, registers): times are coarse cycles of eight units."""
+
+    _CONFIG, _RUN, _CYCLE, _HERALDS = 0, 1, 2, 3
+    _STATUS, _NUM_CYCLES, _TIME_REMAINING, _NUM_TRIGGERS = 0x20, 0x21, 0x22, 0x23
+    _READ = 0x20
+    TIMEOUT = 0x3FFF
+
+    def __init__(self, key: str, apparatus: Any, input_mu: int) -> None:
+        super().__init__(key)
+        self._source = apparatus.entangler_source(key)
+        self._latency = input_mu
+        self._enabled = False
+        self._cycle_mu = 0
+        self._patterns: tuple[int, ...] = ()
+        self._requests: deque[tuple[int, int, int]] = deque()
+        self._last_run = (0, 0)
+        self.herald_mu = -1
+        """Time of the last herald, the reference of the ion's phase."""
+
+    def output(self, address: int, data: int, time: int) -> None:
+        if address == self._RUN or address & self._READ:
+            self._requests.append((address, data, time))
+        elif address == self._CONFIG:
+            self._enabled = bool(data & 1)
+        elif address == self._CYCLE:
+            self._cycle_mu = data << 3
+        elif address == self._HERALDS:
+            self._patterns = tuple(data >> 4 * i & 15 for i in range(4) if data >> 16 + i & 1)
+
+    def data(self, timeout: int) -> tuple[int, int, int]:
+        if not self._requests:
+            if timeout < 0:
+                raise BlockedError(f"{self.key}: no run and no register was requested")
+            return -1, 0, timeout
+        address, data, time = self._requests.popleft()
+        if address != self._RUN:
+            return time, self._register(address), time + self._latency
+        if not (self._enabled and self._cycle_mu and self._patterns):
+            raise BlockedError(
+                f"{self.key}: run before set_config(enable=True), set_cycle_length() and set_heralds()"
+            )
+        duration = data << 3
+        end, reason = self._source(time, self._cycle_mu, duration, self._patterns)
+        self._last_run = (end - time, duration)
+        if reason != self.TIMEOUT:
+            self.herald_mu = end
+        return end, reason, end + self._latency
+
+    def _register(self, address: int) -> int:
+        lasted, duration = self._last_run
+        if address in (self._NUM_CYCLES, self._NUM_TRIGGERS):
+            return lasted // self._cycle_mu if self._cycle_mu else 0
+        if address == self._TIME_REMAINING:
+            return max(duration - lasted, 0) >> 3
+        return 0
+
+    def reset(self) -> None:
+        self._requests.clear()

@@ -1,0 +1,56 @@
+"""What a drifted laboratory gives nodes whose configuration is what it is: S and Q without sampling.
+
+The counterpart of `calibration.chain_probabilities` for any state of the drift: the pulses that the two node
+configurations make, in the light as it is, on the state as the station heralds it. Only a simulation can know
+this; nodes and their calibrations never ask.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diqkd_node.configuration import NodeConfiguration
+from sim_devices.physics import constants
+from sim_devices.physics.drift import DriftState
+from sim_devices.physics.expected_statistics import (
+    ALICE_ANALYSIS_START,
+    BOB_ANALYSIS_START,
+    MAPPING_START,
+    chsh_and_qber,
+    observed_effect,
+    pattern_probabilities,
+)
+from sim_devices.physics.ion import Ion, Pulse
+from sim_devices.physics.link import joint_state
+
+_ANALYSIS_START = {"alice": ALICE_ANALYSIS_START, "bob": BOB_ANALYSIS_START}
+
+
+def true_chsh_and_qber(
+    alice: NodeConfiguration, bob: NodeConfiguration, state: DriftState
+) -> tuple[float, float]:
+    """S and Q of the measured link, averaged over the herald patterns."""
+    # Only Bob's test settings have a phase for each pattern.
+    alice_effects = [_effect(alice, setting, 0, state) for setting in range(alice.num_settings)]
+    bob_key_effect = _effect(bob, bob.key_setting, 0, state)
+    tables = []
+    for index, pattern in enumerate(constants.HERALD_PATTERNS):
+        rho = joint_state(pattern)
+        turn = np.exp(-1j * state.phase_offsets[index])
+        rho[0, 1, 1, 0] *= turn
+        rho[1, 0, 0, 1] *= turn.conjugate()
+        bob_effects = [_effect(bob, setting, index, state) for setting in (0, 1)]
+        tables.append(pattern_probabilities(rho, alice_effects, [*bob_effects, bob_key_effect]))
+    return chsh_and_qber(np.mean(tables, axis=0))
+
+
+def _effect(node: NodeConfiguration, setting: int, pattern_index: int, state: DriftState) -> np.ndarray:
+    """Observed "bright" effect of a setting's pulses in the light as it is."""
+    frequency, phase, duration = node.analysis_pulse(setting, pattern_index)
+    offset = state.frequency_offset
+    amplitude = node.amplitude_674 * state.rabi_scale[node.role]
+    mapping = Pulse(MAPPING_START, node.pi_time_of("map"), node.frequency_map + offset, 0.0, amplitude, 0.0)
+    start = _ANALYSIS_START[node.role]
+    analysis = Pulse(start, duration, frequency + offset, phase, amplitude, 0.0)
+    ion = Ion(constants.COHERENCE_TIME[node.role])
+    return observed_effect(ion.bright_effect((mapping, analysis), start + duration))

@@ -1,0 +1,130 @@
+"""Plays rounds on an apparatus as a node's drivers would, without kernel or drivers."""
+
+from dataclasses import dataclass, field
+
+from sim_devices.apparatus.node_apparatus import ENTANGLER_TIMEOUT, NodeApparatus
+from sim_devices.physics.constants import ELECTRODE_CHANNELS, HERALD_PATTERNS, NOMINAL_PATTERN_PHASES
+
+WINDOW = 500_000
+THRESHOLD = 15
+
+
+@dataclass
+class Round:
+    """What the node knows after a round; `round_type` None if it did not arrive."""
+
+    pattern: int
+    round_type: int | None
+    setting: int
+    outcome: int
+
+
+@dataclass
+class Player:
+    """One node. `settling_mu` and `scrambling_mu` may be shortened to break the rules."""
+
+    role: str
+    address: str
+    settling_mu: int = 30_000
+    scrambling_mu: int = 100_000
+    patterns: tuple[int, ...] = HERALD_PATTERNS
+    now: int = 1_000_000
+    rounds: list[Round] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.apparatus = NodeApparatus(None, self.role, self.address)
+        self.apparatus.connect()
+        names = ("ttl_422_cool", "ttl_1092", "ttl_1033", "ttl_674", "ttl_round_type", "ttl_round_type_strobe")
+        self.level = {name: self.apparatus.level_sink(name) for name in names}
+        self.set_dds = self.apparatus.dds_sink("dds_674")
+        self.set_dac = self.apparatus.dac_sink("fastino")
+        self.run_entangler = self.apparatus.entangler_source("entangler")
+        line = "ttl_ready" if self.role == "bob" else "ttl_trigger"
+        self.partner_edge = self.apparatus.first_edge_source(line)
+        self.strobe_edge = self.apparatus.first_edge_source("ttl_round_type_strobe")
+        self.round_type_level = self.apparatus.level_source("ttl_round_type")
+        self.lock_level = self.apparatus.level_source("ttl_laser_lock")
+        self.counts = self.apparatus.edge_source("pmt_counter")
+
+    def pulse(self, duration: int, *names: str) -> None:
+        for name in names:
+            self.level[name](self.now, 1)
+            self.level[name](self.now + duration, 0)
+        self.now += duration
+
+    def move(self, volts: float) -> None:
+        for channel in ELECTRODE_CHANNELS:
+            self.set_dac(self.now, channel, volts)
+
+    def cooling_counts(self) -> int:
+        start = self.now
+        self.pulse(300_000, "ttl_422_cool", "ttl_1092")
+        return self.counts(start, self.now)
+
+    def synchronise(self) -> bool:
+        edge = self.partner_edge(self.now, self.now + 1_000_000)
+        self.now = edge + 1_000 if edge >= 0 else self.now + 1_000_000
+        return edge >= 0
+
+    def search(self, windows: int = 100) -> tuple[int, int]:
+        """(time, pattern) of the herald, or (-1, 0)."""
+        for _ in range(windows):
+            self.pulse(300_000, "ttl_422_cool", "ttl_1092")
+            time, reason = self.run_entangler(self.now, 1_000, WINDOW, self.patterns)
+            self.now = time + 10_000
+            if reason != ENTANGLER_TIMEOUT:
+                return time, self.patterns[reason.bit_length() - 1]
+        return -1, 0
+
+    def pulse_674(self, frequency: float, duration: int, phase: float, herald: int) -> None:
+        self.set_dds(self.now, frequency, phase, 0.5, herald)
+        self.now += 1_000
+        self.pulse(duration, "ttl_674")
+
+    def play(self, setting: int) -> bool:
+        """One round; False if there was no partner or no herald."""
+        if not self.synchronise():
+            return False
+        herald, pattern = self.search()
+        if herald < 0:
+            return False
+        self.pulse_674(94.0e6, 5_000, 0.0, herald)
+        self.move(1.0)
+        self.now += self.settling_mu
+        round_type: int | None
+        if self.role == "bob":
+            round_type = int(setting != 2)
+            self.level["ttl_round_type"](self.now, round_type)
+            self.level["ttl_round_type_strobe"](self.now, 1)
+            self.level["ttl_round_type_strobe"](self.now + 1_000, 0)
+            self.now += 2_000
+        else:
+            edge = self.strobe_edge(herald, self.now + 1_000_000)
+            round_type = self.round_type_level(edge + 10) if edge >= 0 else None
+            self.now = max(self.now, edge + 25_000)
+            if not round_type:
+                setting = 0
+        outcome = self.read_out(setting, pattern, herald)
+        self.pulse(self.scrambling_mu, "ttl_422_cool", "ttl_1092", "ttl_1033")
+        self.move(0.0)
+        self.rounds.append(Round(pattern, round_type, setting, outcome))
+        return True
+
+    def read_out(self, setting: int, pattern: int, herald: int) -> int:
+        if self.role == "alice":
+            pulses = {0: (71.6e6, 5_000, 0.0), 1: (108.0e6, 2_500, 0.0)}
+        else:
+            phase = NOMINAL_PATTERN_PHASES[pattern]
+            pulses = {
+                0: (108.0e6, 1_250, phase),
+                1: (108.0e6, 1_250, phase + 0.5),
+                2: (71.6e6, 5_000, 0.0),
+            }
+        self.pulse_674(*pulses[setting], herald)
+        start = self.now
+        self.pulse(250_000, "ttl_422_cool", "ttl_1092")
+        bright = self.counts(start, self.now) > THRESHOLD
+        return int(bright) if self.role == "bob" else int(not bright)
+
+    def close(self) -> None:
+        self.apparatus.close()

@@ -1,0 +1,153 @@
+"""One node on the host engine: its apparatus answers by script, its coordinator takes notes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from artiq.experiment import EnvExperiment
+
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.sequence.node import Node
+from sim_devices.artiq_run import DeviceDatabase, DeviceManager
+
+DIRECTORY = Path(__file__).parents[2] / "device_db"
+WINDOW_ENDED = 0x3FFF
+
+
+class ScriptedApparatus:
+    """Every window heralds, every handshake is answered, the ion is bright, unless a test changes that.
+
+    Hooks `on_level`, `on_dds`, `on_run`, `counts`, `lock`, `strobe`, `handshake`, `clicks` may be replaced;
+    `clicks` gives the pattern of the detectors in an attempt of a node without entangler core.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.round_type = 1
+        self.on_level: Callable[[str, int], None] = lambda key, level: None
+        self.on_dds: Callable[[int], None] = lambda call: None
+        self.on_run: Callable[[int], int] = lambda call: 1 << call % 4
+        self.counts: Callable[[int, int], int] = lambda start, stop: 60
+        self.lock: Callable[[int], int] = lambda time: 1
+        self.strobe: Callable[[], bool] = lambda: True
+        self.handshake: Callable[[], bool] = lambda: True
+        self.clicks: Callable[[int], int] = lambda attempt: 0b0011
+        self._gates: list[int] = []
+        self._num_dds = self._num_runs = -1
+
+    def level_sink(self, key: str) -> Callable[..., None]:
+        def set_level(time: int, level: int) -> None:
+            self.on_level(key, level)
+            self.events.append((key, time, level))
+
+        return set_level
+
+    def dac_sink(self, key: str) -> Callable[..., None]:
+        return lambda *event: self.events.append((key, *event))
+
+    def dds_sink(self, key: str) -> Callable[..., None]:
+        def set_dds(*event: Any) -> None:
+            if key == "dds_674":
+                self._num_dds += 1
+                self.on_dds(self._num_dds)
+            self.events.append((key, *event))
+
+        return set_dds
+
+    def edge_source(self, key: str) -> Callable[[int, int], int]:
+        return lambda start, stop: self.counts(start, stop)
+
+    def first_edge_source(self, key: str) -> Callable[[int, int], int]:
+        if key.startswith("apd"):
+            return self._detector(int(key[3:]))
+
+        closed = -1  # the last gate in which an edge came: there is one edge a gate
+
+        def edge(start: int, stop: int) -> int:
+            nonlocal closed
+            if stop <= closed:
+                return -1
+            answered = self.strobe() if key == "ttl_round_type_strobe" else self.handshake()
+            closed = stop if answered else closed
+            return start + 5000 if answered else -1
+
+        return edge
+
+    def _detector(self, number: int) -> Callable[[int, int], int]:
+        def click(start: int, stop: int) -> int:
+            if stop not in self._gates:
+                self._gates.append(stop)
+            clicked = self.clicks(self._gates.index(stop)) >> number & 1
+            return start + 5 if clicked and stop - start > 20 else -1
+
+        return click
+
+    def level_source(self, key: str) -> Callable[[int], int]:
+        return lambda time: self.lock(time) if key == "ttl_laser_lock" else self.round_type
+
+    def entangler_source(self, key: str) -> Callable[..., tuple[int, int]]:
+        def run(start: int, cycle: int, duration: int, patterns: tuple[int, ...]) -> tuple[int, int]:
+            self._num_runs += 1
+            reason = self.on_run(self._num_runs)
+            return start + (duration if reason == WINDOW_ENDED else 100 * cycle), reason
+
+        return run
+
+
+class NotingCoordinator:
+    """Gives the batches of settings it was made with, and keeps what the kernel reports."""
+
+    def __init__(self, *batches: list[int]) -> None:
+        self.batches = list(batches)
+        self.rounds: list[tuple[int, int, int, int]] = []
+        self.ends: list[tuple[int, int]] = []
+        self.abandoned: list[tuple[int, bool]] = []
+        self.checks: list[tuple[int, int]] = []
+        self.recoveries: list[tuple[bool, bool]] = []
+        self.on_check: Callable[[int, int], int | None] = lambda done, condition: None
+        self.recovers = lambda: True
+        self.size = 0
+
+    def begin_batch(self) -> list[int]:
+        batch = self.batches.pop(0) if self.batches else []
+        self.size = len(batch)
+        return batch
+
+    def store(self, count: int, outcomes: Any, types: Any, indices: Any, timestamps: Any) -> None:
+        self.rounds += zip(outcomes[:count], types[:count], indices[:count], timestamps[:count], strict=True)
+
+    def check(self, done: int, condition: int) -> int:
+        self.checks.append((done, condition))
+        limit = self.on_check(done, condition)
+        return self.size if limit is None else limit
+
+    def end_batch(self, done: int, condition: int) -> None:
+        self.ends.append((done, condition))
+
+    def abandon_batch(self, done: int, in_doubt: bool) -> None:
+        self.abandoned.append((done, in_doubt))
+
+    def wait_for_recovery(self, locked: bool, ion_present: bool) -> bool:
+        self.recoveries.append((locked, ion_present))
+        return self.recovers()
+
+
+class Parent(EnvExperiment):
+    """An experiment that only lends its managers."""
+
+    def build(self) -> None:
+        self.setattr_device("core")
+
+    def run(self) -> None:
+        """Nothing of its own."""
+
+
+def make_node(role: str, coordinator: NotingCoordinator, **settings: Any) -> tuple[Node, ScriptedApparatus]:
+    """A prepared node on simulated devices."""
+    apparatus = ScriptedApparatus()
+    database = DeviceDatabase(DIRECTORY / f"{role}_sim.py")
+    devices = DeviceManager(database, {"apparatus": apparatus})
+    parent = Parent((devices, None, None, {}))
+    node = Node(parent, NodeConfiguration(role=role, **settings), coordinator)
+    node.prepare()
+    return node, apparatus
