@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from diqkd import cli
+from diqkd.commands import keys as keys_command
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.key_store.initial_key import segment_sizes
-from diqkd_postproc.security import certification
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
 from tests.support.example_parameters import small_parameters
@@ -65,7 +65,7 @@ def test_an_initial_key_from_elsewhere(
     private: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parameters = small_parameters(key_bits=100)
-    monkeypatch.setattr(certification, "load_certified", lambda path: parameters)
+    monkeypatch.setattr(keys_command, "load_certified", lambda path: parameters)
     needed = sum(segment_sizes(parameters).values())
     initial_key = private / "k0"
     initial_key.write_bytes(os.urandom(needed // 8 - 10))

@@ -36,7 +36,7 @@ def test_every_simulated_driver_takes_its_arguments(role: str) -> None:
             continue
         driver = getattr(importlib.import_module(entry["module"]), entry["class"])
         inspect.signature(driver).bind(None, **entry["arguments"])
-        assert entry["module"].startswith("sim_devices."), key
+        assert entry["module"].startswith(("sim_devices.", "diqkd_node.controllers.")), key
 
 
 @pytest.mark.parametrize("role", ROLES)

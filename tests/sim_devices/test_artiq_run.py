@@ -18,7 +18,7 @@ from sim_devices.artiq_run import (
 DEVICE_DB = """
 device_db = {
     "core": {"type": "local", "module": "sim_devices.engines.host.core", "class": "Core", "arguments": {}},
-    "apparatus": {"type": "local", "module": "fake_apparatus", "class": "Apparatus"},
+    "apparatus": {"type": "local", "module": "tests.support.fake_apparatus", "class": "Apparatus"},
     "ttl": {
         "type": "local", "module": "sim_devices.drivers.ttl", "class": "TTLOut",
         "arguments": {"channel": 0, "key": "ttl"},

@@ -1,7 +1,6 @@
 """One node on the host engine: its apparatus answers by script, its coordinator takes notes."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from artiq.experiment import EnvExperiment
@@ -9,8 +8,9 @@ from artiq.experiment import EnvExperiment
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.sequence.node import Node
 from sim_devices.artiq_run import DeviceDatabase, DeviceManager
+from tests.support.paths import ROOT
 
-DIRECTORY = Path(__file__).parents[2] / "device_db"
+DIRECTORY = ROOT / "device_db"
 WINDOW_ENDED = 0x3FFF
 
 

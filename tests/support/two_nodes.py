@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 # Arguments: experiment, role, number of scheduler queries after which to ask for the end (0 = never), root,
 # and the experiment's arguments.
 NODE = """

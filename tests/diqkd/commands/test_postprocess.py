@@ -11,8 +11,6 @@ from diqkd import cli
 from diqkd.commands import postprocess as commands
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.records.sealed_record import RoundRecord
-from diqkd_postproc.security import certification
-from diqkd_postproc.session import result_file, run
 from tests.support.example_parameters import small_parameters
 
 
@@ -43,10 +41,10 @@ def test_termination_after_the_key_is_made_changes_nothing(
             if moment == "closing":
                 terminate()
 
-    monkeypatch.setattr(certification, "load_certified", lambda path: parameters)
+    monkeypatch.setattr(commands, "load_certified", lambda path: parameters)
     monkeypatch.setattr(RoundRecord, "read", lambda path: None)
-    monkeypatch.setattr(run, "run_session", lambda **arguments: Result())
-    monkeypatch.setattr(result_file, "save_result", lambda path, result: None)
+    monkeypatch.setattr(commands, "run_session", lambda **arguments: Result())
+    monkeypatch.setattr(commands, "save_result", lambda path, result: None)
     monkeypatch.setattr(commands, "KeyStore", ClosingStore)
     before = signal.getsignal(signal.SIGTERM)
     files = ["--parameters", "p", "--record", "r", "--keys", str(folder / "alice")]

@@ -150,7 +150,7 @@ def test_correlations_are_a_fact_of_characterisations_only():
 
 def test_no_experiment_sets_a_dataset_of_a_run_past_the_list():
     """In the source: the run and the node's blocks hand `set_dataset` to `PublicFacts` only."""
-    files = [ROOT / "repository" / "key_generation.py", *(ROOT / "repository" / "diqkd_node").glob("*.py")]
+    files = [ROOT / "repository" / "key_generation.py", *(ROOT / "diqkd_node" / "run").glob("*.py")]
     uses = []
     for file in files:
         for item in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -325,9 +325,7 @@ def test_commands(
         captured = capsys.readouterr()
         return code, captured.err if code else captured.out
 
-    from diqkd_postproc.security import certification
-
-    monkeypatch.setattr(certification, "load_certified", lambda path: make_parameters())
+    monkeypatch.setattr(keys_command, "load_certified", lambda path: make_parameters())
     file, key_file = make_passphrase_file(directory).path, make_key_file(directory).path
     names = ["--alice", directory / "alice", "--bob", directory / "bob", "--passphrase-file", file]
     assert run("keys", "init", "--parameters", "p", *names)[0] == 0

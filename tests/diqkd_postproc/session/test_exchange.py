@@ -13,6 +13,7 @@ import pytest
 
 from campaigns.session_attacks import frames_of, resealed
 from diqkd import cli
+from diqkd.commands import postprocess
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import (
     AuthenticationError,
@@ -25,7 +26,6 @@ from diqkd_postproc.protocol.errors import (
 )
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
-from diqkd_postproc.security import certification
 from diqkd_postproc.session import ExchangePending, PeerUnavailable, SessionResult, run_exchange
 from diqkd_postproc.session.continuity import OldCopyError
 from diqkd_postproc.session.messages import Role
@@ -303,7 +303,7 @@ def test_the_command_says_what_to_carry(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parameters = small_parameters()
-    monkeypatch.setattr(certification, "load_certified", ProtocolParameters.load)
+    monkeypatch.setattr(postprocess, "load_certified", ProtocolParameters.load)
     parameters.save(folder / "parameters.toml")
     for record in correlated_records(parameters):
         record.write(folder / "records" / f"{record.role}.h5")
@@ -381,7 +381,7 @@ def test_a_record_with_another_initial_key_is_refused_before_a_pad_is_used(folde
 def test_the_command_says_that_a_refusal_has_to_be_carried_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(certification, "load_certified", ProtocolParameters.load)
+    monkeypatch.setattr(postprocess, "load_certified", ProtocolParameters.load)
     desk = Desk(folder, small_parameters(omega_threshold=0.9))
     for role in ("alice", "bob", "alice"):
         desk.go(role)
