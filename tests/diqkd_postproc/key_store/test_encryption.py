@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from diqkd.cli import main
+from diqkd.commands import keys as keys_command
 from diqkd_postproc.files import write_atomically
 from diqkd_postproc.key_store import (
     PAD_NAMES,
