@@ -34,9 +34,9 @@ class ScheduledWork:
         self._status = dict(self._scheduler.get_status())
 
     def submit(self, file: str, class_name: str, arguments: Mapping[str, Any], priority: int) -> int:
-        """Submit an experiment that stands beside this one; returns its number."""
+        """Submit an experiment, its file named as seen from this one's folder; returns its number."""
         own = self._scheduler.expid
-        beside = PurePath(own["file"]).with_name(file)
+        beside = PurePath(own["file"]).parent / file
         expid = dict(own) | {
             "file": str(beside),
             "class_name": class_name or None,
@@ -63,10 +63,11 @@ class ScheduledWork:
 
     def find(self, file: str, arguments: Mapping[str, Any]) -> int | None:
         """Number of an experiment that an earlier start has submitted, if it is still there."""
+        parts = PurePath(file).parts
         for number, entry in self._status.items():
             expid = entry["expid"]
             given = expid.get("arguments", {})
-            if PurePath(expid["file"]).name == file and all(
+            if PurePath(expid["file"]).parts[-len(parts) :] == parts and all(
                 given.get(name) == value for name, value in arguments.items()
             ):
                 return int(number)

@@ -1,3 +1,5 @@
+"""Private files: modes, ownership, atomic replacement."""
+
 from __future__ import annotations
 
 import os
