@@ -1,6 +1,5 @@
 """Nothing private can reach the datasets of a key run: one door, a list, a run with all secrets changed."""
 
-from tests.support.paths import ROOT
 import ast
 import json
 import os
@@ -8,11 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.example_parameters import small_parameters
 
 from diqkd_node.run.public_facts import (
     CHARACTERISATION_FACTS,
@@ -26,6 +23,8 @@ from diqkd_node.run.public_facts import (
 from diqkd_postproc.records.sealed_record import RoundRecord
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
+from tests.support.example_parameters import small_parameters
+from tests.support.paths import ROOT
 
 NUM_ROUNDS = 150
 # These hold times of this run's processes.
@@ -150,7 +149,8 @@ def test_correlations_are_a_fact_of_characterisations_only():
 
 def test_no_experiment_sets_a_dataset_of_a_run_past_the_list():
     """In the source: the run and the node's blocks hand `set_dataset` to `PublicFacts` only."""
-    files = [ROOT / "repository" / "key_generation.py", *(ROOT / "diqkd_node" / "run").glob("*.py")]
+    folders = (ROOT / "diqkd_node" / name for name in ("run", "sequence"))
+    files = [ROOT / "repository" / "key_generation.py", *(path for f in folders for path in f.glob("*.py"))]
     uses = []
     for file in files:
         for item in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
