@@ -1,6 +1,6 @@
-"""Live views for `artiq_dashboard`: what they show is computed in `run_view` and `score_view`, without Qt.
+"""Applets of `artiq_dashboard`: live views of a run and of a characterisation.
 
-The applets themselves (`run_status`, `scores`) only draw. They need what every dashboard has, pyqtgraph and
-Qt, and read public facts only: there is nothing else in the datasets (see `diqkd_node.run.public_facts`).
-They stand outside the repository of experiments, which a master without a screen imports.
+`run_view` and `score_view` compute the content without Qt; `run_status` and `scores` draw it with pyqtgraph,
+which every dashboard has. They read public facts only: the datasets hold nothing else (see
+`diqkd_node.run.public_facts`).
 """

@@ -1,4 +1,4 @@
-"""An applet that gets every public fact, with no dataset in its command line; and the Qt of all applets."""
+"""Base of the applets, which receives every public fact without naming datasets in its command line."""
 
 # pyqtgraph takes the Qt that is there already: that of ARTIQ, PyQt5 for ARTIQ 8 and PyQt6 for ARTIQ 9.
 # isort: off

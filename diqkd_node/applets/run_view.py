@@ -1,7 +1,7 @@
-"""What the view of a run shows, from its public facts: progress, rate, lamps and pauses.
+"""Content of the view of a run, from its public facts: progress, rate, lamps and pauses.
 
-The facts come as they change; a run leaves no history in the datasets, so the view keeps what it has seen
-since it was opened. `RunView` knows nothing of Qt and draws nothing.
+Facts arrive as they change; a run leaves no history in the datasets, so the view keeps the facts since it was
+opened. `RunView` knows nothing of Qt and draws nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 MAX_POINTS = 4000  # of the rate's history; beyond it every second one goes
 STALE_S = 15.0
-CLOCK_STEP_S = 3600.0  # facts further from this PC's clock have one of their own, as a simulation's
+CLOCK_STEP_S = 3600.0  # facts further from this PC's time follow another clock, as a simulation's
 RUNNING_STATES = ("running", "ready", "finished")
 
 
 class Lamp(Enum):
-    """How good a state is."""
+    """Colour of a state."""
 
     GOOD = "good"
     WAITING = "waiting"
@@ -29,7 +29,7 @@ class Lamp(Enum):
 
 @dataclass(frozen=True)
 class Status:
-    """A line of the view: what, how it is, and how good that is."""
+    """A line of the view: label, state, lamp."""
 
     label: str
     text: str
@@ -47,7 +47,7 @@ class Pause:
 
 @dataclass
 class RunView:
-    """Takes facts with `update`; everything else is what to show."""
+    """Facts go in by `update`; the other methods give the content of the view."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     times: list[float] = field(default_factory=list)
@@ -55,7 +55,7 @@ class RunView:
     pauses: list[Pause] = field(default_factory=list)
 
     def update(self, facts: Mapping[str, Any]) -> None:
-        """Take the facts of now (names without prefix). The same ones again change nothing."""
+        """Take the present facts (names without prefix). Repeated facts change nothing."""
         earlier = self.facts.get("last_update_unix")
         self.facts = dict(facts)
         now = facts.get("last_update_unix")
@@ -140,7 +140,7 @@ class RunView:
 
     @property
     def last_pause(self) -> str:
-        """The pause that lasts, or the last one."""
+        """The present pause, or the last one."""
         if not self.pauses:
             return "no pause seen"
         pause = self.pauses[-1]
@@ -166,7 +166,7 @@ class RunView:
 
 
 def duration(seconds: float) -> str:
-    """A duration as people say it: two units at most."""
+    """A duration in words, two units at most."""
     seconds = max(0.0, seconds)
     if seconds < 60:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""What the view of a characterisation shows: S and Q by block of rounds, with 95 % bands.
+"""Content of the view of a characterisation: S and Q by block of rounds, with 95 % bands.
 
 Only a characterisation, whose outcomes are shared, has these: the dataset `correlations` is not among the
 facts of a key run. Its rows are unix time, S, its standard error, Q, its standard error.

@@ -1,8 +1,8 @@
-"""`aqctl_laser_lock`: is the 674 nm laser locked to its cavity? For people and for slow decisions.
+"""Controller `aqctl_laser_lock` of the state of the 674 nm laser's lock, for operators and slow decisions.
 
-Rounds use the real-time line `ttl_laser_lock`; this controller watches the same logic output from the PC,
+Rounds use the real-time line `ttl_laser_lock`; this controller reads the same logic output from the PC,
 between runs too, and logs when the lock is lost and found. The output is read from a file that holds 1 or
-0, which is how Linux shows an input pin (`/sys/class/gpio/gpioN/value`) and what most lock electronics'
+0, as Linux presents an input pin (`/sys/class/gpio/gpioN/value`) and what most lock electronics'
 own programs can write.
 """
 
@@ -29,7 +29,7 @@ class LockReadError(DiqkdError):
 
 
 class LockInput(Protocol):
-    """Where the state of the lock comes from."""
+    """Source of the state of the lock."""
 
     def locked(self) -> bool:
         """The state now; LockReadError if it is unknown."""
@@ -54,7 +54,7 @@ class LockFile:
 
 
 class SimulatedLock:
-    """A lock that is as it was told to be."""
+    """Simulated lock; its state is an attribute."""
 
     def __init__(self) -> None:
         self.state = True
@@ -65,10 +65,10 @@ class SimulatedLock:
 
 
 class LaserLockController:
-    """The RPC interface. A thread looks every `interval_s` and keeps count of what happened."""
+    """RPC interface. A thread reads the state every `interval_s` and counts losses."""
 
     def __init__(self, lock: LockInput, interval_s: float = 0.1) -> None:
-        """Look once, then start the thread; LockReadError if the state cannot be read."""
+        """Read the state once, then start the thread; LockReadError if the state cannot be read."""
         if not interval_s > 0:
             raise ParameterError(f"interval_s={interval_s} must be positive")
         self._lock = lock
@@ -83,10 +83,10 @@ class LaserLockController:
 
     def _watch(self) -> None:
         while not self._closing.wait(self._interval_s):
-            self.look()
+            self.update()
 
-    def look(self) -> None:
-        """Read the state once. What cannot be read counts as not locked."""
+    def update(self) -> None:
+        """Read the state once. A state that cannot be read counts as not locked."""
         try:
             locked, failure = self._lock.locked(), ""
         except LockReadError as error:
@@ -100,7 +100,7 @@ class LaserLockController:
             logger.warning("the laser %s", "is locked again" if locked else "has lost its lock")
 
     def is_locked(self) -> bool:
-        """Whether the laser was locked when last looked at."""
+        """Whether the laser was locked at the last reading."""
         return self._locked
 
     def status(self) -> dict[str, bool | str | int | float]:
@@ -115,16 +115,16 @@ class LaserLockController:
     def set_simulated_lock(self, locked: bool) -> None:
         """Lock or unlock the simulated laser; ParameterError with a real one."""
         if not isinstance(self._lock, SimulatedLock):
-            raise ParameterError("this lock is real; start the controller with --simulation to play with it")
+            raise ParameterError("this lock is real; start the controller with --simulation to change it")
         self._lock.state = bool(locked)
-        self.look()
+        self.update()
 
     def ping(self) -> bool:
         """Whether the state can be read."""
         return not self._failure
 
     def close(self) -> None:
-        """Stop looking; harmless when repeated."""
+        """Stop reading; harmless when repeated."""
         self._closing.set()
         self._thread.join(timeout=5.0)
 
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `aqctl_laser_lock`."""
     parser = argument_parser("ARTIQ controller for the state of a laser lock.", DEFAULT_PORT)
     parser.add_argument("--device", default=DEFAULT_DEVICE, help="file that holds 1 if locked, otherwise 0")
-    parser.add_argument("--interval", type=float, default=0.1, help="s between two looks")
+    parser.add_argument("--interval", type=float, default=0.1, help="s between two readings")
     options = parser.parse_args(arguments)
     lock = SimulatedLock() if options.simulation else LockFile(options.device)
     return serve(NAME, lambda: LaserLockController(lock, options.interval), options)

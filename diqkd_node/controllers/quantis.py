@@ -1,7 +1,7 @@
-"""`aqctl_quantis`: the node's random number generator behind continuous health tests.
+"""Controller `aqctl_quantis` of the node's random number generator, with continuous health tests.
 
 One process owns the generator, tests every byte of it (NIST SP 800-90B, see `diqkd_postproc.records`) and
-gives each byte out once. After a failed test it gives out none, until somebody has looked and restarted it.
+gives each byte out once. After a failed test it gives out none until an operator restarts it.
 The bytes become private settings: they are never logged, and the server listens on this computer only.
 """
 

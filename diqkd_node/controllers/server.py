@@ -1,7 +1,7 @@
-"""What the controllers have in common: command-line options, and the RPC server of sipyco.
+"""Command-line options and RPC server (sipyco) of the controllers.
 
-sipyco comes with ARTIQ. It is imported when a controller runs, so that a scan of the repository, and the
-tests of what the controllers do, work without it.
+sipyco comes with ARTIQ. It is imported when a controller runs, so that the classes of the controllers can be
+tested without it.
 """
 
 import argparse

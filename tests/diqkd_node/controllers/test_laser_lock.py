@@ -23,7 +23,7 @@ def test_the_state_follows_the_pin(pin, caplog):
     with caplog.at_level(logging.INFO):
         for text in ("0", "0", "1", "0"):
             pin.write_text(text)
-            controller.look()
+            controller.update()
     assert not controller.is_locked()
     status = controller.status()
     assert status["num_losses"] == 2 and status["locked"] is False and status["failure"] == ""
@@ -38,11 +38,11 @@ def test_the_state_follows_the_pin(pin, caplog):
 def test_what_cannot_be_read_counts_as_not_locked(pin):
     controller = LaserLockController(LockFile(pin), NEVER_S)
     pin.write_text("maybe")
-    controller.look()
+    controller.update()
     assert not controller.is_locked() and not controller.ping()
     assert "0 or 1 is expected" in str(controller.status()["failure"])
     pin.write_text("1")
-    controller.look()
+    controller.update()
     assert controller.is_locked() and controller.ping()
     controller.close()
 
