@@ -1,4 +1,4 @@
-"""Keep a node at rest while others decide: ion cooled and reloaded, laser watched, link disconnected."""
+"""Node at rest during a pause: ion isolated, cooled and reloaded if lost, laser lock monitored."""
 
 import logging
 import time
@@ -7,6 +7,7 @@ from artiq.experiment import *
 
 from diqkd_node.node_arguments import ask_for_node, configuration_of
 from diqkd_node.run.deletion import DeletionGuard
+from diqkd_node.run.environment import clock_of
 from diqkd_node.run.ion_reload import IonReload, loader_of
 from diqkd_node.run.public_facts import PublicFacts
 from diqkd_node.sequence.node import Node
@@ -14,15 +15,15 @@ from diqkd_node.sequence.timebase import machine_units
 
 logger = logging.getLogger(__name__)
 
-BREATH_S = 0.02  # of the host between two looks
-LOOK_S = 0.1  # from one look to the next
-TELL_S = 1.0  # between two publications of the same facts
+HOST_WAIT_S = 0.02  # in each call of the kernel, which leaves the processor to other programs
+CHECK_INTERVAL_S = 0.1  # between two checks of ion and laser
+PUBLISH_INTERVAL_S = 1.0  # between two publications of the same facts
 
 
 class NodeOnHold(EnvExperiment):
     """Node on hold
 
-    Keeps the node at rest until it is terminated, and makes way for calibrations of higher priority. A lost
+    Keeps the node at rest until it is terminated, and pauses for calibrations of higher priority. A lost
     ion is reloaded. The lab day submits this to pause a key run."""
 
     kernel_invariants = {"interval_mu"}
@@ -39,15 +40,15 @@ class NodeOnHold(EnvExperiment):
         self.facts = PublicFacts(self.set_dataset)
         self.deletion = DeletionGuard()
         self.reload = IonReload(loader_of(self))
-        self.told = (None, 0.0)
-        self.interval_mu = machine_units(self.core, LOOK_S)
+        self.published = (None, 0.0)  # (locked, ion present), monotonic time (s)
+        self.interval_mu = machine_units(self.core, CHECK_INTERVAL_S)
 
     def run(self):
-        self.now = self.get_device("clock").now if "clock" in self.get_device_db() else time.time
+        self.now = clock_of(self)
         with self.deletion:
             try:
                 while True:
-                    self.keep()
+                    self.keep_at_rest()
                     self.core.close()
                     self.deletion.raise_if_deleted()
                     self.scheduler.pause()
@@ -55,39 +56,39 @@ class NodeOnHold(EnvExperiment):
                 logger.info("hold released")
 
     @kernel
-    def keep(self):
-        """Look after ion and laser until the host wants to stop; from rest to rest."""
+    def keep_at_rest(self):
+        """Check ion and laser until the host wants to stop. The node is at rest before and after."""
         self.node.setup()
-        while self.node.recover() and self.is_well():
+        while self.node.recover() and self.wait_at_rest():
             self.core.break_realtime()
             delay_mu(self.interval_mu)
         self.node.come_to_rest()
 
-    def is_well(self) -> TBool:
-        """Ion and laser are there; False if the scheduler wants this experiment to pause or end."""
+    def wait_at_rest(self) -> TBool:
+        """Ion is present, laser locked; False if the scheduler wants this experiment to pause or end."""
         self.reload.ion_is_back()
-        self.tell(True, True)
-        time.sleep(BREATH_S)
-        return self.goes_on()
+        self.publish(True, True)
+        time.sleep(HOST_WAIT_S)
+        return self.may_continue()
 
     def wait_for_recovery(self, locked, ion_present) -> TBool:
-        """Ion or laser is away; False if the scheduler wants this experiment to pause or end."""
-        self.tell(bool(locked), bool(ion_present))
+        """Ion is lost or laser unlocked; False if the scheduler wants this experiment to pause or end."""
+        self.publish(bool(locked), bool(ion_present))
         if not ion_present:
             self.reload.no_ion("the hold")
-        return self.goes_on()
+        return self.may_continue()
 
-    def goes_on(self):
-        """Whether the scheduler lets this experiment go on."""
-        return not self.deletion.ask(self.scheduler.check_pause, otherwise=True)
+    def may_continue(self):
+        """False if the scheduler wants this experiment to pause or end."""
+        return not self.deletion.call(self.scheduler.check_pause, if_deleted=True)
 
-    def tell(self, locked, ion_present):
-        """Publish how the node is, when that has changed and now and then."""
-        seen, told_s = self.told
-        if seen == (locked, ion_present) and time.monotonic() - told_s < TELL_S:
+    def publish(self, locked, ion_present):
+        """Publish the state of the node at every change, and every PUBLISH_INTERVAL_S."""
+        state, published_s = self.published
+        if state == (locked, ion_present) and time.monotonic() - published_s < PUBLISH_INTERVAL_S:
             return
-        self.told = ((locked, ion_present), time.monotonic())
-        self.deletion.ask(
+        self.published = ((locked, ion_present), time.monotonic())
+        self.deletion.call(
             self.facts.publish,
             node_state="calibrating",
             ion_state="present" if ion_present else "absent",

@@ -1,7 +1,8 @@
-"""Acquisition of a DIQKD run: heralded rounds with private settings, into this node's private record."""
+"""Key generation: heralded rounds with private settings, into this node's private record."""
 
 from artiq.experiment import *
 
+from diqkd_node.run.environment import path_argument
 from diqkd_node.run.recorded_run import RecordedRun
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 
@@ -22,5 +23,5 @@ class KeyGeneration(RecordedRun, EnvExperiment):
 
     def prepare(self):
         super().prepare()
-        self.parameters = ProtocolParameters.load(self.located("parameters_file"))
+        self.parameters = ProtocolParameters.load(path_argument(self, "parameters_file"))
         self.num_rounds = self.parameters.num_rounds

@@ -1,13 +1,13 @@
-"""A day without an operator: key generation with calibrations in between, agreed with the other node."""
+"""Lab day without an operator: key generation with calibrations in between, agreed with the other node."""
 
 import json
 import logging
 import time
-from pathlib import Path
 
 from artiq.experiment import *
 
 from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.run.environment import clock_of, path_argument
 from diqkd_node.run.peer_connection import PeerAbsentError
 from diqkd_node.run.public_facts import PREFIX
 from diqkd_node.unattended.calibration_graph import CalibrationGraph
@@ -28,23 +28,23 @@ from diqkd_node.unattended.decisions import (
     Submit,
 )
 from diqkd_node.unattended.drift_watch import DriftWatch, PublicCounts
-from diqkd_node.unattended.link import AutonomyLink
+from diqkd_node.unattended.pause_connection import PauseConnection
 from diqkd_node.unattended.scheduled_work import HOLD_PRIORITY, KEY_RUN_PRIORITY, ScheduledWork
 from diqkd_node.unattended.state import Memory
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.records.sealed_record import RECORD_NAME
 
 logger = logging.getLogger(__name__)
 
 KEY_RUN, HOLD = "key_generation.py", "hold.py"
 MAIN_PIPELINE = "main"  # where the core device is used
-MEETING_S = 3600.0
+CONNECT_TIMEOUT_S = 3600.0
 MAX_LOST_HOLDS = 3
-RECORD_NAME = "record.h5"
 
 
 class NeedsOperatorError(DiqkdError):
-    """The lab day cannot go on by itself."""
+    """The lab day cannot continue by itself."""
 
 
 class LabDay(EnvExperiment):
@@ -96,7 +96,7 @@ class LabDay(EnvExperiment):
             "drift_window",
             NumberValue(default=600.0, unit="s", min=1.0, max=86400.0, precision=1, step=60.0),
             "Calibrations",
-            "Public statistics of so much running time are compared to find a drift.",
+            "Running time of a window of public statistics; windows are compared to find a drift.",
         )
         self.setattr_argument(
             "peer_host",
@@ -120,7 +120,7 @@ class LabDay(EnvExperiment):
             "poll_interval",
             NumberValue(default=1.0, unit="s", min=0.02, max=10.0, precision=2, step=0.1),
             "Acquisition",
-            "Time between two looks at schedule and public facts.",
+            "Time between two readings of schedule and public facts.",
         )
 
     def prepare(self):
@@ -129,15 +129,15 @@ class LabDay(EnvExperiment):
                 f"the lab day runs beside its experiments, not in their pipeline {MAIN_PIPELINE!r}; "
                 "submit it to another, such as lab_day (artiq_client submit -p lab_day)"
             )
-        self.directory = self.located("run_directory")
-        self.configuration_path = self.located("configuration_file")
-        self.num_rounds = ProtocolParameters.load(self.located("parameters_file")).num_rounds
+        self.directory = path_argument(self, "run_directory")
+        self.configuration_path = path_argument(self, "configuration_file")
+        self.num_rounds = ProtocolParameters.load(path_argument(self, "parameters_file")).num_rounds
         self.last_rounds = self.num_lost_holds = 0
         if not self.calibrate:
             self.graph = CalibrationGraph(())
         else:
             self.graph = CalibrationGraph.load(
-                self.located("calibrations_file") if self.calibrations_file else ""
+                path_argument(self, "calibrations_file") if self.calibrations_file else ""
             )
         self.memory_path = self.directory / "lab_day.json"
         # A folder for each start: a simulated master counts its experiments from 0 again.
@@ -145,103 +145,94 @@ class LabDay(EnvExperiment):
         self.calibration = None  # number and name of the one that was submitted, configuration before it
         self.acquisition = self.hold = None  # numbers
 
-    def located(self, argument: str) -> Path:
-        """Path in an argument; under a master it must be a full one, see `key_generation`."""
-        path = Path(getattr(self, argument)).expanduser()
-        if "log_level" in self.scheduler.expid and not path.is_absolute():
-            raise ParameterError(
-                f"{argument}={getattr(self, argument)!r} is not a full path; it has to start with / or ~"
-            )
-        return path
-
     def run(self):
-        self.now = self.get_device("clock").now if "clock" in self.get_device_db() else time.time
+        self.now = clock_of(self)
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.configuration_path.exists():
             self.configuration_path.parent.mkdir(parents=True, exist_ok=True)
             self.configuration_path.write_text(NodeConfiguration(role=self.role).to_json(), encoding="utf-8")
         self.memory = Memory.load(self.memory_path)
         self.work = ScheduledWork(self.scheduler, MAIN_PIPELINE)
-        # What an earlier start has left: its key run goes on, its hold ends.
+        # Of an earlier start: its key run continues, its hold ends.
         self.acquisition = self.work.find(KEY_RUN, {"run_directory": self.run_directory})
         self.hold = self.work.find(HOLD, self.node_arguments())
-        self.release()
-        self.link = None
+        self.end_hold()
+        self.connection = None
         with DecisionLog(self.directory, self.role, logger.info) as self.log:
             try:
-                self.follow_run()
+                self.run_to_completion()
             except TerminationRequested:
-                self.note("terminated", "termination was requested")
-                self.leave("termination requested")
+                self.log_decision("terminated", "termination was requested")
+                self.end_everything("termination requested")
                 raise
             except DiqkdError as error:
-                self.leave(str(error))
+                self.end_everything(str(error))
                 raise
             except Exception as error:
-                self.leave(type(error).__name__)
+                self.end_everything(type(error).__name__)
                 raise
             finally:
-                self.hang_up()
+                self.close_connection()
 
-    def follow_run(self):
-        """Days, one for each time that the other node is met, until the run is complete."""
+    def run_to_completion(self):
+        """Connect to the other node, again whenever it was lost, until the run is complete."""
         while not self.sealed():
-            if self.day():
+            if self.run_until_peer_lost():
                 return
-            self.release()
+            self.end_hold()
         # The last round was agreed on by the key runs of both nodes.
-        self.note("finish", f"all rounds are in {RECORD_NAME}; the other node is not needed any more")
+        self.log_decision("finish", f"all rounds are in {RECORD_NAME}; the other node is not needed any more")
 
     def sealed(self) -> bool:
         """Whether the key run has ended with its last round."""
         return (self.directory / RECORD_NAME).exists()
 
-    def day(self) -> bool:
-        """From meeting the other node to the end of the run; False if it was lost on the way."""
+    def run_until_peer_lost(self) -> bool:
+        """Run from the connection to the end of the run; False if the other node was lost before."""
         try:
-            link = self.link = self.open_link()
-            self.memory.pauses = link.greet(self.role, self.graph, self.memory.pauses)
-            self.note("met", f"the other node is at {link.peer}")
+            connection = self.connection = self.open_connection()
+            self.memory.pauses = connection.greet(self.role, self.graph, self.memory.pauses)
+            self.log_decision("met", f"the other node is at {connection.peer}")
             autonomy = Autonomy(self.role, self.graph, self.memory, DriftWatch(window_s=self.drift_window))
-            while not self.look(autonomy, link):
+            while not self.step(autonomy, connection):
                 self.wait()
             return True
         except PeerAbsentError as error:
-            self.note("alone", str(error))
-            self.hang_up()
+            self.log_decision("alone", str(error))
+            self.close_connection()
             return False
 
-    def hang_up(self):
-        if self.link is not None:
-            self.link.close()
-            self.link = None
+    def close_connection(self):
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
 
-    def open_link(self) -> AutonomyLink:
-        """Meet the other node: Bob listens, Alice connects."""
-        meet = AutonomyLink.listen if self.role == "bob" else AutonomyLink.connect
+    def open_connection(self) -> PauseConnection:
+        """Connect to the other node: Bob listens, Alice connects."""
+        connect = PauseConnection.listen if self.role == "bob" else PauseConnection.connect
 
         def interrupted():
             return self.scheduler.check_pause() or self.sealed()
 
         while True:
             try:
-                return meet(self.peer_host, int(self.peer_port) + 1, MEETING_S, interrupted)
+                return connect(self.peer_host, int(self.peer_port) + 1, CONNECT_TIMEOUT_S, interrupted)
             except PeerAbsentError:
                 if not self.scheduler.check_pause():
                     raise
                 self.scheduler.pause()
 
     def wait(self):
-        """Until the next look."""
+        """Wait for the next step; pause if the scheduler wants that."""
         time.sleep(self.poll_interval)
         if self.scheduler.check_pause():
             self.scheduler.pause()
 
-    def look(self, autonomy: Autonomy, link: AutonomyLink) -> bool:
-        """One step of the decisions; True at the end of the run."""
-        messages = self.received(link)
-        self.work.look()
-        self.keep_hold()
+    def step(self, autonomy: Autonomy, connection: PauseConnection) -> bool:
+        """One step: observe, decide, act; True at the end of the run."""
+        messages = self.received(connection)
+        self.work.refresh()
+        self.replace_lost_hold()
         over = False
         failure = None
         for action in autonomy.step(self.observation(messages)):
@@ -252,7 +243,7 @@ class LabDay(EnvExperiment):
                     self.num_lost_holds = 0
                     self.hold = self.work.submit(HOLD, "", self.node_arguments(), HOLD_PRIORITY)
                 case Release():
-                    self.release()
+                    self.end_hold()
                 case Submit(name):
                     before = NodeConfiguration.load(self.configuration_path, self.role)
                     number = self.work.calibrate(self.graph[name], self.calibration_arguments(name))
@@ -260,7 +251,7 @@ class LabDay(EnvExperiment):
                 case Cancel():
                     self.work.end(self.calibration[0])
                 case Send(kind, fields):
-                    link.send(kind, **fields)
+                    connection.send(kind, **fields)
                 case Note():
                     self.log.write(self.now(), self.rounds_done(), action)
                 case Finish():
@@ -272,13 +263,13 @@ class LabDay(EnvExperiment):
             raise failure
         return over
 
-    # What is seen.
+    # Observations.
 
-    def received(self, link):
-        """Messages that have come. The end of the link counts once all before it are dealt with."""
+    def received(self, connection):
+        """Messages that have arrived. A lost connection is raised once there are none before it."""
         messages = []
         try:
-            while (message := link.poll()) is not None:
+            while (message := connection.poll()) is not None:
                 messages.append(message)
         except PeerAbsentError:
             if not messages:
@@ -286,7 +277,7 @@ class LabDay(EnvExperiment):
         return messages
 
     def observation(self, messages) -> Observation:
-        """Schedule and public facts of now."""
+        """Schedule and public facts as they are now."""
         state = self.fact("node_state", "")
         return Observation(
             now_s=self.now(),
@@ -306,7 +297,7 @@ class LabDay(EnvExperiment):
         )
 
     def fact(self, name, default):
-        """A public fact, by whichever experiment it was published last."""
+        """A public fact, whichever experiment published it last."""
         return self.get_dataset(PREFIX + name, default, archive=False)
 
     def rounds_done(self) -> int:
@@ -316,7 +307,7 @@ class LabDay(EnvExperiment):
         return self.last_rounds
 
     def acquisition_state(self, state) -> Acquisition:
-        """Where the key run is. A run is finished when its record is sealed."""
+        """State of the key run, which is finished when its record is sealed."""
         if self.work.exists(self.acquisition):
             return Acquisition.ACTIVE
         if self.sealed():
@@ -324,7 +315,7 @@ class LabDay(EnvExperiment):
         return Acquisition.ABSENT
 
     def outcomes(self):
-        """How the calibration ended, once it has."""
+        """Outcome of the calibration, once it has ended."""
         if self.calibration is None or self.work.exists(self.calibration[0]):
             return ()
         number, name, before = self.calibration
@@ -345,7 +336,7 @@ class LabDay(EnvExperiment):
             return f"the result was not applied; see the log of experiment {number} and {found[-1].name}"
         return ""
 
-    # What is submitted.
+    # Submissions.
 
     def node_arguments(self):
         return {"role": self.role, "configuration_file": str(self.configuration_path)}
@@ -375,18 +366,18 @@ class LabDay(EnvExperiment):
             "peer_port": int(self.peer_port) + 2,
         }
 
-    def keep_hold(self):
+    def replace_lost_hold(self):
         """Submit the hold again if it has ended by itself."""
         if self.hold is None or self.work.exists(self.hold):
             return
         self.num_lost_holds += 1
         if self.num_lost_holds > MAX_LOST_HOLDS:
             raise NeedsOperatorError(f"the hold ended by itself, last as experiment {self.hold}; see its log")
-        self.note("hold", f"experiment {self.hold} ended by itself; another begins")
+        self.log_decision("hold", f"experiment {self.hold} ended by itself; another begins")
         self.hold = self.work.submit(HOLD, "", self.node_arguments(), HOLD_PRIORITY)
-        self.work.look()
+        self.work.refresh()
 
-    def release(self):
+    def end_hold(self):
         """End the hold, and a calibration that still runs."""
         if self.calibration is not None:
             self.work.end(self.calibration[0])
@@ -394,15 +385,15 @@ class LabDay(EnvExperiment):
         self.work.end(self.hold)
         self.hold = None
 
-    def note(self, event, reason):
+    def log_decision(self, event, reason):
         self.log.write(self.now(), self.rounds_done(), Note(event, reason))
 
-    def leave(self, reason):
-        """Leave the schedule as a person would want to find it, and tell the other node, if it was met."""
-        self.release()
+    def end_everything(self, reason):
+        """End what this lab day has submitted, and send the other node `leaving` if it is connected."""
+        self.end_hold()
         self.work.end(self.acquisition)
         try:
-            if self.link is not None:
-                self.link.send("leaving", reason=reason[:200])
+            if self.connection is not None:
+                self.connection.send("leaving", reason=reason[:200])
         except DiqkdError:
             pass

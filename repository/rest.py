@@ -1,4 +1,4 @@
-"""Bring a node to rest: after a crash of its PC, or before work on the optics."""
+"""Node at rest: after a crash of its PC, or before work on the optics."""
 
 from artiq.experiment import *
 

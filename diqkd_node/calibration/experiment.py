@@ -108,7 +108,7 @@ class CalibrationExperiment(HasEnvironment):
         self.data = ScanData(
             num_shots,
             [int(point) for point in order],
-            should_stop=lambda: self.deletion.ask(self.scheduler.check_pause, otherwise=True),
+            should_stop=lambda: self.deletion.call(self.scheduler.check_pause, if_deleted=True),
             progress=self.publish_progress,
             reload=IonReload(loader_of(self)),
         )
@@ -124,8 +124,8 @@ class CalibrationExperiment(HasEnvironment):
     def publish_progress(self, done):
         """Points done, for the dashboard and for `diqkd node`."""
         total = len(self.data.num_shots)
-        self.deletion.ask(self.set_dataset, "calibration.num_points", total, broadcast=True)
-        self.deletion.ask(self.set_dataset, "calibration.points_done", done, broadcast=True)
+        self.deletion.call(self.set_dataset, "calibration.num_points", total, broadcast=True)
+        self.deletion.call(self.set_dataset, "calibration.points_done", done, broadcast=True)
 
     def run(self):
         self.started = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""How two nodes come to the same rounds after a batch or an interruption.
+"""Agreement of two nodes on the rounds of a batch, after its end or after an interruption.
 
 A round of the record is one herald at both nodes. Counts differ if a node died, or saw a herald that the
 other did not. Whatever the fault, three rules hold; they look at public facts only, never at an outcome:
@@ -47,14 +47,14 @@ class Agreement:
     """Types and patterns of one batch at this node, and the means to agree on them with the other node.
 
     :param spool: open `RoundSpool` of this node
-    :param link: connected `ClassicalLink`
+    :param connection: connected `PeerConnection`
     :param await_message: waits for a message of a kind and returns it
     :param herald_patterns: the patterns that there are
     """
 
-    def __init__(self, spool, link, await_message, herald_patterns):
+    def __init__(self, spool, connection, await_message, herald_patterns):
         self._spool = spool
-        self._link = link
+        self._connection = connection
         self._await = await_message
         self._known_patterns = (0, *herald_patterns)
         self.begin(spool.rounds_done)
@@ -112,19 +112,21 @@ class Agreement:
 
     def _send_missing(self, first):
         types, patterns = self._spool.public_rounds(first)
-        self._link.send("missing", first=first, round_types=_to_text(types), patterns=_to_text(patterns))
+        self._connection.send(
+            "missing", first=first, round_types=_to_text(types), patterns=_to_text(patterns)
+        )
 
     def _record_missing(self, count, reason):
         message, first = self._await("missing"), self._spool.rounds_done
         types, patterns = self._columns(message, count)
         if message["first"] != first:
-            raise self._link.fail(
+            raise self._connection.fail(
                 f"missing rounds from {first} on were due, others from {message['first']} on came"
             )
         pending = self._spool.pending_batch
         drawn = 0 if pending is None else pending.num_rounds
         if drawn < count:
-            raise self._link.fail(
+            raise self._connection.fail(
                 f"{self._spool.role} is {count} rounds behind at round {first} and has drawn settings for "
                 f"{drawn} of them; a round that is over gets no new settings. Use the run directory itself, "
                 "not an older copy, or begin a new run",
@@ -143,7 +145,7 @@ class Agreement:
         types, patterns = np.concatenate([none, *self._types]), np.concatenate([none, *self._patterns])
         if self._same_digest(types, patterns) and not doubtful:
             return True
-        self._link.send("batch_rounds", round_types=_to_text(types), patterns=_to_text(patterns))
+        self._connection.send("batch_rounds", round_types=_to_text(types), patterns=_to_text(patterns))
         peer_types, peer_patterns = self._columns(self._await("batch_rounds"), types.size)
         seen = (2 * patterns + types)[:own_count]
         peer_seen = (2 * peer_patterns + peer_types)[:peer_count]
@@ -156,7 +158,7 @@ class Agreement:
         patterns = np.concatenate([patterns[:start], np.zeros(types.size - start, dtype=np.uint8)])
         spool.replace_by_lost(first, bob_types[start:], patterns[start:], DIFFERENT_HERALDS)
         if not self._same_digest(bob_types, patterns):
-            raise self._link.fail(
+            raise self._connection.fail(
                 f"types or herald patterns before round {spool.rounds_done} still differ; do not use this run"
             )
         return False
@@ -164,10 +166,10 @@ class Agreement:
     def _same_digest(self, types, patterns):
         digest = hashlib.sha256(np.concatenate([types, patterns])).hexdigest()
         rounds = self._spool.rounds_done
-        self._link.send("batch_digest", rounds=rounds, digest=digest)
+        self._connection.send("batch_digest", rounds=rounds, digest=digest)
         peer = self._await("batch_digest")
         if peer["rounds"] != rounds:
-            raise self._link.fail(
+            raise self._connection.fail(
                 f"{self._spool.role} is at round {rounds}, the other node at {peer['rounds']}"
             )
         return peer["digest"] == digest
@@ -178,10 +180,10 @@ class Agreement:
             types = np.frombuffer(bytes.fromhex(message["round_types"]), dtype=np.uint8)
             patterns = np.frombuffer(bytes.fromhex(message["patterns"]), dtype=np.uint8)
         except ValueError:
-            raise self._link.fail("the other node's rounds are not hexadecimal") from None
+            raise self._connection.fail("the other node's rounds are not hexadecimal") from None
         known = np.isin(types, (0, 1)).all() and np.isin(patterns, self._known_patterns).all()
         if not types.size == patterns.size == count or not known:
-            raise self._link.fail(f"{count} rounds were due, others came")
+            raise self._connection.fail(f"{count} rounds were due, others came")
         return types, patterns
 
 

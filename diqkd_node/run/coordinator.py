@@ -1,4 +1,4 @@
-"""The host's half of a run: spool, classical link, and the remote calls of the kernel.
+"""Host half of a run: spool, peer connection, and the remote calls of the kernel.
 
 Both nodes agree before every batch (`batch_ready`), may ask for its early end (`stop`), and compare after it
 what they have (`batch_done`, then see `agreement`). A node leaves a batch only between two rounds, and a
@@ -13,6 +13,8 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.run.agreement import Agreement
+from diqkd_node.run.greeting import exchange_hellos
+from diqkd_node.run.ion_reload import IonReload
 from diqkd_node.run.peer_connection import POLL_INTERVAL_S, PeerAbsentError
 from diqkd_node.sequence.conditions import (
     CONDITION_NAMES,
@@ -23,14 +25,12 @@ from diqkd_node.sequence.conditions import (
     TYPE_MISSING,
     UNDERFLOW_BEFORE_TYPE,
 )
-from diqkd_node.run.greeting import exchange_hellos
-from diqkd_node.run.ion_reload import IonReload
 from diqkd_postproc.protocol.errors import DiqkdError
 
 logger = logging.getLogger(__name__)
 
-HOLD_S = 2.0  # how long a node that wants to stop waits for the other's answer
-LEFT_ALONE_S = 10.0  # how long a node waits for a herald after the other has left the batch
+STOP_ANSWER_TIMEOUT_S = 2.0  # how long a node that wants to stop waits for the other's answer
+PEER_DONE_TIMEOUT_S = 10.0  # how long a node waits for a herald after the other has left the batch
 MAX_DISAGREEMENTS = 3  # batches in a row
 PROGRESS_INTERVAL_S = 0.5
 UNFINISHED_ROUND = (UNDERFLOW_BEFORE_TYPE, TOO_MANY_UNDERFLOWS)  # Alice's, of which she has no type
@@ -44,13 +44,13 @@ class Coordinator:
     """Serves one node's kernel.
 
     :param spool: open `RoundSpool` of this node
-    :param link: connected `ClassicalLink`
+    :param connection: connected `PeerConnection`
     :param herald_patterns: detector patterns in the order of the kernel's pattern indices
     :param batch_rounds: rounds of a batch
     :param should_stop: says whether the scheduler wants this experiment to pause or end
-    :param publish: called with (rounds done, state of the node) now and then
+    :param publish: called with (rounds done, state of the node) at every change and every PROGRESS_INTERVAL_S
     :param stall_timeout_s: longest time without a round, or without an answer of the peer within a batch
-    :param reload: loads a lost ion; the default leaves it to people
+    :param reload: loads a lost ion; the default leaves it to an operator
     :param fill_pool: called between two batches if the random bits are short
     :param interrupted_unix: when an earlier start of this run ended, if there was one
     :param now: the clock of the record's gaps, unix seconds
@@ -63,7 +63,7 @@ class Coordinator:
         self,
         *,
         spool,
-        link,
+        connection,
         herald_patterns,
         batch_rounds=2000,
         should_stop=lambda: False,
@@ -75,7 +75,7 @@ class Coordinator:
         now=time.time,
     ):
         self.spool = spool
-        self.link = link
+        self.connection = connection
         self.role = spool.role
         self.num_rounds = spool.parameters.num_rounds
         self.batch_rounds = batch_rounds
@@ -96,7 +96,7 @@ class Coordinator:
         self._last_publication = 0.0
         self._published_state = ""
         self._num_disagreements = 0
-        self._agreement = Agreement(spool, link, self._await, herald_patterns)
+        self._agreement = Agreement(spool, connection, self._await, herald_patterns)
         self._clear_batch(0)
 
     def _clear_batch(self, num_rounds):
@@ -114,7 +114,7 @@ class Coordinator:
 
         Raises ParameterError, on both sides, if the nodes do not belong to the same run.
         """
-        hello = exchange_hellos(self.role, self.spool, self.link, self._await)
+        hello = exchange_hellos(self.role, self.spool, self.connection, self._await)
         self._agreement.resume(hello)
         self.spool.end_batch()
         self._limit_voided_rounds()
@@ -134,14 +134,14 @@ class Coordinator:
         if count * self.spool.parameters.setting_bits_per_round[self.role] > self.spool.bits_available:
             self.fill_pool()
         if not self._ready_sent:
-            self.link.send("batch_ready", first=self.spool.rounds_done, num_rounds=count)
+            self.connection.send("batch_ready", first=self.spool.rounds_done, num_rounds=count)
             self._ready_sent = True
         ready = self._await("batch_ready", stoppable=True)
         if ready is None:
             return []
         self._ready_sent = False
         if ready["first"] != self.spool.rounds_done or ready["num_rounds"] < 1:
-            raise self.link.fail(
+            raise self.connection.fail(
                 f"{self.role} is at round {self.spool.rounds_done}, the other node at {ready['first']}"
             )
         count = min(count, ready["num_rounds"])
@@ -161,10 +161,10 @@ class Coordinator:
     def _await_begun(self, count):
         """Both nodes have the settings on disk before either applies one: an interruption that kept one node
         from drawing them would leave the other with rounds that can never be completed."""
-        self.link.send("batch_begun", first=self._first, num_rounds=count)
+        self.connection.send("batch_begun", first=self._first, num_rounds=count)
         begun = self._await("batch_begun")
         if (begun["first"], begun["num_rounds"]) != (self._first, count):
-            raise self.link.fail(
+            raise self.connection.fail(
                 f"{self.role} has begun {count} rounds at {self._first}, the other node others"
             )
 
@@ -205,14 +205,14 @@ class Coordinator:
         if self._own_stop is None:
             if condition == LOCK_LOST or self.should_stop():
                 reason = CONDITION_NAMES[condition] if condition != RUNNING else "pause requested"
-                self._ask_to_stop(self._first + done, reason)
-                self._hold()
+                self._request_stop(self._first + done, reason)
+                self._await_peer_stop()
             elif self._peer_stop is not None:
-                self._ask_to_stop(max(self._first + done, self._peer_stop), "agreed")
+                self._request_stop(max(self._first + done, self._peer_stop), "agreed")
         if self._own_stop is None:
             self._check_progress(self._first + done)
             return self._batch_size
-        if self._peer_done is not None and self._silent_for(self._first + done) > LEFT_ALONE_S:
+        if self._peer_done is not None and self._silent_for(self._first + done) > PEER_DONE_TIMEOUT_S:
             return done  # the herald of the last round was seen there only
         last = max(self._own_stop, self._peer_stop or 0)
         return max(done, min(self._batch_size, last - self._first))
@@ -242,7 +242,7 @@ class Coordinator:
 
     def _end_batch(self, done, condition):
         reason = self._stop_reason if condition == RUNNING else CONDITION_NAMES[condition]
-        self.link.send("batch_done", rounds=self.spool.rounds_done, reason=reason)
+        self.connection.send("batch_done", rounds=self.spool.rounds_done, reason=reason)
         if self._peer_done is None:
             self._peer_done = self._await("batch_done")
         peer_reason, peer_rounds = self._peer_done["reason"], self._peer_done["rounds"]
@@ -265,7 +265,7 @@ class Coordinator:
                 f"{reason} near round {self.spool.rounds_done}; increase the node's latencies"
             )
         if self._num_disagreements >= MAX_DISAGREEMENTS:
-            raise self.link.fail(
+            raise self.connection.fail(
                 f"round types or herald patterns differed in {self._num_disagreements} batches in a row "
                 f"before round {self.spool.rounds_done}, which are recorded as lost; check the round-type "
                 "line and the station's detector lines"
@@ -273,11 +273,11 @@ class Coordinator:
         self._limit_voided_rounds()
 
     def _limit_voided_rounds(self):
-        """The types are public before outcomes are voided: whoever forges messages of the link could have key
+        """The types are public before outcomes are voided: whoever forges messages could have key
         rounds voided and spare the test rounds. The key length pays for a number of rounds fixed before."""
         num_voided, allowed = self.spool.num_voided, self.spool.parameters.max_voided
         if self.spool.parameters.key_bits > 0 and num_voided > allowed:
-            raise self.link.fail(
+            raise self.connection.fail(
                 f"{num_voided} rounds of this run are recorded as lost because the nodes saw different "
                 f"heralds or Alice missed a round type, the parameters allow max_voided={allowed}: no key "
                 "may come of it. Check the round-type line, the station's detector lines and who else is on "
@@ -302,22 +302,22 @@ class Coordinator:
 
     def finish(self):
         """Agree with the other node that the run is complete."""
-        self.link.send("finish", rounds=self.spool.rounds_done)
+        self.connection.send("finish", rounds=self.spool.rounds_done)
         finish = self._await("finish")
         if finish["rounds"] != self.spool.rounds_done:
-            raise self.link.fail(
+            raise self.connection.fail(
                 f"{self.role} ends with {self.spool.rounds_done} rounds, the other with {finish['rounds']}"
             )
         self._publish("finished", now=True)
 
     def leave(self, reason):
-        """Tell the other node that this one goes; harmless if the link is gone."""
+        """Send the other node `leaving`; harmless if the connection is lost."""
         try:
-            self.link.send("leaving", reason=reason)
+            self.connection.send("leaving", reason=reason)
         except DiqkdError:
             pass
 
-    # Inside.
+    # Internal.
 
     def _raise_failure(self):
         if self._failure is not None:
@@ -330,25 +330,25 @@ class Coordinator:
             self._published_state = state
             self.publish(self.spool.rounds_done, state)
 
-    def _ask_to_stop(self, at_round, reason):
+    def _request_stop(self, at_round, reason):
         self._own_stop = at_round
         if self._peer_stop is None:
             self._stop_reason = reason
-        self.link.send("stop", round=at_round, reason=reason)
+        self.connection.send("stop", round=at_round, reason=reason)
 
-    def _hold(self):
+    def _await_peer_stop(self):
         """Wait at the round named in our request until the other node has named its own."""
-        deadline = time.monotonic() + HOLD_S
+        deadline = time.monotonic() + STOP_ANSWER_TIMEOUT_S
         while self._peer_stop is None and time.monotonic() < deadline:
-            message = self.link.receive(POLL_INTERVAL_S)
+            message = self.connection.receive(POLL_INTERVAL_S)
             if message is not None:
-                self._take(message)
+                self._handle(message)
 
     def _drain(self):
-        while (message := self.link.poll()) is not None:
-            self._take(message)
+        while (message := self.connection.poll()) is not None:
+            self._handle(message)
 
-    def _take(self, message):
+    def _handle(self, message):
         """A message within a batch: a request to stop, or the other node's departure from it."""
         if message["kind"] == "stop":
             self._peer_stop = max(self._peer_stop or 0, message["round"])
@@ -358,7 +358,7 @@ class Coordinator:
             self._peer_done = message
             self._peer_stop = max(self._peer_stop or 0, message["rounds"])
         else:
-            raise self.link.fail(f"a {message['kind']!r} message came within a batch")
+            raise self.connection.fail(f"a {message['kind']!r} message came within a batch")
 
     def _silent_for(self, rounds):
         """Seconds since the number of rounds last changed."""
@@ -369,7 +369,7 @@ class Coordinator:
 
     def _check_progress(self, rounds):
         if self._silent_for(rounds) > self.stall_timeout_s:
-            raise self.link.fail(
+            raise self.connection.fail(
                 f"{self.role} had no herald for {self.stall_timeout_s:g} s after round {rounds}; check both "
                 "ions, the light path to the station, and the ready and trigger lines"
             )
@@ -378,17 +378,17 @@ class Coordinator:
         """Next message of a kind; None if the scheduler wants to stop first."""
         deadline = time.monotonic() + self.stall_timeout_s
         while True:
-            message = self.link.receive(POLL_INTERVAL_S)
+            message = self.connection.receive(POLL_INTERVAL_S)
             if message is None:
                 if stoppable:
                     if self.should_stop():
                         return None
                 elif time.monotonic() > deadline:
                     raise PeerAbsentError(
-                        f"the node at {self.link.peer} sent no {kind!r} for {self.stall_timeout_s:g} s; see "
-                        "its log, then start both nodes again to resume"
+                        f"the node at {self.connection.peer} sent no {kind!r} for "
+                        f"{self.stall_timeout_s:g} s; see its log, then start both nodes again to resume"
                     )
             elif message["kind"] == kind:
                 return message
             elif message["kind"] != "stop":
-                raise self.link.fail(f"a {message['kind']!r} message came where {kind!r} was due")
+                raise self.connection.fail(f"a {message['kind']!r} message came where {kind!r} was due")

@@ -1,4 +1,4 @@
-"""Asks dashboards to open the live views of `diqkd_node.applets`."""
+"""Requests to dashboards to open the live views of `diqkd_node.applets`, through the CCB."""
 
 from typing import Any
 

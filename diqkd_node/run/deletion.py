@@ -1,4 +1,4 @@
-"""An orderly end for an experiment that is deleted instead of being asked to terminate.
+"""Orderly end of an experiment that is deleted instead of being asked to terminate.
 
 A master that deletes a running experiment ends the process from within its next call to the master
 (SystemExit); two seconds later it sends SIGTERM, after another two it kills. Either would leave the core
@@ -19,14 +19,14 @@ class DeletedError(TerminationRequested):
 
 
 class DeletionGuard:
-    """Context in which SIGTERM sets `deleted`; calls to the master go through `ask`.
+    """Context in which SIGTERM sets `deleted`; calls to the master go through `call`.
 
     A handler that the program has already (`diqkd node` has one) stays.
     """
 
     def __init__(self) -> None:
         self.deleted = False
-        self._asking = False
+        self._calling = False
         self._installed = False
 
     def __enter__(self) -> "DeletionGuard":
@@ -42,21 +42,23 @@ class DeletionGuard:
 
     def _delete(self, *_: object) -> None:
         self.deleted = True
-        if self._asking:
+        if self._calling:
             raise DeletedError
 
-    def ask(self, call: Callable[..., Any], *arguments: Any, otherwise: Any = None, **options: Any) -> Any:
-        """Result of a call to the master; `otherwise` once it has deleted this experiment."""
+    def call(
+        self, function: Callable[..., Any], *arguments: Any, if_deleted: Any = None, **options: Any
+    ) -> Any:
+        """Result of a call to the master; `if_deleted` once it has deleted this experiment."""
         if self.deleted:
-            return otherwise
-        self._asking = True
+            return if_deleted
+        self._calling = True
         try:
-            return call(*arguments, **options)
+            return function(*arguments, **options)
         except (DeletedError, SystemExit):
             self.deleted = True
-            return otherwise
+            return if_deleted
         finally:
-            self._asking = False
+            self._calling = False
 
     def raise_if_deleted(self) -> None:
         """DeletedError, a `TerminationRequested`, if the experiment has been deleted."""

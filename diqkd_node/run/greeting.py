@@ -1,7 +1,7 @@
-"""The first messages between the nodes: same version, same parameters, different roles, one run.
+"""First messages between the nodes: same version, same parameters, different roles, one run.
 
-A node tells what it has recorded so far. Whatever does not fit ends both nodes with the same message before
-any hardware moves.
+Each node sends how many rounds it has recorded. A mismatch ends both nodes with the same message before any
+hardware moves.
 """
 
 import re
@@ -17,18 +17,18 @@ def _is_run_id(text):
     return re.fullmatch("[0-9a-f]{32}", text) is not None
 
 
-def exchange_hellos(role, spool, link, wait_for):
+def exchange_hellos(role, spool, connection, wait_for):
     """Agree on the run id, which the spool adopts; returns the other node's hello.
 
     :param role: "alice" or "bob", this node
     :param spool: open `RoundSpool` of this node
-    :param link: connected `ClassicalLink`
+    :param connection: connected `PeerConnection`
     :param wait_for: returns the next message of a kind
 
     Raises ParameterError, on both sides, if the nodes do not belong to the same run.
     """
     proposal = secrets.token_hex(16)
-    link.send(
+    connection.send(
         "hello",
         version=VERSION,
         role=role,
@@ -41,40 +41,40 @@ def exchange_hellos(role, spool, link, wait_for):
     )
     hello = wait_for("hello")
     if hello["version"] != VERSION:
-        raise link.fail(
-            f"this node speaks version {VERSION} of the link, the other {hello['version']}; "
+        raise connection.fail(
+            f"this node speaks version {VERSION} of the nodes' protocol, the other {hello['version']}; "
             "install the same version of diqkd on both PCs",
             ParameterError,
         )
     if hello["role"] != OTHER[role]:
-        raise link.fail(f"both nodes are {role}; one must be alice and the other bob", ParameterError)
+        raise connection.fail(f"both nodes are {role}; one must be alice and the other bob", ParameterError)
     if hello["parameters"] != spool.parameters.digest:
-        raise link.fail(
+        raise connection.fail(
             f"the nodes have different protocol parameters ({role}: {spool.parameters.digest[:16]}, "
             f"{hello['role']}: {hello['parameters'][:16]}); give both the same parameter file",
             ParameterError,
         )
     if hello["run_id"] and not _is_run_id(hello["run_id"]):
-        raise link.fail("the other node's run id is malformed")
+        raise connection.fail("the other node's run id is malformed")
     if spool.run_id and hello["run_id"] and spool.run_id != hello["run_id"]:
-        raise link.fail(
+        raise connection.fail(
             f"the nodes' run directories belong to different runs ({role}: {spool.run_id}, "
             f"{hello['role']}: {hello['run_id']}); give both the directory of the same run",
             ParameterError,
         )
     ordered = hello["batch_start"] <= hello["rounds"] <= hello["rounds_begun"] <= spool.parameters.num_rounds
     if not ordered or not _is_run_id(hello["proposed_run_id"]):
-        raise link.fail("the other node's hello makes no sense")
+        raise connection.fail("the other node's hello makes no sense")
     own, other = proposal, hello["proposed_run_id"]
     agreed = spool.run_id or hello["run_id"] or (own if role == "bob" else other)
     if spool.rounds_done != hello["rounds"] and not (spool.run_id and hello["run_id"]):
-        raise link.fail(
+        raise connection.fail(
             "one node has rounds of a run that the other has never begun; use its run directory",
             ParameterError,
         )
-    link.send("run", run_id=agreed)
+    connection.send("run", run_id=agreed)
     if wait_for("run")["run_id"] != agreed:
-        raise link.fail("the nodes have not understood each other's run id; start both again")
+        raise connection.fail("the nodes have not understood each other's run id; start both again")
     if spool.run_id is None:
         spool.adopt_run_id(agreed)
     return hello

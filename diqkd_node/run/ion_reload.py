@@ -1,7 +1,7 @@
-"""A lost ion, as the host sees it: when to ask the loader for another one.
+"""Reloading of a lost ion: when the host calls the loader.
 
 A loader may return when the ion is trapped, or start the oven and return at once. Both are given the same
-time from then on until the ion has to be seen; nobody asks for a second ion while the first may still come.
+time from then on until the ion has to be seen; no second ion is loaded while the first may still come.
 """
 
 import logging
@@ -15,7 +15,7 @@ RELOAD_S = 60.0
 
 
 def loader_of(experiment) -> Callable[[], Any] | None:
-    """`load` of the device `ion_loader`, asked for when it is needed; None in labs without one."""
+    """`load` of the device `ion_loader`, fetched when it is needed; None in labs without one."""
     if "ion_loader" not in experiment.get_device_db():
         return None
     return lambda: experiment.get_device("ion_loader").load()
@@ -49,7 +49,7 @@ class IonReload:
         self._since, self.num_loads = None, 0
 
     def no_ion(self, purpose: str) -> None:
-        """The trap is empty. Loads an ion when that is due; where it is loaded by hand, tells so once.
+        """The trap is empty. Loads an ion when that is due; where it is loaded by hand, logs that once.
 
         :param purpose: what waits for the ion, for the log
         """

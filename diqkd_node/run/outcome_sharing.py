@@ -49,7 +49,7 @@ class SharingCoordinator(Coordinator):
             first = self._num_shared
             own = self.spool.shared_rounds(first)
             own = {name: column[:MAX_SHARED_ROUNDS] for name, column in own.items()}
-            self.link.send(
+            self.connection.send(
                 "shared_rounds",
                 first=first,
                 **{name: own[_NAMES[name]].astype(dtype).tobytes().hex() for name, dtype in _COLUMNS.items()},
@@ -67,11 +67,11 @@ class SharingCoordinator(Coordinator):
                 for name, dtype in _COLUMNS.items()
             }
         except ValueError:
-            raise self.link.fail("the shared rounds are not hexadecimal") from None
+            raise self.connection.fail("the shared rounds are not hexadecimal") from None
         if message["first"] != first or any(column.size != count for column in columns.values()):
-            raise self.link.fail(f"{count} shared rounds from {first} on were due, others came")
+            raise self.connection.fail(f"{count} shared rounds from {first} on were due, others came")
         lost = columns["lost"]
         fits = (columns["outcome"] <= 1) & (lost <= 1) & ((columns["timestamp_mu"] == LOST_TIMESTAMP) <= lost)
         if not fits.all():
-            raise self.link.fail(f"shared rounds from {first} on have values that no round has")
+            raise self.connection.fail(f"shared rounds from {first} on have values that no round has")
         return {name: column.astype(column.dtype.newbyteorder("=")) for name, column in columns.items()}

@@ -1,10 +1,10 @@
-"""The public TCP link between the two nodes' PCs: small JSON messages, one a line.
+"""Public TCP connection between the two nodes' PCs: small JSON messages, one a line.
 
 Everything here is public and unauthenticated; it coordinates the acquisition. Of a key run it carries no
 outcome and no setting; a characterisation shares them (`outcome_sharing`). Bob listens, Alice connects. A
 reader thread receives, so that nothing but `receive` ever waits. Messages are bounded in size and checked
-against MESSAGES; a peer that breaks a rule is told so before the connection closes, so that both sides end
-with an error.
+against MESSAGES; a peer that breaks a rule is sent the error before the connection closes, so that both sides
+end with it.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ class PeerAbsentError(DiqkdError):
     """The other node is not there, or has left."""
 
 
-class ClassicalLink:
-    """A connected link; make one with `listen` or `connect`. Another purpose is a subclass with its own
+class PeerConnection:
+    """Connected socket; made by `listen` or `connect`. Another purpose is a subclass with its own
     `messages`, among which `leaving` and `error` keep their meaning.
     """
 
     messages = MESSAGES
 
-    def __init__(self, connection: socket.socket, peer: str) -> None:
+    def __init__(self, connected: socket.socket, peer: str) -> None:
         self.peer = peer
-        self._socket = connection
+        self._socket = connected
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -78,13 +78,13 @@ class ClassicalLink:
                 self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self._received: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
         self._end: Exception | None = None
-        self._reader = threading.Thread(target=self._read, name="classical link", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="peer connection", daemon=True)
         self._reader.start()
 
     @classmethod
     def listen(
         cls, host: str, port: int, timeout_s: float, interrupted: Callable[[], bool] = lambda: False
-    ) -> ClassicalLink:
+    ) -> PeerConnection:
         """Wait for the peer on an address of this PC; PeerAbsentError after `timeout_s`."""
         try:
             listener = socket.create_server((host, port))
@@ -99,17 +99,17 @@ class ClassicalLink:
     @classmethod
     def accept(
         cls, listener: socket.socket, timeout_s: float, interrupted: Callable[[], bool] = lambda: False
-    ) -> ClassicalLink:
+    ) -> PeerConnection:
         """Wait for the peer on a listening socket; PeerAbsentError after `timeout_s`."""
         host, port = listener.getsockname()[:2]
         listener.settimeout(POLL_INTERVAL_S)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and not interrupted():
             try:
-                connection, address = listener.accept()
+                connected, address = listener.accept()
             except TimeoutError:
                 continue
-            return cls(connection, f"{address[0]}:{address[1]}")
+            return cls(connected, f"{address[0]}:{address[1]}")
         raise PeerAbsentError(
             f"nobody connected to {host}:{port} within {timeout_s:g} s; start Alice's node, and check that "
             "it is given this address and that the firewall lets it through"
@@ -118,14 +118,14 @@ class ClassicalLink:
     @classmethod
     def connect(
         cls, host: str, port: int, timeout_s: float, interrupted: Callable[[], bool] = lambda: False
-    ) -> ClassicalLink:
+    ) -> PeerConnection:
         """Connect to the listening peer, trying until `timeout_s` has passed; then PeerAbsentError."""
         deadline = time.monotonic() + timeout_s
         reason = "no attempt was made"
         while not interrupted():
             try:
-                connection = socket.create_connection((host, port), timeout=max(POLL_INTERVAL_S, 1.0))
-                return cls(connection, f"{host}:{port}")
+                connected = socket.create_connection((host, port), timeout=max(POLL_INTERVAL_S, 1.0))
+                return cls(connected, f"{host}:{port}")
             except OSError as error:
                 reason = error.strerror or str(error)
             if time.monotonic() + CONNECT_INTERVAL_S > deadline:
@@ -168,7 +168,7 @@ class ClassicalLink:
         if isinstance(item, Exception):
             self._end = item
             if isinstance(item, RemoteProtocolError):
-                self._tell_error(str(item))
+                self._send_error(str(item))
             raise item
         if item["kind"] == "error":
             self._end = RemoteProtocolError(f"the other node stopped the run: {item['message']}")
@@ -182,8 +182,8 @@ class ClassicalLink:
         return item
 
     def fail(self, message: str, kind: type[DiqkdError] = RemoteProtocolError) -> DiqkdError:
-        """Tell the peer what is wrong and return the error to raise here."""
-        self._tell_error(message)
+        """Send the peer what is wrong; returns the error to raise here."""
+        self._send_error(message)
         return kind(message)
 
     def close(self) -> None:
@@ -195,7 +195,7 @@ class ClassicalLink:
         self._socket.close()
         self._reader.join(timeout=1.0)
 
-    def _tell_error(self, message: str) -> None:
+    def _send_error(self, message: str) -> None:
         try:
             self.send("error", message=message[:MAX_TEXT])
         except DiqkdError:
@@ -240,7 +240,7 @@ def _checked(line: bytes, messages: dict[str, dict[str, type]]) -> Message:
     except (ValueError, RecursionError):
         raise RemoteProtocolError("a line is not JSON") from None
     if not isinstance(message, dict) or message.get("kind") not in messages:
-        raise RemoteProtocolError("a message of unknown kind came over the classical link")
+        raise RemoteProtocolError("a message of unknown kind came from the other node")
     fields = messages[message["kind"]]
     if {name: type(value) for name, value in message.items() if name != "kind"} != fields:
         raise RemoteProtocolError(f"a {message['kind']!r} message has wrong fields")

@@ -1,4 +1,4 @@
-"""What a run tells the world: the only door from an experiment of ours to ARTIQ's datasets.
+"""Public facts of a run: the only way from an experiment of ours to ARTIQ's datasets.
 
 Datasets are broadcast to every client, shown in dashboards and archived; whatever is in one is public. So
 there is one list of names for a key run, each with its type, and `PublicFacts` refuses everything else: a
@@ -42,7 +42,7 @@ CHARACTERISATION_FACTS: Mapping[str, type] = KEY_RUN_FACTS | {"correlations": np
 
 
 class PrivateFactError(DiqkdError):
-    """Something that is not a public fact was about to leave. It stays here; this is a bug, report it."""
+    """A value that is not a public fact was to be published. It was not; this is a bug, report it."""
 
 
 class PublicFacts:

@@ -1,4 +1,4 @@
-"""A run of both nodes whose rounds go into a private record: key generation, and what resembles it."""
+"""Run of both nodes whose rounds go into a private record: key generation and link characterisation."""
 
 import logging
 import time
@@ -7,18 +7,18 @@ from pathlib import Path
 from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
-from diqkd_node.sequence.node import Node
+from diqkd_node.run.environment import clock_of
 from diqkd_node.run.two_node_run import TwoNodeRun
+from diqkd_node.sequence.node import Node
 from diqkd_postproc import __version__
-from diqkd_postproc.records.health_tests import HealthTested
 from diqkd_postproc.files import make_private_directory
+from diqkd_postproc.records.health_tests import HealthTested
 from diqkd_postproc.records.round_spool import RoundSpool
-from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.sealed_record import RECORD_NAME, RoundRecord
 
 logger = logging.getLogger(__name__)
 
 SPOOL_NAME = "spool.sqlite"
-RECORD_NAME = "record.h5"
 MIN_SURPLUS_BATCHES = 3  # a batch that ends early discards what is left of its settings
 
 
@@ -40,18 +40,18 @@ class RecordedRun(TwoNodeRun):
         )
 
     def run(self):
-        self.use_laboratory_clock()
+        self.now = clock_of(self)
         # First of all: a missing device shows before the other node begins to wait for this one.
         node = Node(self, self.configuration)
         node.prepare()
         with self.deletion, self.open_spool(self.directory) as spool:
             self.fill_pool(spool)
-            link = self.open_link()
+            connection = self.open_connection()
             try:
-                self.acquire(node, spool, link)
+                self.acquire(node, spool, connection)
                 self.sealed(spool.seal(self.directory / RECORD_NAME))
             finally:
-                link.close()
+                connection.close()
         logger.info("run complete: %d rounds in %s", self.num_rounds, self.directory / RECORD_NAME)
 
     def sealed(self, record: RoundRecord) -> None:
@@ -60,7 +60,7 @@ class RecordedRun(TwoNodeRun):
     def open_spool(self, directory: Path) -> RoundSpool:
         """The spool of the run directory, new or resumed."""
         make_private_directory(directory)
-        self.keep_configuration(directory)
+        self.save_configuration(directory)
         path = directory / SPOOL_NAME
         if path.exists():
             # Another clock than the PC's cannot tell when a file was written.
@@ -80,7 +80,7 @@ class RecordedRun(TwoNodeRun):
         """Draw the bits of all settings still to come (PROTOCOL section 2).
 
         Called before the first round, and again between two batches if interruptions have cost so many
-        that the pool is short; the link is then disconnected."""
+        that the pool is short; the ion is then isolated."""
         needed = spool.bits_needed - spool.bits_available
         if needed <= 0:
             return

@@ -1,7 +1,7 @@
-"""A run of both nodes together: what key generation, characterisation and the link's scans have in common.
+"""Run of both nodes: the common part of key generation, link characterisation and the scans of the link.
 
-Arguments, the classical link, the batches with their pauses for the scheduler, and the public facts. A
-subclass says which rounds are played: it gives `num_rounds` and a spool for the `Coordinator`.
+Arguments, the peer connection, the batches with their pauses for the scheduler, and the public facts. A
+subclass defines which rounds are played: it gives `num_rounds` and a spool for the `Coordinator`.
 """
 
 import logging
@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 from artiq.experiment import *
 
-from diqkd_node.run import dashboard as applets
-from diqkd_node.run.peer_connection import ClassicalLink, PeerAbsentError
 from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.run import dashboard
 from diqkd_node.run.coordinator import Coordinator
 from diqkd_node.run.deletion import DeletionGuard
+from diqkd_node.run.environment import path_argument
 from diqkd_node.run.ion_reload import IonReload, loader_of
-from diqkd_node.sequence.node import Node
+from diqkd_node.run.peer_connection import PeerAbsentError, PeerConnection
 from diqkd_node.run.public_facts import KEY_RUN_FACTS, PublicFacts
+from diqkd_node.sequence.node import Node
 from diqkd_postproc.protocol.errors import ParameterError
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class TwoNodeRun(HasEnvironment):
     """
 
     public_facts = KEY_RUN_FACTS
-    views = (applets.RUN_STATUS,)
+    views = (dashboard.RUN_STATUS,)
     makes_configuration = False  # whether the result may make the configuration file
     default_directory = "~/diqkd/run"
 
@@ -91,7 +92,7 @@ class TwoNodeRun(HasEnvironment):
             "check_interval",
             NumberValue(default=0.2, unit="s", min=0.17, max=0.2, precision=2, step=0.01),
             "Acquisition",
-            "Time between two looks at scheduler and classical link.",
+            "Time between two checks of scheduler and peer connection.",
         )
         self.setattr_argument(
             "stall_timeout",
@@ -112,36 +113,21 @@ class TwoNodeRun(HasEnvironment):
     def prepare(self):
         """Read the node's configuration. Raises ParameterError."""
         self.configuration = self.load_configuration()
-        self.directory = self.located("run_directory")
+        self.directory = path_argument(self, "run_directory")
         self.deletion = DeletionGuard()
         self.interrupted_unix = None
         self.facts = PublicFacts(self.set_dataset, self.public_facts)
         self.progress = deque()  # (time, rounds) of the last RATE_S
         self.now = time.time
 
-    def use_laboratory_clock(self):
-        """Take times from the device `clock`, where there is one; not before `run`."""
-        if "clock" in self.get_device_db():
-            self.now = self.get_device("clock").now
-
     def load_configuration(self) -> NodeConfiguration:
         """The node configuration as its file is now."""
-        path = self.located("configuration_file") if self.configuration_file else ""
+        path = path_argument(self, "configuration_file") if self.configuration_file else ""
         if self.makes_configuration and not path.exists():
             path = ""
         return NodeConfiguration.load(path, self.role, check_interval=self.check_interval)
 
-    def located(self, argument: str) -> Path:
-        """Path in an argument. Under artiq_master, which gives every run a folder of its own, a relative
-        path would name another file each time; there it is refused."""
-        text = getattr(self, argument)
-        path = Path(text).expanduser()
-        under_master = "log_level" in self.scheduler.expid
-        if not text or (under_master and not path.is_absolute()):
-            raise ParameterError(f"{argument}={text!r} is not a full path; it has to start with / or ~")
-        return path
-
-    def keep_configuration(self, directory: Path) -> None:
+    def save_configuration(self, directory: Path) -> None:
         """Write what the next rounds run with next to the record, one file a start and a recalibration."""
         stem = time.strftime("node_configuration_%Y%m%dT%H%M%S", time.gmtime(self.now()))
         path = directory / f"{stem}.json"
@@ -155,36 +141,36 @@ class TwoNodeRun(HasEnvironment):
 
     def should_stop(self) -> bool:
         """Whether the scheduler wants this experiment to pause or end."""
-        return self.deletion.ask(self.scheduler.check_pause, otherwise=True)
+        return self.deletion.call(self.scheduler.check_pause, if_deleted=True)
 
-    def make_way(self) -> None:
+    def pause_for_scheduler(self) -> None:
         """Let experiments of higher priority run; TerminationRequested if this one is to end."""
         self.deletion.raise_if_deleted()
         self.scheduler.pause()
 
-    def open_link(self) -> ClassicalLink:
-        """Meet the other node: Bob listens, Alice connects."""
-        meet = ClassicalLink.listen if self.role == "bob" else ClassicalLink.connect
+    def open_connection(self) -> PeerConnection:
+        """Connect to the other node: Bob listens, Alice connects."""
+        connect = PeerConnection.listen if self.role == "bob" else PeerConnection.connect
         while True:
             try:
-                return meet(self.peer_host, int(self.peer_port), self.peer_timeout, self.should_stop)
+                return connect(self.peer_host, int(self.peer_port), self.peer_timeout, self.should_stop)
             except PeerAbsentError:
                 if not self.should_stop():
                     raise
-                self.make_way()
+                self.pause_for_scheduler()
 
     def make_coordinator(self, **arguments) -> Coordinator:
-        """The host's half of the run."""
+        """Host half of the run."""
         return Coordinator(**arguments)
 
     def fill_pool(self, spool) -> None:
         """Refill the pool of random bits, for runs that have one."""
 
-    def acquire(self, node: Node, spool, link: ClassicalLink) -> None:
+    def acquire(self, node: Node, spool, connection: PeerConnection) -> None:
         """Run batches, with pauses for the scheduler, until the run is complete."""
         self.coordinator = coordinator = self.make_coordinator(
             spool=spool,
-            link=link,
+            connection=connection,
             herald_patterns=self.configuration.herald_patterns,
             batch_rounds=int(self.batch_rounds),
             should_stop=self.should_stop,
@@ -196,7 +182,7 @@ class TwoNodeRun(HasEnvironment):
             now=self.now,
         )
         node.coordinator = coordinator
-        self.deletion.ask(applets.show, self.ccb, *self.views)
+        self.deletion.call(dashboard.show, self.ccb, *self.views)
         try:
             coordinator.greet()
             # `prepare` may have come hours before, while calibrations were still in the queue.
@@ -205,7 +191,7 @@ class TwoNodeRun(HasEnvironment):
                 node.run_batches()
                 if spool.rounds_done < self.num_rounds:
                     self.core.close()
-                    self.make_way()
+                    self.pause_for_scheduler()
                     node = self.recalibrated(node)
             coordinator.finish()
         except TerminationRequested:
@@ -216,7 +202,7 @@ class TwoNodeRun(HasEnvironment):
             raise
 
     def recalibrated(self, node: Node) -> Node:
-        """The node with what a calibration has changed while this experiment made way."""
+        """The node with the configuration that calibrations have changed while this experiment was paused."""
         configuration = self.load_configuration()
         if configuration == self.configuration:
             return node
@@ -226,7 +212,7 @@ class TwoNodeRun(HasEnvironment):
             )
         logger.info("the node configuration has changed; the next rounds run with the new one")
         self.configuration = configuration
-        self.keep_configuration(self.directory)
+        self.save_configuration(self.directory)
         coordinator = node.coordinator
         node = Node(self, configuration, coordinator)
         node.prepare()
@@ -240,7 +226,7 @@ class TwoNodeRun(HasEnvironment):
         while now - progress[0][0] > RATE_S and len(progress) > 2:
             progress.popleft()
         elapsed = now - progress[0][0]
-        self.deletion.ask(
+        self.deletion.call(
             self.facts.publish,
             num_rounds=self.num_rounds,
             rounds_done=int(rounds_done),

@@ -1,4 +1,4 @@
-"""A scan of the link by both nodes: rounds as in a key run, with analysis pulses from a public schedule.
+"""Scan of the link by both nodes: rounds as in a key run, with analysis pulses from a public schedule.
 
 Tomography and the herald-pattern phases differ in a table of pulses and in the analysis. The kernel, the
 isolation, the coordination and the journal are those of a key run; the round-type line says "test" in every
@@ -16,9 +16,10 @@ from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
 from diqkd_node.configuration import NodeConfiguration
-from diqkd_node.sequence.node import Node
+from diqkd_node.run.environment import clock_of
 from diqkd_node.run.outcome_sharing import SharingCoordinator
 from diqkd_node.run.two_node_run import TwoNodeRun
+from diqkd_node.sequence.node import Node
 from diqkd_postproc import __version__
 from diqkd_postproc.records.scan_spool import ScanParameters, ScanSpool
 
@@ -101,9 +102,9 @@ class TwoNodeScan(TwoNodeRun):
         return ScanConfiguration.of(configuration, self.pulses(configuration))
 
     def make_coordinator(self, **arguments):
-        return SharingCoordinator(shared=self.take_shared, **arguments)
+        return SharingCoordinator(shared=self.add_shared_rounds, **arguments)
 
-    def take_shared(self, own, peer) -> None:
+    def add_shared_rounds(self, own, peer) -> None:
         """New rounds of both nodes."""
         alice, bob = (own, peer) if self.role == "alice" else (peer, own)
         known = (alice["lost"] == 0) & (bob["lost"] == 0)
@@ -117,16 +118,16 @@ class TwoNodeScan(TwoNodeRun):
         )
 
     def run(self):
-        self.use_laboratory_clock()
+        self.now = clock_of(self)
         self.start_unix = self.now()
         node = Node(self, self.configuration)
         node.prepare()
         with self.deletion, self.open_spool() as spool:
-            link = self.open_link()
+            connection = self.open_connection()
             try:
-                self.acquire(node, spool, link)
+                self.acquire(node, spool, connection)
             finally:
-                link.close()
+                connection.close()
             self.run_id = spool.run_id
         logger.info("scan complete: %d rounds", self.num_rounds)
         self.rounds = {name: np.concatenate([c[name] for c in self.chunks]) for name in self.chunks[0]}
@@ -135,7 +136,7 @@ class TwoNodeScan(TwoNodeRun):
     def open_spool(self) -> ScanSpool:
         """The scan's journal, new or resumed."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.keep_configuration(self.directory)
+        self.save_configuration(self.directory)
         path = self.directory / SPOOL_NAME
         if path.exists():
             self.interrupted_unix = path.stat().st_mtime if self.now is time.time else self.now()

@@ -1,6 +1,7 @@
-"""The nodes' autonomy: calibrations between the rounds of a run, without an operator.
+"""Unattended operation: calibrations between the rounds of a run, without an operator.
 
-`calibration_graph` declares what there is to calibrate, `autonomy` decides, `drift_watch` looks at public
-statistics, `decision_log` tells a reader why, and `autonomy_link` carries the nodes' agreement. None of them
-knows devices; the experiment `lab_day.py` carries the decisions out.
+`calibration_graph` declares the calibrations, `drift_watch` compares public statistics, `decisions` decides,
+`decision_log` records each decision with its reason, `state` keeps what a restart needs, `pause_connection`
+carries the nodes' agreement, and `scheduled_work` submits experiments. None of them knows devices; the
+experiment `lab_day.py` carries the decisions out.
 """

@@ -1,7 +1,7 @@
-"""What is calibrated, how often, and what depends on what: one graph, declared as data.
+"""Calibration graph: calibrations, their ages and their dependences, declared as data.
 
-A calibration determines settings of the node configuration. It is due when it is older than `max_age_s`, when
-one of those it `depends_on` has moved a setting by more than its tolerance, after an event in `after`, or
+A calibration determines fields of the node configuration. It is due when it is older than `max_age_s`, when
+one of those it `depends_on` has changed a field by more than its tolerance, after an event in `after`, or
 when a public statistic that it `watches` has drifted. Both nodes hold the same graph.
 """
 
@@ -38,7 +38,7 @@ class Calibration:
     :param updates: nodes whose configuration it changes
     :param max_age_s: longest time between two of them
     :param duration_s: how long one takes; ten times as long is a failure
-    :param tolerances: setting of the node configuration -> change, in the setting's unit, from which on the
+    :param tolerances: field of the node configuration -> change, in the field's unit, above which the
         calibrations that depend on this one are due again
     """
 
@@ -79,13 +79,13 @@ class Calibration:
                 )
 
     def moved(self, before: NodeConfiguration, after: NodeConfiguration) -> dict[str, float]:
-        """Changes of this calibration's settings that exceed their tolerances."""
+        """Changes of this calibration's fields that exceed their tolerances."""
         changes = {name: _distance(getattr(before, name), getattr(after, name)) for name in self.tolerances}
         return {name: change for name, change in changes.items() if change > self.tolerances[name]}
 
 
 def _distance(before: Any, after: Any) -> float:
-    """Largest change of a number, or of the entries of a tuple of them; a first value is none at all."""
+    """Largest change of a number, or of the entries of a tuple of numbers; a first value is no change."""
     if before is None or after is None:
         return 0.0
     if isinstance(before, tuple):
@@ -133,7 +133,7 @@ class CalibrationGraph:
         return tuple(self._calibrations)
 
     def of_role(self, role: str) -> tuple[Calibration, ...]:
-        """What a node runs, in order."""
+        """Calibrations of a node, in order."""
         return tuple(item for item in self._calibrations.values() if role in item.roles)
 
     @property
@@ -173,7 +173,7 @@ def _tuples(value: Any) -> Any:
 
 def _transition(name: str) -> tuple[Calibration, Calibration]:
     """Frequency and pi time of one 674 nm transition. The qubit's scans begin with a mapping pulse."""
-    setting = "pi_time" if name == "qubit" else f"pi_time_{name}"
+    pi_time = "pi_time" if name == "qubit" else f"pi_time_{name}"
     before = () if name != "qubit" else ("frequency_map", "pi_time_map")
     return (
         Calibration(
@@ -192,7 +192,7 @@ def _transition(name: str) -> tuple[Calibration, Calibration]:
             arguments={"transition": name, "num_points": 21, "num_shots": 50},
             max_age_s=7200.0,
             duration_s=30.0,
-            tolerances={setting: 0.1e-6},
+            tolerances={pi_time: 0.1e-6},
             depends_on=(f"frequency_{name}", *before),
         ),
     )

@@ -1,6 +1,6 @@
-"""Why the autonomy did what it did: `decisions.jsonl` for programs, `decisions.log` for people.
+"""Log of decisions and their reasons: `decisions.jsonl` for programs, `decisions.log` for people.
 
-Both are appended to, one decision a line, so that a restart goes on in the same files.
+Both are appended to, one decision a line, so that a restart continues the same files.
 """
 
 from __future__ import annotations

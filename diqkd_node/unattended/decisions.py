@@ -1,6 +1,6 @@
-"""Decides when a node calibrates and when it generates key; sans-IO: what is seen goes in, actions come out.
+"""Decisions of a node, when to calibrate and when to generate key. Sans-IO: observations in, actions out.
 
-A run needs both nodes, so no pause begins or ends at one of them alone. Each numbers the pauses:
+A run needs both nodes, so no pause begins or ends at one of them alone. Both number the pauses:
 
     node        phase         other node
     propose k   RUNNING ->  PROPOSING      something is due here
@@ -12,8 +12,8 @@ A run needs both nodes, so no pause begins or ends at one of them alone. Each nu
     ready k     JOINT -> WAITING           with those that failed
                 WAITING -> RUNNING         both are ready and nothing is left
 
-The round at which the key run stops is the coordinators' business: they leave a batch at the same round.
-From `Hold` to `Release` this node's key run makes way; a lost lock begins such a pause, so that no round
+The coordinators of the key run agree on the round at which it stops: they leave a batch at the same round.
+From `Hold` to `Release` this node's key run is paused; a lost lock begins such a pause, so that no round
 follows it before the laser's frequency is known again. Inputs are public facts only; see `drift_watch`.
 """
 
@@ -31,14 +31,14 @@ from diqkd_postproc.protocol.errors import RemoteProtocolError
 HORIZON = 0.25  # what has less than this part of its age left is calibrated along with what is due
 MAX_TRIES = 3  # of a calibration in one pause
 RETRY_S = 600.0  # until a calibration that failed so often is tried again
-MAX_AGES = 3.0  # a setting older than this many ages is no basis for a key run
+MAX_AGES = 3.0  # in units of `max_age_s`: an older calibration is no basis for a key run
 MAX_RESTARTS = 5  # of the key run, without a round in between
 RESTART_S = 10.0
 OVERTIME = 10.0  # expected durations after which a calibration is ended
 
 
 class Phase(StrEnum):
-    """Where this node is, see above."""
+    """Phase of this node, see the module's table."""
 
     RUNNING = "running"
     PROPOSING = "proposing"
@@ -50,7 +50,7 @@ class Phase(StrEnum):
 
 
 class Acquisition(StrEnum):
-    """The key run, as the scheduler and its public facts tell."""
+    """State of the key run, by the schedule and its record."""
 
     ABSENT = "absent"
     ACTIVE = "active"
@@ -59,7 +59,7 @@ class Acquisition(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a calibration ended. moved: settings that changed by more than their tolerance, and by how much."""
+    """How a calibration ended. moved: fields that changed by more than their tolerance, with the change."""
 
     name: str
     succeeded: bool
@@ -69,12 +69,12 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What is seen at `now_s`. held: the key run has made way and calibrations can be submitted."""
+    """Observations at `now_s`. held: the key run is paused and calibrations can be submitted."""
 
     now_s: float
     acquisition: Acquisition
     held: bool = False
-    running: bool = False  # rounds are being made right now
+    running: bool = False  # rounds are being measured now
     locked: bool = True
     ion_present: bool = True
     counts: PublicCounts | None = None
@@ -84,7 +84,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class StartAcquisition:
-    """Submit the key run; it goes on where it stopped."""
+    """Submit the key run, which continues where it stopped."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Release:
-    """Let the key run go on."""
+    """Let the key run continue."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Autonomy:
 
     :param role: "alice" or "bob"
     :param graph: what to calibrate; empty for a run without calibrations
-    :param memory: what earlier starts have done; changed by `step`, to be saved after it
+    :param memory: state of earlier starts; changed by `step`, to be saved after it
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class Autonomy:
         self._reason = ""
 
     def step(self, seen: Observation) -> list[Action]:
-        """Actions that follow from what is seen.
+        """Actions that follow from an observation.
 
         :raises RemoteProtocolError: the other node broke a rule of the negotiation; nothing was changed by
             the message that did
@@ -188,7 +188,7 @@ class Autonomy:
             return actions
         self._note_events(seen, actions)
         for message in seen.messages:
-            self._take(message, seen, actions)
+            self._handle(message, seen, actions)
             if self.phase is Phase.WAITING:
                 self._compare(actions)
         for outcome in seen.outcomes:
@@ -220,7 +220,7 @@ class Autonomy:
             return f"{age / 60:.0f} min old"
         return ""
 
-    # What happens to the node.
+    # Events at this node.
 
     def _note_events(self, seen: Observation, actions: list[Action]) -> None:
         for was, now, event, lost, back in (
@@ -246,7 +246,7 @@ class Autonomy:
 
     # The other node.
 
-    def _take(self, message: Mapping[str, Any], seen: Observation, actions: list[Action]) -> None:
+    def _handle(self, message: Mapping[str, Any], seen: Observation, actions: list[Action]) -> None:
         kind, number = message["kind"], message.get("number")
         if kind == "propose":
             if number != self.memory.pauses + 1 or self.phase not in (Phase.RUNNING, Phase.PROPOSING):
@@ -356,7 +356,7 @@ class Autonomy:
     # The pause.
 
     def _calibrate(self, seen: Observation, actions: list[Action]) -> None:
-        """Submit the next calibration, or tell the other node that none is left."""
+        """Submit the next calibration, or send `ready` where none is left."""
         if self._pending is not None:
             limit = OVERTIME * self.graph[self._pending].duration_s
             if seen.now_s - self._pending_since_s > limit:
@@ -428,7 +428,7 @@ class Autonomy:
             self.phase = Phase.JOINT
             return
         self.phase = Phase.RUNNING
-        self.watch.start_over()
+        self.watch.reset()
         self._started = False
         actions.append(Release())
         actions.append(Note("resume", f"pause {self.memory.pauses} is over"))

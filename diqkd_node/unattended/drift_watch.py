@@ -1,9 +1,9 @@
-"""Has a public statistic of the run drifted since the last calibration?
+"""Detection of drifts of a run's public statistics since the last calibration.
 
 Counts of the time since the calibration are cut into windows; the first is the reference, every later one is
 compared with it. A change counts if it is both significant (six standard deviations, a chance below 1e-8 a
-comparison) and large. Only public counts come in here. Outcomes never do: when to pause a key run, decided by
-S or Q, would be a choice of rounds by their outcomes.
+comparison) and large. The input is public counts only, never outcomes: to pause a key run because of S or Q
+would be to choose rounds by their outcomes.
 """
 
 import math
@@ -37,8 +37,8 @@ class DriftWatch:
     _current: PublicCounts = field(default_factory=lambda: PublicCounts(time_s=0.0), init=False)
     _last: PublicCounts | None = field(default=None, init=False)
 
-    def start_over(self) -> None:
-        """Forget everything: what comes now is the reference."""
+    def reset(self) -> None:
+        """Discard all windows: the next one is the reference."""
         self._reference = self._last = None
         self._current = PublicCounts(time_s=0.0)
 
@@ -47,10 +47,10 @@ class DriftWatch:
         self._last = None
 
     def update(self, counts: PublicCounts) -> dict[str, str]:
-        """Take totals of now; statistics that have drifted, each with a sentence."""
+        """Add the totals of now; returns the statistics that have drifted, each with a sentence."""
         last, self._last = self._last, counts
         if last is None or counts.heralds < last.heralds or len(counts.patterns) != len(last.patterns):
-            return {}  # a beginning, here or of another count
+            return {}  # the first totals, or a count that began anew
         self._current = _sum(self._current, last, counts)
         if self._current.time_s < self.window_s:
             return {}

@@ -1,8 +1,8 @@
-"""The experiments that a lab day submits to its own master: key run, hold, calibrations.
+"""Experiments that a lab day submits to its own master: key run, hold, calibrations.
 
-ARTIQ's scheduler does the rest. The three share a pipeline and differ in priority, so the hold pauses the key
-run, a calibration pauses the hold, and what was paused goes on afterwards. Whoever starts the lab day again
-finds experiments that are still there by their file and arguments.
+ARTIQ's scheduler gives the order. The three share a pipeline and differ in priority, so the hold pauses the
+key run, a calibration pauses the hold, and the paused experiment continues afterwards. A lab day that is
+started again finds its experiments in the schedule by their file and arguments.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class ScheduledWork:
         self._scheduler = scheduler
         self._pipeline = pipeline
         self._status: dict[int, dict[str, Any]] = {}
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
-        """Fetch the schedule; what the other methods tell is of this time."""
+    def refresh(self) -> None:
+        """Read the schedule; the other methods answer from this state."""
         self._status = dict(self._scheduler.get_status())
 
     def submit(self, file: str, class_name: str, arguments: Mapping[str, Any], priority: int) -> int:
-        """Submit an experiment, its file named as seen from this one's folder; returns its number."""
+        """Submit an experiment; `file` is relative to the folder of this one. Returns its RID."""
         own = self._scheduler.expid
         beside = PurePath(own["file"]).parent / file
         expid = dict(own) | {
@@ -75,6 +75,6 @@ class ScheduledWork:
 
     def end(self, number: int | None) -> None:
         """Ask an experiment to terminate; one that has not begun is taken out of the schedule."""
-        self.look()
+        self.refresh()
         if self.exists(number):
             self._scheduler.request_termination(number)

@@ -1,4 +1,4 @@
-"""What a node's autonomy must not forget in a restart: when each calibration was done, and how it went.
+"""State of a lab day that a restart needs: when each calibration was done, and how it ended.
 
 A JSON file, replaced as a whole after every change. Nothing in it is private.
 """
@@ -27,7 +27,7 @@ class CalibrationMemory:
 
 @dataclass(kw_only=True)
 class Memory:
-    """Everything that a restart needs. `pauses`: number of the last pause that the nodes agreed on."""
+    """State of one node. `pauses`: number of the last pause that the nodes agreed on."""
 
     pauses: int = 0
     restarts: int = 0  # of the acquisition, in a row, without progress

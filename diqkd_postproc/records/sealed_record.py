@@ -24,6 +24,7 @@ from diqkd_postproc.files import open_private_file, write_atomically
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 
+RECORD_NAME = "record.h5"  # in the run directory of a node
 SCHEMA_NAME = "diqkd round record"
 SCHEMA_VERSION = 1
 ROLES = ("alice", "bob")

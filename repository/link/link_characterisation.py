@@ -6,7 +6,7 @@ import logging
 import numpy as np
 from artiq.experiment import *
 
-from diqkd_node.run import dashboard as applets
+from diqkd_node.run import dashboard
 from diqkd_node.run.outcome_sharing import SharingCoordinator
 from diqkd_node.run.public_facts import CHARACTERISATION_FACTS
 from diqkd_node.run.recorded_run import RecordedRun
@@ -25,7 +25,7 @@ class LinkCharacterisation(RecordedRun, EnvExperiment):
     appear while it runs; figure, table and results are written at its end. Its records make no key."""
 
     public_facts = CHARACTERISATION_FACTS
-    views = (applets.RUN_STATUS, applets.SCORES)
+    views = (dashboard.RUN_STATUS, dashboard.SCORES)
     default_directory = "~/diqkd/characterisation"
     provenance_notes = SHARED_OUTCOMES
 
@@ -52,14 +52,14 @@ class LinkCharacterisation(RecordedRun, EnvExperiment):
         self.record = None
 
     def make_coordinator(self, **arguments):
-        return SharingCoordinator(shared=self.take_shared, **arguments)
+        return SharingCoordinator(shared=self.add_shared_rounds, **arguments)
 
-    def take_shared(self, own, peer) -> None:
+    def add_shared_rounds(self, own, peer) -> None:
         """New rounds of both nodes."""
         self.peer_chunks.append(peer)
         alice, bob = (own, peer) if self.role == "alice" else (peer, own)
         self.blocks.add(self.now(), alice["setting"], bob["setting"], alice["outcome"], bob["outcome"])
-        self.deletion.ask(self.facts.publish, correlations=self.blocks.rows)
+        self.deletion.call(self.facts.publish, correlations=self.blocks.rows)
 
     def sealed(self, record: RoundRecord) -> None:
         """Keep the other node's rounds next to this node's."""

@@ -22,7 +22,7 @@ def test_an_ion_that_does_not_come_is_loaded_again(
     monkeypatch.setattr(ion_reload, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
     loaded: list[int] = []
     node = SimpleNamespace(
-        reload=IonReload(lambda: loaded.append(1)), tell=lambda *seen: None, goes_on=lambda: True
+        reload=IonReload(lambda: loaded.append(1)), publish=lambda *state: None, may_continue=lambda: True
     )
     assert hold.wait_for_recovery(node, True, False)
     now_s[0] += waited_s

@@ -1,4 +1,4 @@
-"""Two coordinators with real spools and a real link; the kernel is a loop in the test."""
+"""Two coordinators with real spools and a real connection; the kernel is a loop in the test."""
 
 import os
 import socket
@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.example_parameters import small_parameters
 
-from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError, StorageError
-from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.records.round_spool import RoundSpool
-
+from diqkd_node.configuration import HERALD_PATTERNS
 from diqkd_node.run import coordinator as coordinator_module
-from diqkd_node.run.peer_connection import ClassicalLink, PeerAbsentError
+from diqkd_node.run.coordinator import Coordinator
+from diqkd_node.run.ion_reload import IonReload
+from diqkd_node.run.peer_connection import PeerAbsentError, PeerConnection
 from diqkd_node.sequence.conditions import (
     ION_LOST,
     LOCK_LOST,
@@ -24,9 +22,11 @@ from diqkd_node.sequence.conditions import (
     TYPE_MISSING,
     UNDERFLOW_BEFORE_TYPE,
 )
-from diqkd_node.configuration import HERALD_PATTERNS
-from diqkd_node.run.coordinator import Coordinator
-from diqkd_node.run.ion_reload import IonReload
+from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError, StorageError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.records.round_spool import RoundSpool
+from tests.support.example_parameters import small_parameters
+
 NUM_ROUNDS = 60
 BATCH = 20
 
@@ -41,7 +41,7 @@ class Nodes:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.spools: dict[str, RoundSpool] = {}
-        self.links: dict[str, ClassicalLink] = {}
+        self.connections: dict[str, PeerConnection] = {}
         self.coordinators: dict[str, Coordinator] = {}
 
     def start(
@@ -51,8 +51,8 @@ class Nodes:
         alice: ProtocolParameters | None = None,
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.links["alice"] = ClassicalLink.connect(*listener.getsockname()[:2], 5.0)
-            self.links["bob"] = ClassicalLink.accept(listener, 5.0)
+            self.connections["alice"] = PeerConnection.connect(*listener.getsockname()[:2], 5.0)
+            self.connections["bob"] = PeerConnection.accept(listener, 5.0)
         for role, given in (("alice", alice), ("bob", bob)):
             path = self.directory / role / "spool.sqlite"
             if path.exists():
@@ -63,12 +63,15 @@ class Nodes:
                 spool.fill_pool(os.urandom, pool_bytes)
             self.spools[role] = spool
             self.coordinators[role] = Coordinator(
-                spool=spool, link=self.links[role], herald_patterns=HERALD_PATTERNS, batch_rounds=BATCH
+                spool=spool,
+                connection=self.connections[role],
+                herald_patterns=HERALD_PATTERNS,
+                batch_rounds=BATCH,
             )
 
     def stop(self) -> None:
         for role in self.spools:
-            self.links[role].close()
+            self.connections[role].close()
             self.spools[role].close()
         self.spools.clear()
 
@@ -214,13 +217,13 @@ def test_rounds_that_are_over_get_no_new_settings(nodes: Nodes, drawn: int) -> N
     if drawn:
         bob.spool.begin_batch(drawn)
     available = bob.spool.bits_available
-    nodes.links["alice"].send("batch_done", rounds=9, reason="")
+    nodes.connections["alice"].send("batch_done", rounds=9, reason="")
     nodes.coordinators["alice"]._agreement._send_missing(0)
     with pytest.raises(StorageError, match=f"9 rounds behind at round 0 .* for {drawn} of them"):
         bob.end_batch(0, RUNNING)
     assert (bob.spool.rounds_done, bob.spool.bits_available) == (0, available)
     with pytest.raises(RemoteProtocolError, match="older copy"):
-        while nodes.links["alice"].receive(5.0):
+        while nodes.connections["alice"].receive(5.0):
             pass
 
 
@@ -303,13 +306,13 @@ def test_senseless_hello(nodes: Nodes, changes: dict) -> None:
         "rounds_begun": 0,
         "batch_start": 0,
     }
-    nodes.links["alice"].send("hello", **(hello | changes))
+    nodes.connections["alice"].send("hello", **(hello | changes))
     with pytest.raises((ParameterError, RemoteProtocolError)):
         nodes.coordinators["bob"].greet()
-    while nodes.links["alice"].receive(5.0)["kind"] != "hello":
+    while nodes.connections["alice"].receive(5.0)["kind"] != "hello":
         pass
     with pytest.raises(RemoteProtocolError):
-        nodes.links["alice"].receive(5.0)
+        nodes.connections["alice"].receive(5.0)
 
 
 @pytest.mark.parametrize(
@@ -319,9 +322,9 @@ def test_senseless_missing_rounds(nodes: Nodes, changes: dict) -> None:
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
     nodes.begin()
-    link = nodes.links["bob"]
-    link.send("batch_done", rounds=1, reason="")
-    link.send("missing", **({"first": 0, "round_types": "01", "patterns": "03"} | changes))
+    connection = nodes.connections["bob"]
+    connection.send("batch_done", rounds=1, reason="")
+    connection.send("missing", **({"first": 0, "round_types": "01", "patterns": "03"} | changes))
     with pytest.raises(RemoteProtocolError):
         nodes.coordinators["alice"].end_batch(0, RUNNING)
     assert nodes.spools["alice"].rounds_done == 0
@@ -356,7 +359,7 @@ def test_batches_that_always_differ_end_the_run(nodes: Nodes) -> None:
 
 @pytest.mark.parametrize("allowed", [0, 1, 2, 3, 4])
 def test_more_voided_rounds_than_are_paid_for_end_a_run_for_a_key(nodes: Nodes, allowed: int) -> None:
-    """Voiding follows the types, which are public: a forged link must not choose by them for nothing."""
+    """Voiding follows the types, which are public: forged messages must not choose by them for nothing."""
     for_a_key = parameters(key_bits=1, max_voided=allowed)
     nodes.start(for_a_key, alice=for_a_key)
     nodes.same(lambda coordinator: coordinator.greet())
@@ -422,7 +425,7 @@ def test_a_node_that_dies_before_it_tells_the_type_voids_nothing(nodes: Nodes) -
     _, y = nodes.begin()
     nodes.play("bob", y, 7)
     nodes.play("alice", y, 6)
-    nodes.links["bob"].close()
+    nodes.connections["bob"].close()
     with pytest.raises(PeerAbsentError):
         nodes.coordinators["alice"].end_batch(6, TYPE_MISSING)
     nodes.stop()
@@ -498,7 +501,7 @@ def test_more_random_bits_are_drawn_between_batches(nodes: Nodes) -> None:
 def test_shared_outcomes_have_no_place_in_a_key_run(nodes: Nodes) -> None:
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
-    nodes.links["alice"].send(
+    nodes.connections["alice"].send(
         "shared_rounds", first=0, settings="00", outcomes="01", lost="00", timestamps="00" * 8
     )
     with pytest.raises(RemoteProtocolError, match="'shared_rounds' message came where 'batch_ready' was due"):
@@ -511,8 +514,8 @@ def test_no_setting_is_applied_before_both_nodes_have_drawn_theirs(nodes: Nodes,
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
     other = "bob" if role == "alice" else "alice"
-    nodes.links[other].send("batch_ready", first=0, num_rounds=BATCH)
-    nodes.links[other].close()
+    nodes.connections[other].send("batch_ready", first=0, num_rounds=BATCH)
+    nodes.connections[other].close()
     with pytest.raises(PeerAbsentError):
         nodes.coordinators[role].begin_batch()
     assert nodes.spools[role].rounds_begun == 0 and nodes.spools[role].pending_batch is not None
@@ -539,13 +542,13 @@ def test_an_ion_that_is_lost_while_it_is_loaded_is_loaded_again(nodes: Nodes) ->
 
 def test_nodes_that_understand_different_run_ids_begin_nothing(nodes: Nodes) -> None:
     nodes.start()
-    link = nodes.links["bob"]
-    send = link.send
+    connection = nodes.connections["bob"]
+    send = connection.send
 
     def mistaken(kind: str, **fields: object) -> None:
         send(kind, **(fields | {"proposed_run_id": "4" * 32} if kind == "hello" else fields))
 
-    link.send = mistaken  # type: ignore[method-assign]
+    connection.send = mistaken  # type: ignore[method-assign]
     for error in nodes.same(lambda coordinator: coordinator.greet()):
         assert isinstance(error, RemoteProtocolError) and "run id" in str(error)
     assert [spool.run_id for spool in nodes.spools.values()] == [None, None]
@@ -557,7 +560,7 @@ def test_a_node_left_alone_leaves_the_batch(nodes: Nodes, left: int, monkeypatch
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
     _, y = nodes.begin()
-    monkeypatch.setattr(coordinator_module, "LEFT_ALONE_S", 0.0)
+    monkeypatch.setattr(coordinator_module, "PEER_DONE_TIMEOUT_S", 0.0)
     nodes.play("bob", y, left + 1)
     if left:
         nodes.play("alice", y, left)

@@ -5,9 +5,10 @@ import signal
 import sys
 
 import pytest
-
 from artiq.experiment import TerminationRequested
+
 from diqkd_node.run.deletion import DeletionGuard
+
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 
@@ -18,12 +19,12 @@ def send_signal() -> None:
 @posix_only
 def test_a_call_that_waits_for_the_master_is_given_up():
     with DeletionGuard() as guard:
-        assert guard.ask(lambda: 3, otherwise=4) == 3
+        assert guard.call(lambda: 3, if_deleted=4) == 3
         guard.raise_if_deleted()
-        assert guard.ask(send_signal, otherwise=4) == 4
+        assert guard.call(send_signal, if_deleted=4) == 4
         with pytest.raises(TerminationRequested):
             guard.raise_if_deleted()
-        assert guard.ask(pytest.fail, "called a master that does not answer any more", otherwise=5) == 5
+        assert guard.call(pytest.fail, "called a master that does not answer any more", if_deleted=5) == 5
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -36,7 +37,7 @@ def test_the_signal_interrupts_nothing_but_calls_to_the_master():
 
 def test_the_exit_that_a_master_answers_with_is_a_deletion():
     with DeletionGuard() as guard:
-        assert guard.ask(sys.exit, otherwise=True) is True
+        assert guard.call(sys.exit, if_deleted=True) is True
         assert guard.deleted
 
 
@@ -54,4 +55,4 @@ def test_an_existing_handler_stays():
 
 def test_other_errors_come_through():
     with DeletionGuard() as guard, pytest.raises(ValueError, match="wrong"):
-        guard.ask(int, "wrong")
+        guard.call(int, "wrong")

@@ -8,7 +8,7 @@ import pytest
 from diqkd_node.unattended.calibration_graph import Calibration, CalibrationGraph
 from diqkd_node.unattended.decision_log import DecisionLog, read_decisions
 from diqkd_node.unattended.decisions import Note
-from diqkd_node.unattended.link import AutonomyLink
+from diqkd_node.unattended.pause_connection import PauseConnection
 from diqkd_node.unattended.scheduled_work import HOLD_PRIORITY, ScheduledWork
 from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError
 
@@ -68,15 +68,15 @@ def test_an_experiment_is_followed_from_submission_to_its_end():
     scheduler = Scheduler()
     work = ScheduledWork(scheduler)
     number = work.calibrate(GRAPH["a"], {"role": "bob"})
-    work.look()
+    work.refresh()
     assert work.exists(number) and not work.started(number)
     scheduler.schedule[number]["status"] = "running"
-    work.look()
+    work.refresh()
     assert work.started(number)
     work.end(number)
     assert scheduler.terminated == [number]
     del scheduler.schedule[number]
-    work.look()
+    work.refresh()
     work.end(number)
     work.end(None)
     assert not work.exists(number) and scheduler.terminated == [number]
@@ -95,11 +95,14 @@ def greet(*sides):
     """Both ends greet; what each returned or raised."""
     results = [None, None]
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        links = [AutonomyLink.connect(*listener.getsockname()[:2], 5.0), AutonomyLink.accept(listener, 5.0)]
+        connections = [
+            PauseConnection.connect(*listener.getsockname()[:2], 5.0),
+            PauseConnection.accept(listener, 5.0),
+        ]
 
     def one(index):
         try:
-            results[index] = links[index].greet(*sides[index])
+            results[index] = connections[index].greet(*sides[index])
         except Exception as error:
             results[index] = error
 
@@ -108,8 +111,8 @@ def greet(*sides):
         thread.start()
     for thread in threads:
         thread.join(20.0)
-    for link in links:
-        link.close()
+    for connection in connections:
+        connection.close()
     return results
 
 

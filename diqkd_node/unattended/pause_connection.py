@@ -1,20 +1,20 @@
-"""The link on which the nodes agree about pauses: public like `ClassicalLink`, on a port of its own."""
+"""Connection on which the nodes agree about pauses: public like its base class, on another port."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from diqkd_node.run.peer_connection import POLL_INTERVAL_S, ClassicalLink, PeerAbsentError
+from diqkd_node.run.peer_connection import POLL_INTERVAL_S, PeerAbsentError, PeerConnection
 from diqkd_node.unattended.calibration_graph import CalibrationGraph
 from diqkd_postproc.protocol.errors import ParameterError
 
 VERSION = 1
-HELLO_S = 30.0
+HELLO_TIMEOUT_S = 30.0
 OTHER = {"alice": "bob", "bob": "alice"}
 
 
-class AutonomyLink(ClassicalLink):
-    """Messages of `autonomy`, and the greeting before them."""
+class PauseConnection(PeerConnection):
+    """Messages of `decisions`, and the greeting before them."""
 
     messages: ClassVar = {
         "hello": {"version": int, "role": str, "calibrations": str, "pauses": int},
@@ -36,8 +36,8 @@ class AutonomyLink(ClassicalLink):
         waited = 0.0
         while (hello := self.receive(POLL_INTERVAL_S)) is None:
             waited += POLL_INTERVAL_S
-            if waited > HELLO_S:
-                raise PeerAbsentError(f"the node at {self.peer} sent no 'hello' for {HELLO_S:g} s")
+            if waited > HELLO_TIMEOUT_S:
+                raise PeerAbsentError(f"the node at {self.peer} sent no 'hello' for {HELLO_TIMEOUT_S:g} s")
         if hello["kind"] != "hello" or hello["version"] != VERSION:
             raise self.fail("install the same version of diqkd on both PCs", ParameterError)
         if hello["role"] != OTHER[role]:
