@@ -8,12 +8,13 @@ process is ahead of Alice's, the laboratory has to know of a loss of hers in adv
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from campaigns.faults.injection import Trace
-from sim_devices.apparatus.node_apparatus import ENTANGLER_TIMEOUT, NodeApparatus, Sink
+from sim_devices.apparatus import wire
+from sim_devices.apparatus.attempts import ENTANGLER_TIMEOUT
+from sim_devices.apparatus.node_apparatus import NodeApparatus, Sink
 
 STEPS = ("loading", "cooling", "attempts", "mapping", "isolation", "analysis", "readout", "scrambling")
 LOCK_LOSS_MU = 50_000_000
@@ -57,10 +58,9 @@ class FaultyApparatus(NodeApparatus):
     def _happen(self, kind: str, step: str, time_mu: int) -> None:
         self._trace.note(fault=kind, step=step, round=self._round)
         if kind == "ion_loss":
-            self._ion_lost = True
+            self.ion.lost = True
         else:
-            self._lock_until_mu = time_mu + LOCK_LOSS_MU
-            self._lock_back_at = time.monotonic() + LOCK_LOSS_S
+            self.laser.lock.lose(time_mu, LOCK_LOSS_MU, LOCK_LOSS_S)
 
     def reload_ion(self) -> None:
         if self._lose_next_ion:
@@ -89,7 +89,7 @@ class FaultyApparatus(NodeApparatus):
         sink = super().dac_sink(key)
 
         def watched(time_mu: int, channel: int, volts: float) -> None:
-            if self._open and not self._measured:
+            if self.round.open and not self.round.measured:
                 self._at("isolation", time_mu)
             sink(time_mu, channel, volts)
 
@@ -98,14 +98,14 @@ class FaultyApparatus(NodeApparatus):
     def _watch_cooling(self, time_mu: int, value: int) -> None:
         if not value:
             return
-        if self._open and not self._measured:
+        if self.round.open and not self.round.measured:
             self._at("readout", time_mu)
         elif self._scrambled:
             self._scrambled = False
             self._at("cooling", time_mu)
 
     def _watch_674(self, time_mu: int, value: int) -> None:
-        if value and self._open and not self._measured:
+        if value and self.round.open and not self.round.measured:
             self._num_pulses += 1
             self._at("mapping" if self._num_pulses == 1 else "analysis", time_mu)
 
@@ -115,19 +115,28 @@ class FaultyApparatus(NodeApparatus):
         else:
             self._scrambled = True
 
-    def _attempt(self, t_start: int, t_cycle: int, duration: int, patterns: Any) -> tuple[int, int]:
-        self._at("attempts", t_start)
-        result = super()._attempt(t_start, t_cycle, duration, patterns)
-        if result[1] == ENTANGLER_TIMEOUT:
-            return result
-        entry: Any = self._entry
-        self._round = entry[0]
+    def entangler_source(self, key: str) -> Callable[[int, int, int, Any], tuple[int, int]]:
+        attempt = super().entangler_source(key)
+
+        def watched(start_mu: int, cycle_mu: int, duration_mu: int, patterns: Any) -> tuple[int, int]:
+            self._at("attempts", start_mu)
+            result = attempt(start_mu, cycle_mu, duration_mu, patterns)
+            if result[1] == ENTANGLER_TIMEOUT or not self._misses_herald():
+                return result
+            self.round.close()
+            return start_mu + duration_mu, ENTANGLER_TIMEOUT
+
+        return watched
+
+    def _misses_herald(self) -> bool:
+        """Note the herald of the round that has begun; True if the node is to miss it."""
+        entry: Any = self.round.entry
+        self._round = entry[wire.INDEX]
         self._num_pulses = 0
         for fault in [fault for fault in self._faults if fault["kind"] == "missed_herald"]:
             if self._round >= fault["round"]:
                 self._faults.remove(fault)
                 self._trace.note(fault="missed_herald", round=self._round)
-                self._close_round()
-                return t_start + duration, ENTANGLER_TIMEOUT
+                return True
         self._trace.note(herald=self._round)
-        return result
+        return False

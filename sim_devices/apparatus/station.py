@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim_devices.apparatus.electrodes import Electrodes
+from sim_devices.apparatus.trapped_ion import TrappedIon
 from sim_devices.physics.node_parameters import Nature
 
 NUM_DETECTORS = 4
@@ -29,15 +30,24 @@ class Station:
         nature: Nature,
         rng: np.random.Generator,
         electrodes: Electrodes,
+        ion: TrappedIon,
         lit: Callable[[int, int], tuple[int, int]],
     ) -> None:
         self._nature = nature
         self._rng = rng
         self._electrodes = electrodes
+        self._ion = ion
         self._lit = lit
         self._start = self._stop = -1
         self._clicks: list[list[int]] = [[] for _ in range(NUM_DETECTORS)]
         self._pulsed: list[tuple[int, int]] = []  # (time, detector) of photons of pulses
+
+    def switch_picosecond(self, time_mu: int, value: int) -> None:
+        """The switch of the picosecond pulses; on an ion that was not pumped they do nothing."""
+        alone = self._ion.alone
+        if value and alone.coherent and not self._ion.lost:
+            alone.forget()
+            self.excite(time_mu)
 
     def excite(self, time_mu: int) -> None:
         """A picosecond pulse on a pumped ion, switched at `time_mu`."""

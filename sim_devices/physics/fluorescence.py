@@ -5,6 +5,7 @@ Counts are drawn from precomputed blocks, since a NumPy call a round would cost 
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Self
 
 import numpy as np
 
@@ -27,6 +28,10 @@ class PhotonCounter:
         self._dark_rate = dark_rate
         self._uniform = self._uniforms().__next__
         self._poisson: dict[float, Callable[[], int]] = {}
+
+    def with_stream(self, rng: np.random.Generator) -> Self:
+        """A counter of the same rates with random numbers of its own."""
+        return type(self)(rng, self._bright_rate, self._dark_rate)
 
     def bright(self, duration: float) -> int:
         return self._draw(self._bright_rate * duration)

@@ -228,12 +228,12 @@ def test_a_point_in_which_the_ion_was_lost_is_repeated(
         store(self, point, count, num_values, values)
         shots.append(count)
         if len(shots) == 1:
-            apparatus[0]._ion_lost = True
+            apparatus[0].ion.lost = True
 
     monkeypatch.setattr(NodeApparatus, "__init__", keep)
     monkeypatch.setattr(ScanData, "store", lose)
     result = calibrate("pi_pulse_time", num_points=5, num_shots=600)
-    assert not apparatus[0]._ion_lost
+    assert not apparatus[0].ion.lost
     assert sum(shots) == (5 + 1) * 600
     assert result.finding.goodness_of_fit.p_value > 1e-6
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from sim_devices.apparatus.node_apparatus import ENTANGLER_TIMEOUT, NodeApparatus
+from sim_devices.apparatus.attempts import ENTANGLER_TIMEOUT
+from sim_devices.apparatus.node_apparatus import NodeApparatus
 from sim_devices.physics.constants import ELECTRODE_CHANNELS, HERALD_PATTERNS, NOMINAL_PATTERN_PHASES
 
 WINDOW = 500_000

@@ -315,10 +315,10 @@ def test_key_rounds_agree_before_and_after_a_kill(laboratory: StartLaboratory) -
     address = laboratory(LaboratoryConfiguration(seed=8, link=link, chunk=8))
     alice, bob = Player("alice", address), Player("bob", address)
     play_together(alice, bob, 60)
-    bob.apparatus._client.flush()
-    alice.apparatus._client._socket.close()
+    bob.apparatus.rounds.connect().flush()
+    alice.apparatus.rounds.connect()._socket.close()
     replacement = Player("alice", address)
-    assert replacement.apparatus._client.rounds_done == 60
+    assert replacement.apparatus.rounds.connect().rounds_done == 60
     replacement.rounds = list(alice.rounds)
     play_together(replacement, bob, 180)
     for start, stop in ((0, 60), (60, 180)):
@@ -327,6 +327,6 @@ def test_key_rounds_agree_before_and_after_a_kill(laboratory: StartLaboratory) -
         assert len(differ) > 10
         assert sum(differ) < 8
     # The effects of key rounds were registered: two settings of hers make one effect there.
-    assert len(replacement.apparatus._registered) == 1
+    assert len(replacement.apparatus.round.outcomes.registered) == 1
     replacement.close()
     bob.close()

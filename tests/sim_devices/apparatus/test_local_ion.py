@@ -9,6 +9,7 @@ from diqkd_postproc.protocol.errors import ParameterError
 from sim_devices.apparatus.electrodes import Electrodes
 from sim_devices.apparatus.local_ion import LocalIon
 from sim_devices.apparatus.station import Station
+from sim_devices.apparatus.trapped_ion import TrappedIon
 from sim_devices.physics.constants import ELECTRODE_CHANNELS
 from sim_devices.physics.node_parameters import Nature
 
@@ -101,7 +102,9 @@ def test_the_station_counts_what_couples() -> None:
     nature = Nature.of_role("alice")
     electrodes = Electrodes(nature)
     step = electrodes.noting(lambda *_: None)
-    station = Station(nature, np.random.default_rng(3), electrodes, lambda start, stop: (start, stop))
+    rng = np.random.default_rng(3)
+    ion = TrappedIon(LocalIon(nature), rng.random)
+    station = Station(nature, rng, electrodes, ion, lambda start, stop: (start, stop))
     for volts, at in ((0.0, 0), (0.2, 10_000_000)):
         for channel in ELECTRODE_CHANNELS:
             step(at, channel, volts)

@@ -166,7 +166,7 @@ def test_alice_waits_for_bobs_next_rest_after_a_round_without_type(laboratory: S
             bob.move(1.0)
             bob.pulse(200_000, "ttl_422_cool", "ttl_1092", "ttl_1033")
             bob.move(0.0)
-    bob.apparatus._client.flush()
+    bob.apparatus.rounds.connect().flush()
     asked.join(5)
     for _ in range(6):
         assert alice.play(0)
@@ -191,11 +191,11 @@ def test_killed_alice_misses_what_bob_has_finished(laboratory: StartLaboratory) 
     asked = threading.Thread(target=alice.synchronise, daemon=True)
     asked.start()
     assert bob.play(2) and bob.play(2)
-    bob.apparatus._client.flush()
+    bob.apparatus.rounds.connect().flush()
     asked.join(5)
-    alice.apparatus._client._socket.close()
+    alice.apparatus.rounds.connect()._socket.close()
     replacement = Player("alice", address)
-    assert replacement.apparatus._client.rounds_done == 6
+    assert replacement.apparatus.rounds.connect().rounds_done == 6
     replacement.rounds = bob.rounds[:6]
     play_together(replacement, bob, 20)
     replacement.close()
@@ -206,8 +206,8 @@ def test_killed_bob_gets_the_rounds_that_he_had_not_finished(laboratory: StartLa
     address = laboratory(LaboratoryConfiguration(seed=6, link=AT_ONCE, chunk=4))
     alice, bob = Player("alice", address), Player("bob", address)
     play_together(alice, bob, 6)
-    bob.apparatus._client.flush()
-    bob.apparatus._client._socket.close()
+    bob.apparatus.rounds.connect().flush()
+    bob.apparatus.rounds.connect()._socket.close()
     replacement = Player("bob", address)
     replacement.rounds = alice.rounds[:6]
     play_together(alice, replacement, 20)
