@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 
-from diqkd_postproc.planning.plan import Link
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.security import ball_arithmetic
 from diqkd_postproc.security.proofs import key_length_of
@@ -50,12 +50,12 @@ def main() -> None:
 
     num_rounds = int(options.rounds)
     for choice in CHOICES:
-        link = Link(chsh_score=options.s, qber=options.q, **choice)  # type: ignore[arg-type]
-        parameters = link.parameters(num_rounds, GAMMA)
+        point = DesignPoint(num_rounds, GAMMA, options.s, options.q, **choice)  # type: ignore[arg-type]
+        parameters = point.parameters()
         computations: dict[str, Callable[[], object]] = {
             "key length": lambda p=parameters: key_length_of(p).bits,  # type: ignore[misc]
-            "fewest rounds": lambda link=link: link.minimum_rounds(GAMMA),  # type: ignore[misc]
-            "best gamma": lambda link=link: link.best_gamma(num_rounds),  # type: ignore[misc]
+            "fewest rounds": point.minimum_rounds,
+            "best gamma": point.best_gamma,
         }
         for name, function in computations.items():
             seconds, answer = best_time(function, options.repeats)

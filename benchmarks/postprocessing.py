@@ -30,7 +30,7 @@ from diqkd.console import print_json
 from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.machine import describe_machine
-from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation.ensemble import conditional_entropy
 from diqkd_postproc.records.sealed_record import RoundRecord
@@ -114,7 +114,7 @@ def main() -> None:
     length = None if arguments.efficiency is None else int(arguments.efficiency * limit)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        parameters = design_parameters(n, gamma, 2.64, 0.018, syndrome_bits=length)
+        parameters = DesignPoint(n, gamma, 2.64, 0.018, syndrome_bits=length).parameters()
         os.environ["DIQKD_STATE_DIR"] = str(folder / "state")
         environment = dict(os.environ)
         cold = cold_cpu = None

@@ -21,7 +21,7 @@ import numpy as np
 
 from diqkd.console import ProgressDisplay
 from diqkd_postproc.link.statistics import clopper_pearson_interval
-from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.planning.design_point import DesignPoint
 from sim_devices.adversaries.acceptance import acceptance
 from sim_devices.adversaries.trials import TrialRuns
 from sim_devices.laboratory.tampering import Tampering
@@ -33,7 +33,7 @@ SCORE = 2.7
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """One row a share of attacked rounds."""
-    parameters = design_parameters(arguments.rounds, Fraction(1, 4), SCORE, 0.02)
+    parameters = DesignPoint(arguments.rounds, Fraction(1, 4), SCORE, 0.02).parameters()
     link = LinkModel(arguments.link)
     confidence = 1 - FALSE_ALARM / len(arguments.shares)
     rows = []
@@ -66,7 +66,7 @@ def plot(path: Path, rows: Sequence[dict[str, Any]], arguments: argparse.Namespa
     from matplotlib.figure import Figure
     from matplotlib.ticker import MultipleLocator
 
-    parameters = design_parameters(arguments.rounds, Fraction(1, 4), SCORE, 0.02)
+    parameters = DesignPoint(arguments.rounds, Fraction(1, 4), SCORE, 0.02).parameters()
     link = LinkModel(arguments.link)
     shares = np.linspace(min(arguments.shares), max(arguments.shares), 120)
     curve = [

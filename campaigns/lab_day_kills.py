@@ -43,7 +43,7 @@ def run_day(directory: Path, arguments: argparse.Namespace) -> list[dict[str, An
     :raises ChildError: a node failed
     """
     drift = day_drift(HOURS, arguments.rounds, arguments.seed, HERALD_PROBABILITY)
-    parameters = day_parameters(argparse.Namespace(rounds=arguments.rounds, gamma=Fraction(1, 8)))
+    parameters = day_parameters(arguments.rounds, Fraction(1, 8))
     prepare_day(directory, parameters, drift)
     names = arguments.calibration or [item.name for item in CALIBRATIONS]
     chosen = [item for item in CALIBRATIONS if item.name in names]

@@ -22,7 +22,7 @@ from diqkd.demo.programs import Programs
 from diqkd.demo.scenario import Scenario
 from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.link.statistics import chsh_score, outcome_probabilities, qber
-from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.records.sealed_record import RoundRecord
 
 # P(A, B | X, Y), SI Table S4: [A][B] for each (X, Y).
@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     scenario = Scenario(
         name="the published link",
-        parameters=design_parameters(arguments.rounds, Fraction(1, 2), 2.64, 0.018),
+        parameters=DesignPoint(arguments.rounds, Fraction(1, 2), 2.64, 0.018).parameters(),
         laboratory_seed=arguments.seed,
     )
     with tempfile.TemporaryDirectory() as folder:

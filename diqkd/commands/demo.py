@@ -10,9 +10,11 @@ from typing import Any
 
 from diqkd.commands import plan as plan_command
 from diqkd.demo.attacked_run import attack_demonstration, list_attacks
-from diqkd.demo.run import demonstrate
+from diqkd.demo.run import demonstrate, new_directory
+from diqkd.demo.scenario import requested_scenario
 from diqkd.options import types as argument_types
 from diqkd.options.parsers import add_json, add_progress
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.signals import interrupt_on_termination
 from sim_devices.adversaries.attacks import ATTACKS, DEFAULT_DESIGN
 
@@ -103,7 +105,7 @@ def add_arguments(demo: argparse.ArgumentParser) -> None:
         choices=[LIST, *ATTACKS],
         metavar="NAME",
         help=f"let an adversary interfere in a run of {DEFAULT_DESIGN['rounds']:,} rounds, if no option says "
-        f"otherwise, and see the protocol abort: {', '.join(ATTACKS)}; list tells what each does",
+        f"otherwise, and see the protocol abort: {', '.join(ATTACKS)}; list describes each",
     )
     demo.add_argument(
         "--fraction",
@@ -125,9 +127,30 @@ def add_arguments(demo: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """`diqkd demo`."""
     with interrupt_on_termination():
-        if arguments.attack is None:
-            demonstrate(arguments)
-        elif arguments.attack == LIST:
+        if arguments.attack == LIST:
             list_attacks(arguments.json)
+            return
+        scenario = requested_scenario(
+            _design_point(arguments), arguments.link, arguments.herald_probability, arguments.seed
+        )
+        directory = new_directory(arguments.run_dir, arguments.attack or "demo")
+        shown = {"progress_mode": arguments.progress, "as_json": arguments.json}
+        if arguments.attack is None:
+            demonstrate(scenario, directory, arguments.seed, **shown)
         else:
-            attack_demonstration(arguments)
+            attack = ATTACKS[arguments.attack]
+            attack_demonstration(attack, scenario, arguments.fraction, directory, arguments.seed, **shown)
+
+
+def _design_point(arguments: argparse.Namespace) -> DesignPoint:
+    return DesignPoint(
+        num_rounds=arguments.rounds,
+        gamma=arguments.gamma,
+        chsh_score=arguments.chsh_score,
+        qber=arguments.qber,
+        soundness_error=arguments.soundness,
+        syndrome_bits=arguments.syndrome_bits,
+        proof=arguments.proof,
+        bound=arguments.bound,
+        extractor=arguments.extractor,
+    )

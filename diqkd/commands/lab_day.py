@@ -7,7 +7,7 @@ from argparse import Namespace
 from fractions import Fraction
 from pathlib import Path
 
-from diqkd.lab_day.run import simulate_day
+from diqkd.lab_day.run import LabDay, simulate_day
 from diqkd.options import types as argument_types
 from diqkd.options.parsers import add_json, add_progress
 from diqkd_postproc.signals import interrupt_on_termination
@@ -45,4 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """`diqkd lab-day`."""
     with interrupt_on_termination():
-        simulate_day(arguments)
+        simulate_day(
+            LabDay(
+                hours=arguments.hours,
+                num_rounds=arguments.rounds,
+                gamma=arguments.gamma,
+                seed=arguments.seed,
+                herald_probability=arguments.herald_probability,
+                calibrate=not arguments.without_calibrations,
+                calibrations=arguments.calibrations,
+            ),
+            arguments.run_dir,
+            arguments.compare,
+            progress_mode=arguments.progress,
+            as_json=arguments.json,
+        )

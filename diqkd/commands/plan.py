@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from argparse import Namespace
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,17 @@ from diqkd.console import print_json
 from diqkd.options import types as argument_types
 from diqkd.options.parsers import add_json
 from diqkd_postproc.planning.characterisation import characterise
-from diqkd_postproc.planning.plan import Link, Plan, make_plan
+from diqkd_postproc.planning.design_point import (
+    PUBLISHED_CHSH_SCORE,
+    PUBLISHED_GAMMA,
+    PUBLISHED_QBER,
+    PUBLISHED_ROUNDS,
+    DesignPoint,
+)
+from diqkd_postproc.planning.plan import Plan, make_plan
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.report.plan_figures import draw
 from diqkd_postproc.security import ball_arithmetic
-from diqkd_postproc.security.proofs import check_combination
-
-PUBLISHED_ROUNDS = 1_500_000
-PUBLISHED_GAMMA = Fraction(13, 256)
-PUBLISHED_SCORE, PUBLISHED_QBER = 2.64, 0.018
 
 
 def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,13 +128,11 @@ def run(arguments: Namespace) -> None:
             raise ParameterError("give --record, or --s and --q, not both")
         measured = characterise(*arguments.record)
         arguments.chsh_score, arguments.qber = measured.design_point(arguments.margin)
-    link = _link(arguments)
-    num_rounds, gamma = _size(arguments)
+    point = _design_point(arguments)
     plan = make_plan(
-        link,
-        num_rounds=num_rounds,
+        point,
         key_bits=arguments.key_bits,
-        gamma=gamma,
+        optimise_gamma=arguments.gamma is None and not _is_published_run(arguments),
         herald_rate=arguments.herald_rate,
         in_balls=ball_arithmetic.is_available(),
         shortest_syndrome=arguments.shortest_syndrome,
@@ -152,7 +151,7 @@ def run(arguments: Namespace) -> None:
         plan.parameters.save(arguments.output)
         answer["written"] = str(arguments.output)
     if arguments.plot is not None:
-        draw(link, plan, arguments.plot)
+        draw(point, plan, arguments.plot)
         answer["plot"] = str(arguments.plot)
     if arguments.json:
         print_json(answer)
@@ -160,10 +159,17 @@ def run(arguments: Namespace) -> None:
         _print(plan, answer)
 
 
-def _link(arguments: Namespace) -> Link:
-    check_combination(arguments.proof, arguments.bound, arguments.extractor)
-    return Link(
-        chsh_score=PUBLISHED_SCORE if arguments.chsh_score is None else arguments.chsh_score,
+def _is_published_run(arguments: Namespace) -> bool:
+    """Whether neither a link nor the size of a run is given."""
+    link_and_size = ("chsh_score", "qber", "rounds", "hours", "key_bits")
+    return all(getattr(arguments, name) is None for name in link_and_size)
+
+
+def _design_point(arguments: Namespace) -> DesignPoint:
+    return DesignPoint(
+        num_rounds=_num_rounds(arguments),
+        gamma=PUBLISHED_GAMMA if arguments.gamma is None else arguments.gamma,
+        chsh_score=PUBLISHED_CHSH_SCORE if arguments.chsh_score is None else arguments.chsh_score,
         qber=PUBLISHED_QBER if arguments.qber is None else arguments.qber,
         soundness_error=arguments.soundness,
         syndrome_bits=arguments.syndrome_bits,
@@ -176,28 +182,16 @@ def _link(arguments: Namespace) -> Link:
     )
 
 
-def _size(arguments: Namespace) -> tuple[int | None, Fraction | None]:
-    """Number of rounds (None where a key length is aimed at) and test probability (None to be optimised)."""
-    link_or_size = (
-        arguments.chsh_score,
-        arguments.qber,
-        arguments.rounds,
-        arguments.hours,
-        arguments.key_bits,
-    )
-    gamma: Fraction | None = arguments.gamma
-    if gamma is None and all(value is None for value in link_or_size):
-        gamma = PUBLISHED_GAMMA
-    if arguments.key_bits is not None:
-        return None, gamma
+def _num_rounds(arguments: Namespace) -> int:
+    """Number of rounds as given, or as many as the given time holds; of no effect with --key-bits."""
     if arguments.hours is None:
-        return arguments.rounds or PUBLISHED_ROUNDS, gamma
-    seconds = 3600 * arguments.hours
-    if not 1 <= seconds * arguments.herald_rate <= 1e15:
+        return arguments.rounds or PUBLISHED_ROUNDS
+    heralds: float = 3600 * arguments.hours * arguments.herald_rate
+    if not 1 <= heralds <= 1e15:
         raise ParameterError(
             f"{arguments.hours} hours at {arguments.herald_rate} heralds a second are no round; give more"
         )
-    return int(seconds * arguments.herald_rate), gamma
+    return int(heralds)
 
 
 def _print(plan: Plan, answer: Mapping[str, Any]) -> None:

@@ -1,5 +1,4 @@
-"""`diqkd demo --attack`: the same run while somebody interferes, and what was seen of it beside what theory
-says.
+"""Demonstration of an attack (`diqkd demo --attack`): the observed effect beside the theory's.
 
 Only a demonstration can open the adversary's notebook: her list and her measurements follow from the
 laboratory's seed, and are compared here with what Alice's node recorded."""
@@ -8,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from argparse import Namespace
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +16,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from diqkd.console import ProgressDisplay, print_json
+from diqkd.console import ProgressDisplay, ProgressMode, print_json
 from diqkd.demo.parties import acquire, postprocess, prepare_run
 from diqkd.demo.programs import ChildError, Programs
-from diqkd.demo.run import REPORTED, announce, made_key, new_directory, print_key
-from diqkd.demo.scenario import Scenario, requested_scenario, tampering_of
+from diqkd.demo.run import REPORTED, announce, made_key, print_key
+from diqkd.demo.scenario import Scenario, tampering_of
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
@@ -55,18 +53,35 @@ def list_attacks(as_json: bool) -> None:
     Console().print(table)
 
 
-def attack_demonstration(arguments: Namespace) -> None:
-    """Run with an adversary and say what was seen; raises the error that ended the run, if one did."""
-    attack = ATTACKS[arguments.attack]
+def attack_demonstration(
+    attack: Attack,
+    scenario: Scenario,
+    fraction: float | None,
+    directory: Path,
+    seed: int | None,
+    *,
+    progress_mode: ProgressMode,
+    as_json: bool,
+) -> None:
+    """Run with an adversary and print what was observed.
+
+    Args:
+        attack: what the adversary does.
+        scenario: the run without her.
+        fraction: share of rounds that the attack `mixture` lists, see `tampering_of`.
+        directory: folder of the run's files, without a run so far.
+        seed, progress_mode, as_json: as in `demonstrate`.
+
+    Raises ParameterError before the run starts, and the ChildError that ended the run, if one did.
+    """
     console = Console(stderr=True)
-    scenario = requested_scenario(arguments)
-    tampering = tampering_of(attack.name, arguments.fraction, scenario)
-    seed = secrets.randbits(63) if arguments.seed is None else arguments.seed
-    scenario = replace(scenario, tampering=tampering, laboratory_seed=seed)
-    directory = new_directory(arguments, attack.name)
+    tampering = tampering_of(attack.name, fraction, scenario)
+    # Eve's notebook is opened afterwards by means of the laboratory's seed, so that there has to be one.
+    laboratory_seed = secrets.randbits(63) if seed is None else seed
+    scenario = replace(scenario, tampering=tampering, laboratory_seed=laboratory_seed)
     if (directory / "parameters.toml").exists():
         raise ParameterError(f"{directory} holds a run already; an attack needs a new folder: --run-dir")
-    prepare_run(directory, scenario.parameters, arguments.seed)
+    prepare_run(directory, scenario.parameters, seed)
     console.print(f"[bold]Attack: {attack.name}.[/] {attack.what}", highlight=False)
     announce(console, scenario)
     write_private(
@@ -74,9 +89,9 @@ def attack_demonstration(arguments: Namespace) -> None:
     )
     seen: dict[str, Any] = {"attack": attack.name, "accepted": False, "run_directory": str(directory)}
     failure: ChildError | None = None
-    with Programs() as programs, ProgressDisplay(arguments.progress) as progress:
+    with Programs() as programs, ProgressDisplay(progress_mode) as progress:
         try:
-            acquire(scenario, directory, arguments.seed, programs, progress)
+            acquire(scenario, directory, seed, programs, progress)
             parties = _attacked_postprocessing(attack, directory, programs, progress)
             seen |= {"accepted": True} | made_key(scenario, directory, parties)
         except ChildError as error:
@@ -91,7 +106,7 @@ def attack_demonstration(arguments: Namespace) -> None:
         theory = acceptance(scenario.parameters, scenario.link, tampering)
         notebook = eves_knowledge(scenario, directory / "alice" / "record.h5")
         seen |= _theory(theory, scenario.parameters) | notebook.to_dict()
-    _tell(attack, scenario, seen, arguments.json)
+    _print_findings(attack, scenario, seen, as_json)
     if failure is not None:
         raise failure
 
@@ -181,7 +196,7 @@ def eves_knowledge(scenario: Scenario, record_path: Path) -> Knowledge:
     return Knowledge(int(key_round.sum()), int(known.sum()), int(right.sum()))
 
 
-def _tell(attack: Attack, scenario: Scenario, seen: dict[str, Any], as_json: bool) -> None:
+def _print_findings(attack: Attack, scenario: Scenario, seen: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(seen)
         return

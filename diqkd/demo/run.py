@@ -1,10 +1,8 @@
-"""Acquisition, post-processing, report: the demonstration from beginning to end, and what it says about
-it."""
+"""Demonstration of a whole run: acquisition, post-processing, report, and a summary on the terminal."""
 
 from __future__ import annotations
 
 import time
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from diqkd.console import ProgressDisplay, print_json
+from diqkd.console import ProgressDisplay, ProgressMode, print_json
 from diqkd.demo.parties import ROLES, acquire, postprocess, prepare_run
 from diqkd.demo.programs import ChildError, Programs
-from diqkd.demo.scenario import Scenario, requested_scenario
+from diqkd.demo.scenario import Scenario
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.machine import peak_memory_mib
 from diqkd_postproc.protocol.errors import AuthenticationError, DiqkdError, ProtocolAbort
@@ -27,7 +25,7 @@ REPORTED = (ProtocolAbort.exit_code, AuthenticationError.exit_code)
 
 
 @contextmanager
-def told_how_to_go_on(console: Console, directory: Path) -> Iterator[None]:
+def name_folder_on_interrupt(console: Console, directory: Path) -> Iterator[None]:
     """Name the folder with which the same command goes on, if the run is interrupted."""
     try:
         yield
@@ -46,25 +44,35 @@ def announce(console: Console, scenario: Scenario) -> None:
     )
 
 
-def new_directory(arguments: Namespace, name: str) -> Path:
-    """Where the run's files go: as asked, or a folder named after the time."""
-    return Path(arguments.run_dir or Path("run") / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+def new_directory(requested: Path | None, name: str) -> Path:
+    """Folder of the run's files: the requested one, or one named after the time."""
+    return requested or Path("run") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
 
 
-def demonstrate(arguments: Namespace) -> None:
-    """Run everything and report; raises DiqkdError with the exit code of the part that failed."""
+def demonstrate(
+    scenario: Scenario, directory: Path, seed: int | None, *, progress_mode: ProgressMode, as_json: bool
+) -> None:
+    """Acquire, post-process, report and print a summary; goes on with an interrupted run of `directory`.
+
+    Args:
+        scenario: parameters, link and laboratory of the run.
+        directory: folder of the run's files.
+        seed: of random settings and keys, which are then not secret; None for the operating system's.
+        progress_mode: of the progress on stderr, as `--progress` takes it.
+        as_json: print the summary as JSON.
+
+    Raises DiqkdError with the exit code of the part that failed.
+    """
     console = Console(stderr=True)
     started = time.monotonic()
-    scenario = requested_scenario(arguments)
-    directory = new_directory(arguments, "demo")
-    prepare_run(directory, scenario.parameters, arguments.seed)
+    prepare_run(directory, scenario.parameters, seed)
     announce(console, scenario)
     with (
-        told_how_to_go_on(console, directory),
+        name_folder_on_interrupt(console, directory),
         Programs() as programs,
-        ProgressDisplay(arguments.progress) as progress,
+        ProgressDisplay(progress_mode) as progress,
     ):
-        nodes, acquisition_s = acquire(scenario, directory, arguments.seed, programs, progress)
+        nodes, acquisition_s = acquire(scenario, directory, seed, programs, progress)
         try:
             parties, postprocessing_s = postprocess(directory, programs, progress)
         except ChildError as error:
@@ -83,7 +91,7 @@ def demonstrate(arguments: Namespace) -> None:
         "total_seconds": round(time.monotonic() - started, 1),
         "peak_memory_mib": memory,
     }
-    if arguments.json:
+    if as_json:
         print_json(result)
         return
     out = Console()
@@ -110,7 +118,7 @@ def made_key(scenario: Scenario, directory: Path, parties: dict[str, dict[str, A
         session_id = parties["alice"]["session_id"]
         identical = alice.has_same_key(bob, session_id)
         sheet = alice.balance_sheet(session_id)
-    if identical is False:  # None: bits of the key have been used since, and it cannot be told
+    if identical is False:  # None: bits of the key have been used since, so that no comparison is possible
         raise DiqkdError("the two keys differ although both sides accepted: this is a bug, please report it")
     return {
         "identical_keys": identical,

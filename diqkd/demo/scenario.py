@@ -1,11 +1,10 @@
-"""What a demonstration plays: the parameters that the parties agree on, and the laboratory that they meet."""
+"""Scenario of a demonstration: the parameters that both parties agree on, the link and its tampering."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import dataclass, field
 
-from diqkd_postproc.planning.design import design_parameters, minimum_rounds
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.errors import ParameterError, ProtocolAbort
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from sim_devices.adversaries.acceptance import smallest_caught_fraction
@@ -39,32 +38,35 @@ class Scenario:
         return options
 
 
-def requested_scenario(arguments: Namespace) -> Scenario:
-    """What the command line says; by default the published run: design S = 2.64, link S = 2.677.
+def requested_scenario(
+    point: DesignPoint, link_kind: str, herald_probability: float, seed: int | None
+) -> Scenario:
+    """An untampered run at a design point.
+
+    Args:
+        point: design of the run, whose S and Q need not be those of the link.
+        link_kind: `measured` (S = 2.677), `ideal` or `local`.
+        herald_probability: of an entanglement attempt.
+        seed: of the laboratory; None for a secret one.
 
     Raises ProtocolAbort where no key is possible, with the number of rounds that would do.
     """
-    parameters = design_parameters(
-        arguments.rounds,
-        arguments.gamma,
-        arguments.chsh_score,
-        arguments.qber,
-        arguments.soundness,
-        syndrome_bits=arguments.syndrome_bits,
-        proof=arguments.proof,
-        bound=arguments.bound,
-        extractor=arguments.extractor,
-    )
-    _require_key(parameters)
+    parameters = point.parameters()
+    if not parameters.key_bits:
+        needed = point.minimum_rounds()
+        remedy = f"about {needed:,} would do" if needed else "no number of rounds would do"
+        raise ProtocolAbort(
+            f"no key is possible with {point.num_rounds:,} rounds at this design point: {remedy}"
+        )
     try:
-        link = LinkModel(arguments.link, success_probability=arguments.herald_probability)
+        link = LinkModel(link_kind, success_probability=herald_probability)
     except ValueError as error:
         raise ParameterError(f"--link, --herald-probability: {error}") from None
     return Scenario(
-        name=f"the {arguments.link} link",
+        name=f"the {link_kind} link",
         parameters=parameters,
         link=link,
-        laboratory_seed=arguments.seed,
+        laboratory_seed=seed,
     )
 
 
@@ -84,21 +86,3 @@ def tampering_of(attack: str, fraction: float | None, scenario: Scenario) -> Tam
             fraction = smallest_caught_fraction(scenario.parameters, scenario.link)
         return Tampering(local_fraction=fraction)
     return Tampering(stuck_electrode="bob" if attack == "leaky-link" else "")
-
-
-def _require_key(parameters: ProtocolParameters) -> None:
-    if parameters.key_bits > 0:
-        return
-    needed = minimum_rounds(
-        parameters.gamma,
-        parameters.design_chsh_score,
-        parameters.design_qber,
-        parameters.soundness_error,
-        proof=parameters.proof,
-        bound=parameters.bound,
-        extractor=parameters.extractor,
-    )
-    remedy = f"about {needed:,} would do" if needed else "no number of rounds would do"
-    raise ProtocolAbort(
-        f"no key is possible with {parameters.num_rounds:,} rounds at this design point: {remedy}"
-    )

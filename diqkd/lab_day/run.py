@@ -1,4 +1,4 @@
-"""`diqkd lab-day`: both nodes' masters, a laboratory that drifts, and a day without an operator.
+"""Simulated day of an unattended laboratory that drifts, with both nodes' masters (`diqkd lab-day`).
 
 The programs are those of a real day: each node's master runs `repository/lab_day.py`, which submits the key
 run and the calibrations. This module starts them, follows their public facts, and evaluates the day when it
@@ -12,13 +12,14 @@ import json
 import os
 import sys
 import time
-from argparse import Namespace
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from diqkd.console import ProgressDisplay, print_json
+from diqkd.console import ProgressDisplay, ProgressMode, print_json
 from diqkd.demo.parties import LOOPBACK, ROLES, free_port, laboratory, source_file
 from diqkd.demo.programs import Programs
 from diqkd.lab_day.evaluation import evaluate
@@ -39,17 +40,45 @@ POLL_S = 0.05
 WATCHED_ROUNDS = 4000  # at least, in a window of the drift watch
 
 
-def day_parameters(arguments: Namespace) -> ProtocolParameters:
-    """Parameters of a run that makes no key."""
-    gamma = arguments.gamma
+@dataclass(frozen=True, kw_only=True)
+class LabDay:
+    """A day to simulate.
+
+    Args:
+        hours: length of the day in the laboratory, in (0, 100].
+        num_rounds: rounds to simulate; each stands for many of the laboratory.
+        gamma: share of test rounds, k/256.
+        seed: of everything that is drawn at random.
+        herald_probability: of an attempt, in (0, 1].
+        calibrate: False lets everything drift.
+        calibrations: file with what to calibrate and how often; None for the default.
+    """
+
+    hours: float
+    num_rounds: int
+    gamma: Fraction
+    seed: int
+    herald_probability: float
+    calibrate: bool = True
+    calibrations: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hours <= 100:
+            raise ParameterError(f"hours={self.hours} is outside (0, 100]")
+        if not 0 < self.herald_probability <= 1:
+            raise ParameterError(f"herald_probability={self.herald_probability} is outside (0, 1]")
+
+
+def day_parameters(num_rounds: int, gamma: Fraction) -> ProtocolParameters:
+    """Parameters of a run that makes no key. Raises ParameterError unless gamma is k/256."""
     if not 0 < gamma < 1 or 256 % gamma.denominator:
         raise ParameterError(f"gamma={gamma} is not k/256 with k from 1 to 255")
     return ProtocolParameters(
-        num_rounds=arguments.rounds,
+        num_rounds=num_rounds,
         test_numerator=int(gamma * 256),
         test_bits=8,
         omega_threshold=0.825,
-        syndrome_bits=arguments.rounds // 2,
+        syndrome_bits=num_rounds // 2,
         key_bits=0,
         soundness_error=1e-10,
         one_bit_error=1e-12,
@@ -78,32 +107,45 @@ def day_drift(hours: float, num_rounds: int, seed: int, herald_probability: floa
     )
 
 
-def simulate_day(arguments: Namespace) -> None:
-    """Run the day, evaluate it, report. The laboratory ends with this program, so a day is not resumed."""
-    if not 0 < arguments.hours <= 100:
-        raise ParameterError(f"hours={arguments.hours} is outside (0, 100]")
-    if not 0 < arguments.herald_probability <= 1:
-        raise ParameterError(f"herald_probability={arguments.herald_probability} is outside (0, 1]")
+def simulate_day(
+    plan: LabDay,
+    directory: Path | None,
+    compared: Path | None,
+    *,
+    progress_mode: ProgressMode,
+    as_json: bool,
+) -> None:
+    """Run the day, evaluate it, print a summary. The laboratory ends with this program: no day is resumed.
+
+    Args:
+        plan: the day.
+        directory: empty or new folder of the day; None for one named after the time.
+        compared: run directory of another day, whose S is drawn as well.
+        progress_mode: of the progress on stderr.
+        as_json: print the summary as JSON.
+
+    Raises ParameterError before the day starts, ChildError if one of its programs fails.
+    """
     started = time.monotonic()
-    directory = arguments.run_dir or Path("run") / time.strftime("lab-day-%Y%m%d-%H%M%S")
-    parameters = day_parameters(arguments)
-    drift = day_drift(arguments.hours, arguments.rounds, arguments.seed, arguments.herald_probability)
+    directory = directory or Path("run") / time.strftime("lab-day-%Y%m%d-%H%M%S")
+    parameters = day_parameters(plan.num_rounds, plan.gamma)
+    drift = day_drift(plan.hours, plan.num_rounds, plan.seed, plan.herald_probability)
     if directory.exists() and any(directory.iterdir()):
         raise ParameterError(f"{directory} is not empty; name another folder with --run-dir")
     other = None
-    if arguments.compare is not None:
+    if compared is not None:
         try:
-            other = json.loads((arguments.compare / "day.json").read_text(encoding="utf-8"))
+            other = json.loads((compared / "day.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ParameterError(f"--compare {arguments.compare} holds no finished day: {error}") from None
+            raise ParameterError(f"--compare {compared} holds no finished day: {error}") from None
     prepare_day(directory, parameters, drift)
     console = Console(stderr=True)
     console.print(
-        f"{arguments.hours:g} h with {arguments.rounds:,} rounds, each for {drift.time_scale:.1f} of the "
-        f"laboratory{'; nothing is calibrated' if arguments.without_calibrations else ''}"
+        f"{plan.hours:g} h with {plan.num_rounds:,} rounds, each for {drift.time_scale:.1f} of the "
+        f"laboratory{'' if plan.calibrate else '; nothing is calibrated'}"
     )
-    with Programs() as programs, ProgressDisplay(arguments.progress) as progress:
-        samples = _run(arguments, directory, drift, programs, progress)
+    with Programs() as programs, ProgressDisplay(progress_mode) as progress:
+        samples = _run(plan, directory, drift, programs, progress)
     day = evaluate(directory, drift, samples)
     day["wall_seconds"] = round(time.monotonic() - started, 1)
     (directory / "day.json").write_text(json.dumps(day, indent=1) + "\n", encoding="utf-8")
@@ -114,10 +156,10 @@ def simulate_day(arguments: Namespace) -> None:
         "picture": str(picture),
         "decisions": [str(directory / role / "decisions.log") for role in ROLES],
     }
-    if arguments.json:
+    if as_json:
         print_json(report)
         return
-    _tell(report, Console())
+    _print_summary(report, Console())
 
 
 def prepare_day(directory: Path, parameters: ProtocolParameters, drift: Drift) -> None:
@@ -149,15 +191,15 @@ def master_command(role: str, directory: Path, port: int, drift_window: float) -
 
 
 def _run(
-    arguments: Namespace, directory: Path, drift: Drift, programs: Programs, progress: ProgressDisplay
+    plan: LabDay, directory: Path, drift: Drift, programs: Programs, progress: ProgressDisplay
 ) -> list[tuple[float, int]]:
-    """Both masters until the day is over; (unix time, rounds done) now and then."""
-    loss = ION_LOSSES_PER_HOUR * arguments.hours / arguments.rounds
-    options = ["--seed", str(arguments.seed), "--drift", str(directory / "drift.json")]
+    """Run both masters until the day is over; returns (unix time, rounds done) at every update."""
+    loss = ION_LOSSES_PER_HOUR * plan.hours / plan.num_rounds
+    options = ["--seed", str(plan.seed), "--drift", str(directory / "drift.json")]
     options += ["--alice-ion-loss", str(loss), "--bob-ion-loss", str(loss)]
-    options += ["--success-probability", str(arguments.herald_probability)]
-    environment = os.environ | {QRNG_SEED_VARIABLE: str(arguments.seed)}
-    round_s = ATTEMPT_S / arguments.herald_probability + ROUND_S
+    options += ["--success-probability", str(plan.herald_probability)]
+    environment = os.environ | {QRNG_SEED_VARIABLE: str(plan.seed)}
+    round_s = ATTEMPT_S / plan.herald_probability + ROUND_S
     drift_window = max(600.0, WATCHED_ROUNDS * drift.time_scale * round_s)
     samples: list[tuple[float, int]] = []
     facts: dict[str, Any] = {}
@@ -166,35 +208,35 @@ def _run(
         name = event.get("dataset", "")
         facts[name] = event.get("value")
         # A calibration of both nodes has rounds of its own.
-        if name == "diqkd.last_update_unix" and facts.get("diqkd.num_rounds") == arguments.rounds:
+        if name == "diqkd.last_update_unix" and facts.get("diqkd.num_rounds") == plan.num_rounds:
             samples.append((facts[name], facts["diqkd.rounds_done"]))
             progress(
                 "lab day",
                 facts["diqkd.rounds_done"],
-                arguments.rounds,
+                plan.num_rounds,
                 str(facts.get("diqkd.node_state", "")),
             )
 
     with laboratory(programs, options, environment) as address:
         environment[ADDRESS_VARIABLE] = address
         port = free_port()
-        progress("lab day", 0, arguments.rounds)
+        progress("lab day", 0, plan.num_rounds)
         masters = {}
         for role in ROLES:
             command = master_command(role, directory, port, drift_window)
-            if arguments.calibrations is not None:
-                command += [f"calibrations_file={arguments.calibrations}"]
-            if arguments.without_calibrations:
+            if plan.calibrations is not None:
+                command += [f"calibrations_file={plan.calibrations}"]
+            if not plan.calibrate:
                 command += ["calibrate=False"]
             sink = follow if role == "alice" else lambda event: None
             masters[role] = programs.start(f"{role}'s node", command, environment, sink)
             masters[role].follow()
         programs.results(masters)
-        progress("lab day", arguments.rounds, arguments.rounds)
+        progress("lab day", plan.num_rounds, plan.num_rounds)
     return samples
 
 
-def _tell(report: dict[str, Any], console: Console) -> None:
+def _print_summary(report: dict[str, Any], console: Console) -> None:
     console.print(
         f"[bold]{report['num_rounds']:,} rounds in {report['hours']:.2f} h[/] of the laboratory "
         f"({report['wall_seconds']:.0f} s here), {report['running_share']:.0%} of it generating key"

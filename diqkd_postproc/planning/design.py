@@ -1,6 +1,6 @@
-"""From the expected link to the parameters of a run: threshold, syndrome length, key length (SI S6 E, S7).
+"""Design rules for an honest link: threshold, syndrome length, asymptotic rate, fewest rounds (SI S6 E, S7).
 
-All of it is a choice for an honest link; security rests on the key-length theorem alone.
+These are choices, so that an honest run succeeds; security rests on the key-length theorem alone.
 """
 
 from __future__ import annotations
@@ -12,27 +12,21 @@ from fractions import Fraction
 from scipy.stats import binom
 
 from diqkd_postproc.protocol.errors import ParameterError
-from diqkd_postproc.protocol.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
-from diqkd_postproc.security import renyi
-from diqkd_postproc.security.counted import test_limit
-from diqkd_postproc.security.key_length import KeyLength
+from diqkd_postproc.protocol.parameters import ProofName
 from diqkd_postproc.security.min_tradeoff import (
     MAX_CHSH_SCORE,
     binary_entropy,
     entropy_bound,
     winning_probability,
 )
-from diqkd_postproc.security.paper import check_gamma, check_rounds, check_soundness
-from diqkd_postproc.security.proofs import check_combination, key_length_for, losses_accepted
+from diqkd_postproc.security.paper import check_gamma
+from diqkd_postproc.security.proofs import losses_accepted
 
 THRESHOLD_DEVIATIONS = 3.0
 """k of eq. 24: standard deviations between the expected number of losses and the largest accepted one."""
 
 SYNDROME_ALLOWANCE = 50.0
 """Syndrome bits above the Shannon limit, in units of sqrt(n) (eq. 23)."""
-
-ESTIMATE_ACCURACY = 0.5
-"""Bits to which estimated key lengths find their optimum."""
 
 LOWEST_THRESHOLD = 0.5 + 2.0**-20
 """Threshold of records so short that eq. 25 would accept a coin toss; no key comes out of those."""
@@ -97,98 +91,6 @@ def syndrome_length(num_rounds: int, gamma: Fraction, chsh_score: float, qber: f
     return max(1, min(math.floor(published), math.floor((limit + num_rounds) / 2), num_rounds - 1))
 
 
-def design_key_length(
-    num_rounds: int,
-    gamma: Fraction,
-    chsh_score: float,
-    qber: float,
-    soundness_error: float = 1e-10,
-    syndrome_bits: int | None = None,
-    *,
-    proof: ProofName = "paper",
-    bound: BoundName | None = None,
-    extractor: ExtractorName = "trevisan",
-    completeness_error: float | None = None,
-    max_voided: int = 0,
-) -> KeyLength:
-    """Key length at the threshold and syndrome length of the design point; every term of it."""
-    gamma = check_design(num_rounds, gamma, chsh_score, qber, soundness_error, syndrome_bits)
-    if syndrome_bits is None:
-        syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
-    return key_length_for(
-        proof,
-        bound,
-        extractor,
-        num_rounds=num_rounds,
-        gamma=gamma,
-        omega_threshold=design_threshold(num_rounds, gamma, chsh_score, completeness_error),
-        syndrome_bits=syndrome_bits,
-        soundness_error=soundness_error,
-        max_voided=max_voided,
-    )
-
-
-def design_parameters(
-    num_rounds: int,
-    gamma: Fraction,
-    chsh_score: float,
-    qber: float,
-    soundness_error: float = 1e-10,
-    syndrome_bits: int | None = None,
-    *,
-    proof: ProofName = "paper",
-    bound: BoundName | None = None,
-    extractor: ExtractorName = "trevisan",
-    completeness_error: float | None = None,
-    max_voided: int = 0,
-) -> ProtocolParameters:
-    """Parameters of a run for a link of CHSH score S and bit error rate Q.
-
-    gamma: k/2^b, exact. syndrome_bits: m; None for eq. 23. completeness_error: probability that the honest
-    link loses too many test rounds; None for the threshold of eqs. 24 and 25. proof, bound, extractor: see
-    `proofs`. max_voided: rounds that may be voided after their types were public, a bit of key each.
-    `key_bits` is 0 where no key is possible: ask `minimum_rounds` what would make one possible.
-    Raises ParameterError for values outside their domain.
-    """
-    gamma = check_design(num_rounds, gamma, chsh_score, qber, soundness_error, syndrome_bits)
-    if not 0 <= max_voided < num_rounds:
-        raise ParameterError(
-            f"max_voided={max_voided} is outside [0, {num_rounds - 1}]; 0 ends a run at its first voided one"
-        )
-    if syndrome_bits is None:
-        syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
-    length = design_key_length(
-        num_rounds,
-        gamma,
-        chsh_score,
-        qber,
-        soundness_error,
-        syndrome_bits,
-        proof=proof,
-        bound=bound,
-        extractor=extractor,
-        completeness_error=completeness_error,
-        max_voided=max_voided,
-    )
-    return ProtocolParameters(
-        num_rounds=num_rounds,
-        test_numerator=gamma.numerator,
-        test_bits=gamma.denominator.bit_length() - 1,
-        omega_threshold=design_threshold(num_rounds, gamma, chsh_score, completeness_error),
-        syndrome_bits=syndrome_bits,
-        key_bits=length.bits,
-        soundness_error=soundness_error,
-        one_bit_error=length.one_bit_error,
-        design_chsh_score=chsh_score,
-        design_qber=qber,
-        proof=proof,
-        bound=(bound or "simple") if proof == "renyi" else None,
-        extractor=extractor,
-        max_tests=test_limit(num_rounds, gamma) if proof == "counted" else None,
-        max_voided=max_voided,
-    )
-
-
 def asymptotic_rate(
     gamma: Fraction, chsh_score: float, qber: float, *, proof: ProofName = "paper", bound: str | None = None
 ) -> float:
@@ -204,104 +106,6 @@ def asymptotic_rate(
     else:
         entropy -= tested
     return entropy - shannon_limit(gamma, chsh_score, qber)
-
-
-def minimum_rounds(
-    gamma: Fraction,
-    chsh_score: float,
-    qber: float,
-    soundness_error: float = 1e-10,
-    key_bits: int = 1,
-    *,
-    proof: ProofName = "paper",
-    bound: BoundName | None = None,
-    extractor: ExtractorName = "trevisan",
-    completeness_error: float | None = None,
-    max_voided: int = 0,
-) -> int | None:
-    """Number of rounds that makes a key of at least `key_bits` possible; None if no number does.
-
-    With threshold and syndrome length of the design point at every n. The answer is proven to suffice (the
-    key length was evaluated there) and within 0.2 % of the smallest one; 1e8 rounds are the most it tries.
-    """
-    gamma = check_design(MAX_NUM_ROUNDS, gamma, chsh_score, qber, soundness_error, None)
-    if key_bits < 1:
-        raise ParameterError(f"key_bits={key_bits} is below 1; ask for at least one bit")
-    check_combination(proof, bound, extractor)
-    if asymptotic_rate(gamma, chsh_score, qber, proof=proof, bound=bound) <= 0:
-        return None
-
-    def estimate(num_rounds: int) -> float:
-        return estimated_key_length(
-            num_rounds,
-            gamma,
-            chsh_score,
-            qber,
-            soundness_error,
-            proof=proof,
-            bound=bound,
-            extractor=extractor,
-            completeness_error=completeness_error,
-            max_voided=max_voided,
-        )
-
-    def suffices(num_rounds: int) -> bool:
-        design = design_key_length(
-            num_rounds,
-            gamma,
-            chsh_score,
-            qber,
-            soundness_error,
-            proof=proof,
-            bound=bound,
-            extractor=extractor,
-            completeness_error=completeness_error,
-            max_voided=max_voided,
-        )
-        return design.bits >= key_bits
-
-    return smallest_sufficient(estimate, suffices, key_bits)
-
-
-def estimated_key_length(
-    num_rounds: int,
-    gamma: Fraction,
-    chsh_score: float,
-    qber: float,
-    soundness_error: float = 1e-10,
-    syndrome_bits: int | None = None,
-    *,
-    proof: ProofName = "paper",
-    bound: BoundName | None = None,
-    extractor: ExtractorName = "trevisan",
-    completeness_error: float | None = None,
-    max_voided: int = 0,
-) -> float:
-    """What `design_key_length` comes to, in bits, negative where there is no key. Not a proof: for searches.
-
-    Of `renyi` the maximum over strategies is approximated here instead of certified, which is faster.
-    """
-    if syndrome_bits is None:
-        syndrome_bits = syndrome_length(num_rounds, gamma, chsh_score, qber)
-    threshold = design_threshold(num_rounds, gamma, chsh_score, completeness_error)
-    if proof != "renyi":
-        return key_length_for(
-            proof,
-            bound,
-            extractor,
-            num_rounds=num_rounds,
-            gamma=gamma,
-            omega_threshold=threshold,
-            syndrome_bits=syndrome_bits,
-            soundness_error=soundness_error,
-            max_voided=max_voided,
-            accuracy=ESTIMATE_ACCURACY,
-        ).value
-    max_losses = losses_accepted(num_rounds, gamma, threshold)
-    length = renyi.estimated_length(
-        num_rounds, gamma, max_losses, syndrome_bits, soundness_error, bound or "simple", extractor
-    )
-    return length - max_voided
 
 
 def smallest_sufficient(
@@ -348,36 +152,6 @@ def smallest_sufficient(
             return None
         candidate += unit
     return int(min(candidate, highest))
-
-
-def check_design(
-    num_rounds: int,
-    gamma: Fraction,
-    chsh_score: float,
-    qber: float,
-    soundness_error: float,
-    syndrome_bits: int | None,
-) -> Fraction:
-    """Gamma as an exact fraction. Raises ParameterError naming the first illegal value and the remedy."""
-    check_rounds(num_rounds)
-    if not 2 <= num_rounds <= MAX_NUM_ROUNDS:
-        raise ParameterError(
-            f"num_rounds={num_rounds} is outside [2, {MAX_NUM_ROUNDS}]: ask for more, or split it"
-        )
-    gamma = exact_gamma(gamma)
-    if not 2.0 <= chsh_score <= MAX_CHSH_SCORE:
-        raise ParameterError(
-            f"chsh_score={chsh_score} is outside [2, 2 sqrt(2)]: below 2 nothing is certified, above "
-            "2 sqrt(2) no quantum device goes; give the score that a characterisation run measured"
-        )
-    if not 0.0 <= qber <= 0.5:
-        raise ParameterError(f"qber={qber} is outside [0, 0.5]; above 0.5, let Bob invert his key outcomes")
-    check_soundness(soundness_error)
-    if syndrome_bits is not None and not 1 <= syndrome_bits < num_rounds:
-        raise ParameterError(
-            f"syndrome_bits={syndrome_bits} is outside [1, {num_rounds - 1}]; leave it out to follow eq. 23"
-        )
-    return gamma
 
 
 def exact_gamma(gamma: Fraction | float) -> Fraction:

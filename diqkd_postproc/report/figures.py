@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from diqkd_postproc.link.timeline import Timeline, time_unit
-from diqkd_postproc.planning.design import asymptotic_rate, estimated_key_length, shannon_limit
+from diqkd_postproc.planning.design import asymptotic_rate, shannon_limit
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.report.drawing import (
     BLUE,
@@ -157,7 +158,7 @@ def _rate(parameters: ProtocolParameters, num_rounds: int, proof: str) -> float:
     surplus = (parameters.syndrome_bits - parameters.num_rounds * limit) / math.sqrt(parameters.num_rounds)
     syndrome_bits = round(num_rounds * limit + max(0.0, surplus) * math.sqrt(num_rounds))
     syndrome_bits = max(1, min(num_rounds - 1, syndrome_bits))
-    length = estimated_key_length(
+    point = DesignPoint(
         num_rounds,
         *design,
         parameters.soundness_error,
@@ -166,7 +167,7 @@ def _rate(parameters: ProtocolParameters, num_rounds: int, proof: str) -> float:
         bound=parameters.bound if proof == "renyi" else None,
         extractor=parameters.extractor if proof == "renyi" else "trevisan",
     )
-    return length / num_rounds
+    return point.estimate() / num_rounds
 
 
 def _power_of_ten(value: float, position: int | None) -> str:

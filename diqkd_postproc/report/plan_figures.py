@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from diqkd_postproc.planning.plan import Link, Plan
+from diqkd_postproc.planning.design_point import PUBLISHED_GAMMA, DesignPoint
+from diqkd_postproc.planning.plan import Plan
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
 
@@ -35,22 +36,23 @@ SENSITIVITY_POINTS = 7
 SMALLEST_RUN_SCORES = 5
 
 
-def draw(link: Link, plan: Plan, path: Path) -> None:
+def draw(point: DesignPoint, plan: Plan, path: Path) -> None:
     """Write the figure; the format follows the file's name. StorageError where that fails."""
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(11, 8), layout="constrained")
         FigureCanvasAgg(figure)
         ((rate, smallest), (by_score, by_error)) = figure.subplots(2, 2)
-        _rates(rate, link, plan)
-        _smallest_runs(smallest, link)
-        _sensitivity(by_score, link, plan, "chsh_score")
-        _sensitivity(by_error, link, plan, "qber")
+        _rates(rate, point, plan)
+        _smallest_runs(smallest, point)
+        _sensitivity(by_score, point, plan, "chsh_score")
+        _sensitivity(by_error, point, plan, "qber")
         for axes in (rate, smallest, by_score, by_error):
             axes.grid(True, color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
         figure.suptitle(
-            f"S = {link.chsh_score:g}, Q = {100 * link.qber:g} %, soundness error {link.soundness_error:g}; "
-            "estimates at the best test probability; only `paper` is peer-reviewed"
+            f"S = {point.chsh_score:g}, Q = {100 * point.qber:g} %, "
+            f"soundness error {point.soundness_error:g}; estimates at the best test probability; "
+            "only `paper` is peer-reviewed"
         )
         try:
             figure.savefig(path, dpi=150)
@@ -60,33 +62,32 @@ def draw(link: Link, plan: Plan, path: Path) -> None:
             raise ParameterError(f"{path} has no known ending; write a .png, .pdf or .svg") from None
 
 
-def _by(link: Link, security: dict[str, str | None]) -> Link:
-    return dataclasses.replace(link, **security)  # type: ignore[arg-type]
+def _by(point: DesignPoint, security: dict[str, str | None]) -> DesignPoint:
+    return dataclasses.replace(point, **security)  # type: ignore[arg-type]
 
 
-def _best_lengths(link_at: Callable[[float], tuple[Link, int]], points: Sequence[float]) -> list[float]:
+def _best_rates(points: Iterable[DesignPoint]) -> list[float]:
     """Key bits a round at each point; each search for the test probability starts from the last one."""
-    gamma: Fraction | None = None
+    gamma = PUBLISHED_GAMMA
     rates = []
     for point in points:
-        link, num_rounds = link_at(point)
-        gamma = link.best_gamma(num_rounds, gamma)
-        rates.append(link.estimate(num_rounds, gamma) / num_rounds)
+        gamma = point.best_gamma(gamma)
+        rates.append(dataclasses.replace(point, gamma=gamma).estimate() / point.num_rounds)
     return rates
 
 
-def _rates(axes: Axes, link: Link, plan: Plan) -> None:
-    free = dataclasses.replace(link, syndrome_bits=None)
+def _rates(axes: Axes, point: DesignPoint, plan: Plan) -> None:
+    free = dataclasses.replace(point, syndrome_bits=None)
     rounds = np.geomspace(1e5, 1e8, RATE_POINTS)[::-1]
     alternatives = [
-        (link.chsh_score, link.qber),
+        (point.chsh_score, point.qber),
         (2.677, 0.0144),
         (MAX_CHSH_SCORE, 0.0),
     ]
     for style, (score, error) in zip(STYLES, alternatives, strict=True):
         for name, colour, security in PROOFS if style == "-" else BOTH:
             here = _by(dataclasses.replace(free, chsh_score=score, qber=error), security)
-            rates = _best_lengths(lambda n, here=here: (here, int(n)), rounds.tolist())  # type: ignore[misc]
+            rates = _best_rates(dataclasses.replace(here, num_rounds=int(n)) for n in rounds)
             label = name if style == "-" else None
             axes.plot(rounds, rates, style, color=colour, label=label)
         axes.plot([], [], style, color="black", label=f"S = {score:.3f}, Q = {100 * error:.3g} %")
@@ -101,25 +102,22 @@ def _rates(axes: Axes, link: Link, plan: Plan) -> None:
     axes.legend(fontsize=7.5, loc="upper left", framealpha=0.9)
 
 
-def _sensitivity(axes: Axes, link: Link, plan: Plan, quantity: str) -> None:
-    free = dataclasses.replace(link, syndrome_bits=None)
+def _sensitivity(axes: Axes, point: DesignPoint, plan: Plan, quantity: str) -> None:
     num_rounds = plan.parameters.num_rounds
+    free = dataclasses.replace(point, syndrome_bits=None, num_rounds=num_rounds)
     if quantity == "chsh_score":
-        low, high = max(2.0, link.chsh_score - 0.12), min(MAX_CHSH_SCORE, link.chsh_score + 0.12)
+        low, high = max(2.0, point.chsh_score - 0.12), min(MAX_CHSH_SCORE, point.chsh_score + 0.12)
     else:
-        low, high = max(0.0, link.qber - 0.015), min(0.5, link.qber + 0.015)
-    points = np.linspace(low, high, SENSITIVITY_POINTS)[:: 1 if quantity == "qber" else -1].tolist()
+        low, high = max(0.0, point.qber - 0.015), min(0.5, point.qber + 0.015)
+    values = np.linspace(low, high, SENSITIVITY_POINTS)[:: 1 if quantity == "qber" else -1].tolist()
     for name, colour, security in PROOFS:
-
-        def at(value: float, security: dict[str, str | None] = security) -> tuple[Link, int]:
-            changed = {quantity: value}
-            return _by(dataclasses.replace(free, **changed), security), num_rounds  # type: ignore[arg-type]
-
-        bits = np.array(_best_lengths(at, points)) * num_rounds
+        here = _by(free, security)
+        rates = _best_rates(dataclasses.replace(here, **{quantity: value}) for value in values)
+        bits = np.array(rates) * num_rounds
         scale = 100.0 if quantity == "qber" else 1.0
-        axes.plot(np.array(points) * scale, bits / 1000, color=colour, label=name)
+        axes.plot(np.array(values) * scale, bits / 1000, color=colour, label=name)
     axes.axvline(
-        getattr(link, quantity) * (100.0 if quantity == "qber" else 1.0), color="black", lw=0.8, ls=":"
+        getattr(point, quantity) * (100.0 if quantity == "qber" else 1.0), color="black", lw=0.8, ls=":"
     )
     axes.set_ylim(bottom=0)
     axes.set_xlabel(
@@ -129,15 +127,15 @@ def _sensitivity(axes: Axes, link: Link, plan: Plan, quantity: str) -> None:
     axes.set_title("Sensitivity to " + ("S" if quantity == "chsh_score" else "Q"))
 
 
-def _smallest_runs(axes: Axes, link: Link) -> None:
+def _smallest_runs(axes: Axes, point: DesignPoint) -> None:
     scores = np.linspace(2.55, MAX_CHSH_SCORE, SMALLEST_RUN_SCORES)[::-1]
-    for style, error in zip(STYLES, (link.qber, 0.0), strict=False):
+    for style, error in zip(STYLES, (point.qber, 0.0), strict=False):
         for name, colour, security in BOTH:
             found: list[tuple[float, float]] = []
             gamma = Fraction(30, 256)
             for score in scores.tolist():
                 here = _by(
-                    dataclasses.replace(link, syndrome_bits=None, chsh_score=score, qber=error), security
+                    dataclasses.replace(point, syndrome_bits=None, chsh_score=score, qber=error), security
                 )
                 num_rounds, gamma = _zero_crossing(here, gamma)
                 if num_rounds is None:
@@ -153,23 +151,25 @@ def _smallest_runs(axes: Axes, link: Link) -> None:
     axes.legend(fontsize=7.5, frameon=False)
 
 
-def _zero_crossing(link: Link, gamma: Fraction) -> tuple[float | None, Fraction]:
+def _zero_crossing(point: DesignPoint, gamma: Fraction) -> tuple[float | None, Fraction]:
     """Rounds from which the estimate is positive, and the best test probability there; None beyond 1e8."""
     num_rounds = 1e8
-    gamma = link.best_gamma(int(num_rounds), gamma)
-    if link.estimate(int(num_rounds), gamma) <= 0:
-        return None, gamma
+    point = dataclasses.replace(point, num_rounds=int(num_rounds))
+    point = dataclasses.replace(point, gamma=point.best_gamma(gamma))
+    if point.estimate() <= 0:
+        return None, point.gamma
     for _ in range(4):
         low, high = 3e3, num_rounds
         while high > 1.01 * low:
             middle = math.sqrt(low * high)
-            if link.estimate(int(middle), gamma) > 0:
+            if dataclasses.replace(point, num_rounds=int(middle)).estimate() > 0:
                 high = middle
             else:
                 low = middle
         num_rounds = high
-        better = link.best_gamma(int(num_rounds), gamma)
-        if better == gamma:
+        point = dataclasses.replace(point, num_rounds=int(num_rounds))
+        better = point.best_gamma(point.gamma)
+        if better == point.gamma:
             break
-        gamma = better
-    return num_rounds, gamma
+        point = dataclasses.replace(point, gamma=better)
+    return num_rounds, point.gamma

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from diqkd.cli import main
-from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation import code_for
@@ -65,7 +65,7 @@ def test_a_run_uses_the_design_that_its_parameters_carry(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "parameters.toml"
-    before = design_parameters(20_000, Fraction(13, 256), 2.64, 0.018, syndrome_bits=6000)
+    before = DesignPoint(20_000, Fraction(13, 256), 2.64, 0.018, syndrome_bits=6000).parameters()
     before.save(path)
     report = answer(capsys, "design", "--parameters", str(path), "--design", "near-limit-tenth-tests")
     after = ProtocolParameters.load(path)

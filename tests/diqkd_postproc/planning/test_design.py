@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diqkd_postproc.planning import design
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
@@ -16,7 +17,7 @@ GAMMA = Fraction(13, 256)
 
 
 def test_published_design_point() -> None:
-    parameters = design.design_parameters(1_500_000, GAMMA, 2.64, 0.018)
+    parameters = DesignPoint(1_500_000, GAMMA, 2.64, 0.018).parameters()
     assert parameters.omega_threshold == pytest.approx(0.82553763, abs=5e-9)
     assert parameters.syndrome_bits == 296_517
     assert parameters.key_bits == 95_885
@@ -27,7 +28,7 @@ def test_published_design_point() -> None:
 
 def test_seed_of_the_published_run_follows() -> None:
     """t = 2 ceil(log n + 2 log(2/e1)) = 284, whose next prime is 293: seed 14 * 293^2 (SI S9 B)."""
-    parameters = design.design_parameters(1_500_000, GAMMA, 2.64, 0.018)
+    parameters = DesignPoint(1_500_000, GAMMA, 2.64, 0.018).parameters()
     bits = math.log2(parameters.num_rounds) + 2 * math.log2(2 / parameters.one_bit_error)
     assert 2 * math.ceil(bits) == 284
 
@@ -51,22 +52,25 @@ def test_independently_computed_thresholds(
 
 def test_smallest_run_of_an_ideal_link() -> None:
     """Fig. S15: with S = 2 sqrt(2), Q = 0 and the best gamma, a key appears from n of about 2.6e5."""
-    smallest = [design.minimum_rounds(Fraction(k, 256), MAX_CHSH_SCORE, 0.0) for k in (26, 30, 34)]
+    smallest = [
+        DesignPoint(gamma=Fraction(k, 256), chsh_score=MAX_CHSH_SCORE, qber=0.0).minimum_rounds()
+        for k in (26, 30, 34)
+    ]
     assert min(n for n in smallest if n) == pytest.approx(2.6e5, rel=0.03)
 
 
 def test_minimum_rounds_is_minimal() -> None:
-    smallest = design.minimum_rounds(GAMMA, 2.64, 0.018)
+    smallest = DesignPoint(gamma=GAMMA, chsh_score=2.64, qber=0.018).minimum_rounds()
     assert smallest is not None
-    assert design.design_parameters(smallest, GAMMA, 2.64, 0.018).key_bits > 0
-    assert design.design_parameters(int(0.998 * smallest), GAMMA, 2.64, 0.018).key_bits == 0
-    larger = design.minimum_rounds(GAMMA, 2.64, 0.018, key_bits=95_885)
+    assert DesignPoint(smallest, GAMMA, 2.64, 0.018).parameters().key_bits > 0
+    assert DesignPoint(int(0.998 * smallest), GAMMA, 2.64, 0.018).parameters().key_bits == 0
+    larger = DesignPoint(gamma=GAMMA, chsh_score=2.64, qber=0.018).minimum_rounds(95_885)
     assert larger == pytest.approx(1_500_000, rel=0.002)
 
 
 def test_minimum_rounds_says_when_no_number_suffices() -> None:
-    assert design.minimum_rounds(GAMMA, 2.2, 0.1) is None
-    assert design.minimum_rounds(GAMMA, 2.0, 0.0) is None
+    assert DesignPoint(gamma=GAMMA, chsh_score=2.2, qber=0.1).minimum_rounds() is None
+    assert DesignPoint(gamma=GAMMA, chsh_score=2.0, qber=0.0).minimum_rounds() is None
 
 
 @settings(max_examples=20, deadline=None)
@@ -78,7 +82,7 @@ def test_minimum_rounds_says_when_no_number_suffices() -> None:
     st.sampled_from([1e-15, 1e-10, 1e-6, 1e-2]),
 )
 def test_whole_legal_domain(n: int, gamma: Fraction, s: float, q: float, soundness: float) -> None:
-    parameters = design.design_parameters(n, gamma, s, q, soundness)
+    parameters = DesignPoint(n, gamma, s, q, soundness).parameters()
     assert parameters.gamma == gamma
     assert 0 <= parameters.key_bits < n
     assert parameters.syndrome_bits < n
@@ -88,15 +92,15 @@ def test_whole_legal_domain(n: int, gamma: Fraction, s: float, q: float, soundne
 @settings(max_examples=10, deadline=None)
 @given(st.floats(2.5, 2.8), st.floats(0.0, 0.03), st.floats(1e-4, 0.02))
 def test_better_links_give_longer_keys(s: float, q: float, gain: float) -> None:
-    base = design.design_key_length(3_000_000, GAMMA, s, q, syndrome_bits=300_000).value
-    assert design.design_key_length(3_000_000, GAMMA, s + gain, q, syndrome_bits=300_000).value > base
-    worse = design.design_key_length(3_000_000, GAMMA, s, q + gain).value
-    assert worse < design.design_key_length(3_000_000, GAMMA, s, q).value
+    base = DesignPoint(3_000_000, GAMMA, s, q, syndrome_bits=300_000).key_length().value
+    assert DesignPoint(3_000_000, GAMMA, s + gain, q, syndrome_bits=300_000).key_length().value > base
+    worse = DesignPoint(3_000_000, GAMMA, s, q + gain).key_length().value
+    assert worse < DesignPoint(3_000_000, GAMMA, s, q).key_length().value
 
 
 def test_key_never_exceeds_the_asymptotic_rate() -> None:
     for n in (10**6, 10**7, 10**8):
-        rate = design.design_parameters(n, GAMMA, 2.7, 0.01).key_bits / n
+        rate = DesignPoint(n, GAMMA, 2.7, 0.01).parameters().key_bits / n
         assert rate < design.asymptotic_rate(GAMMA, 2.7, 0.01)
 
 
@@ -119,4 +123,4 @@ def test_key_never_exceeds_the_asymptotic_rate() -> None:
 def test_illegal_values_are_named(change: dict[str, object], message: str) -> None:
     legal = {"num_rounds": 1_500_000, "gamma": GAMMA, "chsh_score": 2.64, "qber": 0.018}
     with pytest.raises(ParameterError, match=message):
-        design.design_parameters(**(legal | change))
+        DesignPoint(**(legal | change)).parameters()

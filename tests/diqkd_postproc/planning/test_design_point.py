@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from diqkd_postproc.planning.characterisation import characterise
-from diqkd_postproc.planning.plan import Link, make_plan
+from diqkd_postproc.planning.design_point import DesignPoint
+from diqkd_postproc.planning.plan import make_plan
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.records.sealed_record import RoundRecord
 from tests.support.example_parameters import small_parameters
@@ -66,7 +67,7 @@ def test_link_is_measured_within_its_uncertainty(folder):
 def test_uncertainty_of_the_score_makes_aborts_likelier(folder):
     found = characterise(*records(folder))
     score, error = found.design_point(0.0)
-    plan = make_plan(Link(chsh_score=score, qber=error), num_rounds=1_500_000)
+    plan = make_plan(DesignPoint(chsh_score=score, qber=error), optimise_gamma=True)
     assert 10 * plan.bell_abort(score) < found.bell_abort(plan) < 0.5
     # The same average by sampling: 5 standard errors of 20 000 draws.
     random = np.random.default_rng(1)
@@ -74,7 +75,7 @@ def test_uncertainty_of_the_score_makes_aborts_likelier(folder):
     sampled = np.mean([plan.bell_abort(float(s)) for s in draws[:2000]])
     assert found.bell_abort(plan) == pytest.approx(sampled, abs=5 * 0.5 / math.sqrt(2000))
     score, error = found.design_point(4.0)
-    safe = make_plan(Link(chsh_score=score, qber=error), num_rounds=1_500_000)
+    safe = make_plan(DesignPoint(chsh_score=score, qber=error), optimise_gamma=True)
     assert found.bell_abort(safe) < 1e-3
 
 

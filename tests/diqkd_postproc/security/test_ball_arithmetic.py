@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security import ball_arithmetic
 from diqkd_postproc.security.proofs import key_length_of
@@ -27,7 +27,7 @@ KINDS = [
 @needs_flint
 @pytest.mark.parametrize(("choice", "rounds", "bits"), KINDS)
 def test_published_point_is_confirmed_to_the_bit(choice, rounds, bits):
-    parameters = design_parameters(rounds, GAMMA, 2.64, 0.018, **choice)
+    parameters = DesignPoint(rounds, GAMMA, 2.64, 0.018, **choice).parameters()
     length = key_length_of(parameters)
     confirmed = ball_arithmetic.confirm(parameters, length)
     assert confirmed.bits == length.bits == bits
@@ -44,9 +44,9 @@ def test_full_bound_is_confirmed(extractor, monkeypatch):
     """With cells so coarse that it costs up to 40 bits and not a minute."""
     monkeypatch.setattr(ball_arithmetic.renyi, "TOLERANCE_BITS", 40.0)
     gamma = Fraction(64, 256)
-    parameters = design_parameters(
+    parameters = DesignPoint(
         60_000, gamma, 2.8, 0.002, 1e-6, 5000, proof="renyi", bound="full", extractor=extractor
-    )
+    ).parameters()
     length = key_length_of(parameters)
     assert length.bits > 5000
     assert length.bits - 45 <= ball_arithmetic.confirm(parameters, length).bits <= length.bits
@@ -55,7 +55,7 @@ def test_full_bound_is_confirmed(extractor, monkeypatch):
 @needs_flint
 def test_too_many_cells_are_made_coarser(monkeypatch):
     monkeypatch.setattr(ball_arithmetic, "MAX_CELLS", 2000)
-    parameters = design_parameters(1_500_000, GAMMA, 2.64, 0.018, proof="renyi")
+    parameters = DesignPoint(1_500_000, GAMMA, 2.64, 0.018, proof="renyi").parameters()
     confirmed = ball_arithmetic.confirm(parameters, key_length_of(parameters))
     assert 353_600 <= confirmed.bits <= 353_697
 
@@ -73,7 +73,7 @@ def test_certified_maxima_of_the_reference_are_reproduced():
 
 @needs_flint
 def test_overspent_errors_are_refused():
-    parameters = design_parameters(1_500_000, GAMMA, 2.64, 0.018, proof="renyi")
+    parameters = DesignPoint(1_500_000, GAMMA, 2.64, 0.018, proof="renyi").parameters()
     length = key_length_of(parameters)
     analysis = dict(length.analysis) | {"smoothing": 6e-11}
     with pytest.raises(ParameterError, match="eps_snd"):
@@ -105,6 +105,6 @@ def test_complements_are_on_the_right_side(beta):
 
 def test_without_python_flint_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(ball_arithmetic, "is_available", lambda: False)
-    parameters = design_parameters(1_500_000, GAMMA, 2.64, 0.018)
+    parameters = DesignPoint(1_500_000, GAMMA, 2.64, 0.018).parameters()
     with pytest.raises(ParameterError, match="certify"):
         ball_arithmetic.confirm(parameters, key_length_of(parameters))

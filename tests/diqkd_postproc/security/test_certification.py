@@ -4,14 +4,14 @@ from fractions import Fraction
 
 import pytest
 
-from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.certification import load_certified, require_certified
 
 
 @pytest.fixture(scope="module")
 def published():
-    return design_parameters(1_500_000, Fraction(13, 256), 2.64, 0.018)
+    return DesignPoint(1_500_000, Fraction(13, 256), 2.64, 0.018).parameters()
 
 
 def test_designed_parameters_pass(published, tmp_path):

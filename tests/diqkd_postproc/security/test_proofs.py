@@ -4,12 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from diqkd_postproc.planning.design import (
-    design_parameters,
-    exact_threshold,
-    minimum_rounds,
-    omega_threshold,
-)
+from diqkd_postproc.planning.design import exact_threshold, omega_threshold
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.proof_status import PROOF_STATUS
@@ -31,7 +27,7 @@ KINDS = [
 
 @pytest.mark.parametrize(("proof", "bound", "extractor", "bits"), KINDS)
 def test_published_point_under_every_proof(proof, bound, extractor, bits, tmp_path):
-    parameters = design_parameters(*LINK, proof=proof, bound=bound, extractor=extractor)
+    parameters = DesignPoint(*LINK, proof=proof, bound=bound, extractor=extractor).parameters()
     assert parameters.key_bits == bits
     assert (parameters.proof, parameters.bound, parameters.extractor) == (proof, bound, extractor)
     assert parameters.max_tests == (77_004 if proof == "counted" else None)
@@ -44,7 +40,7 @@ def test_published_point_under_every_proof(proof, bound, extractor, bits, tmp_pa
 @pytest.mark.parametrize(("proof", "bound", "extractor", "bits"), KINDS[:4])
 def test_every_round_that_may_be_voided_costs_a_bit(proof, bound, extractor, bits, tmp_path):
     kind = {"proof": proof, "bound": bound, "extractor": extractor}
-    parameters = design_parameters(*LINK, **kind, max_voided=250)
+    parameters = DesignPoint(*LINK, **kind, max_voided=250).parameters()
     assert (parameters.key_bits, parameters.max_voided) == (bits - 250, 250)
     parameters.save(tmp_path / "parameters.toml")
     assert load_certified(tmp_path / "parameters.toml") == parameters
@@ -56,16 +52,16 @@ def test_every_round_that_may_be_voided_costs_a_bit(proof, bound, extractor, bit
 
 
 def test_a_key_that_pays_for_more_than_it_has_is_none():
-    assert design_parameters(*LINK, max_voided=95_885).key_bits == 0
+    assert DesignPoint(*LINK, max_voided=95_885).parameters().key_bits == 0
     for max_voided in (-1, 1_500_000):
         with pytest.raises(ParameterError, match=f"max_voided={max_voided} "):
-            design_parameters(*LINK, max_voided=max_voided)
+            DesignPoint(*LINK, max_voided=max_voided).parameters()
 
 
 def test_a_search_for_the_smallest_run_pays_for_voided_rounds():
-    smallest = minimum_rounds(GAMMA, 2.64, 0.018, max_voided=5000)
-    assert smallest > minimum_rounds(GAMMA, 2.64, 0.018, key_bits=4900)
-    assert design_parameters(smallest, GAMMA, 2.64, 0.018).key_bits >= 5001
+    smallest = DesignPoint(gamma=GAMMA, chsh_score=2.64, qber=0.018, max_voided=5000).minimum_rounds()
+    assert smallest > DesignPoint(gamma=GAMMA, chsh_score=2.64, qber=0.018).minimum_rounds(4900)
+    assert DesignPoint(smallest, GAMMA, 2.64, 0.018).parameters().key_bits >= 5001
 
 
 @pytest.mark.parametrize(("proof", "bound", "extractor", "bits"), KINDS)
@@ -89,10 +85,10 @@ def test_answers_say_what_they_rest_on(proof, bound, extractor, bits):
 
 
 def test_longer_keys_of_another_proof_are_refused():
-    longer = design_parameters(*LINK, proof="renyi")
+    longer = DesignPoint(*LINK, proof="renyi").parameters()
     with pytest.raises(ParameterError, match="exceeds the 95885 bits"):
         require_certified(longer.model_copy(update={"proof": "paper", "bound": None}))
-    counting = design_parameters(*LINK, proof="counted")
+    counting = DesignPoint(*LINK, proof="counted").parameters()
     with pytest.raises(ParameterError, match="key_bits=155815"):
         require_certified(counting.model_copy(update={"max_tests": 78_000}))
 
@@ -110,7 +106,7 @@ def test_longer_keys_of_another_proof_are_refused():
 )
 def test_combinations_without_a_proof_are_refused(choice, message):
     with pytest.raises(ParameterError, match=message):
-        design_parameters(*LINK, **choice)
+        DesignPoint(*LINK, **choice).parameters()
 
 
 @pytest.mark.parametrize(
@@ -125,13 +121,13 @@ def test_combinations_without_a_proof_are_refused(choice, message):
     ],
 )
 def test_parameter_files_without_a_proof_are_refused(update):
-    text = design_parameters(*LINK).model_copy(update=update).to_toml()
+    text = DesignPoint(*LINK).parameters().model_copy(update=update).to_toml()
     with pytest.raises(ParameterError):
         ProtocolParameters.from_toml(text)
 
 
 def test_digest_depends_on_proof_and_extractor():
-    kinds = [design_parameters(*LINK, proof=p, bound=b, extractor=e) for p, b, e, _ in KINDS]
+    kinds = [DesignPoint(*LINK, proof=p, bound=b, extractor=e).parameters() for p, b, e, _ in KINDS]
     base = kinds[0]
     assert len({parameters.digest for parameters in kinds}) == len(kinds)
     assert b"max_tests" not in base.canonical() and b"bound" not in base.canonical()
@@ -146,15 +142,20 @@ def test_digest_depends_on_proof_and_extractor():
     ],
 )
 def test_minimum_rounds_of_every_proof(choice, rounds):
-    smallest = minimum_rounds(GAMMA, 2.64, 0.018, **choice)
+    smallest = DesignPoint(gamma=GAMMA, chsh_score=2.64, qber=0.018, **choice).minimum_rounds()
     assert smallest == pytest.approx(rounds, rel=0.002)
-    assert design_parameters(smallest, GAMMA, 2.64, 0.018, **choice).key_bits > 0
-    assert design_parameters(int(0.995 * smallest), GAMMA, 2.64, 0.018, **choice).key_bits == 0
+    assert DesignPoint(smallest, GAMMA, 2.64, 0.018, **choice).parameters().key_bits > 0
+    assert DesignPoint(int(0.995 * smallest), GAMMA, 2.64, 0.018, **choice).parameters().key_bits == 0
 
 
 def test_no_number_of_rounds_suffices():
-    assert minimum_rounds(GAMMA, 2.2, 0.1, proof="renyi") is None
-    assert minimum_rounds(GAMMA, 2.0, 0.0, proof="renyi", bound="full", extractor="toeplitz") is None
+    assert DesignPoint(gamma=GAMMA, chsh_score=2.2, qber=0.1, proof="renyi").minimum_rounds() is None
+    assert (
+        DesignPoint(
+            gamma=GAMMA, chsh_score=2.0, qber=0.0, proof="renyi", bound="full", extractor="toeplitz"
+        ).minimum_rounds()
+        is None
+    )
 
 
 @pytest.mark.parametrize("error", [0.3, 1e-2, 1e-3, 1e-6])
@@ -162,7 +163,7 @@ def test_exact_threshold_keeps_the_completeness_error(error):
     from scipy.stats import binom
 
     threshold = exact_threshold(1_500_000, GAMMA, 2.64, error)
-    parameters = design_parameters(*LINK, completeness_error=error)
+    parameters = DesignPoint(*LINK, completeness_error=error).parameters()
     assert parameters.omega_threshold == threshold
     losing = float(GAMMA) * (4 - 2.64) / 8
     assert binom.sf(parameters.max_losses, 1_500_000, losing) <= error

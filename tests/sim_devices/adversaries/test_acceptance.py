@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from diqkd_postproc.planning.design import design_parameters
+from diqkd_postproc.planning.design_point import DesignPoint
 from sim_devices.adversaries.acceptance import (
     acceptance,
     losing_probabilities,
@@ -26,7 +26,7 @@ from sim_devices.physics.link import LinkModel
 FALSE_ALARM = 1e-7
 IDEAL = LinkModel("ideal")
 # Small, and with a threshold at which shares of some 55 % are accepted now and then.
-PARAMETERS = design_parameters(4096, Fraction(1, 4), 2.6, 0.02, 1e-10)
+PARAMETERS = DesignPoint(4096, Fraction(1, 4), 2.6, 0.02, 1e-10).parameters()
 
 
 def test_the_link_and_the_perfect_formulas_agree() -> None:
@@ -77,7 +77,7 @@ def test_the_chance_to_pass_is_the_exact_binomial_tail() -> None:
 
 
 def test_more_listed_rounds_never_pass_more_often() -> None:
-    parameters = design_parameters(16384, Fraction(1, 4), 2.7, 0.02, 1e-10)
+    parameters = DesignPoint(16384, Fraction(1, 4), 2.7, 0.02, 1e-10).parameters()
     chances = [
         acceptance(parameters, IDEAL, Tampering(share)).acceptance_probability
         for share in np.linspace(0, 1, 11)

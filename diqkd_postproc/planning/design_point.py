@@ -1,0 +1,275 @@
+"""Design point of a run: the expected link, the size of the run and the proof that secures its key.
+
+One value carries all of it from the command line to the proof, so that a search changes one field and leaves
+the others. A design point is a choice for an honest link with independent rounds; whatever is chosen, the
+key-length theorem of `proof` decides how much key is secure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from fractions import Fraction
+
+from diqkd_postproc.planning.design import (
+    MAX_NUM_ROUNDS,
+    asymptotic_rate,
+    design_threshold,
+    exact_gamma,
+    shannon_limit,
+    smallest_sufficient,
+    syndrome_length,
+)
+from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
+from diqkd_postproc.security import paper, renyi
+from diqkd_postproc.security.counted import test_limit
+from diqkd_postproc.security.key_length import KeyLength
+from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
+from diqkd_postproc.security.proofs import check_combination, key_length_for, losses_accepted
+
+PUBLISHED_ROUNDS = 1_500_000
+PUBLISHED_GAMMA = Fraction(13, 256)
+PUBLISHED_CHSH_SCORE, PUBLISHED_QBER = 2.64, 0.018
+
+GRID_BITS = 8
+"""Test probabilities are chosen among k/2^8: eight random bits a round tell Bob whether to test."""
+
+ESTIMATE_ACCURACY = 0.5
+"""Bits to which estimated key lengths find their optimum."""
+
+MAX_REFINEMENTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DesignPoint:
+    """Expected link, size and security of a run; the defaults are the published run.
+
+    Args:
+        num_rounds: n, the heralded rounds of the run.
+        gamma: test probability k/2^b with b <= 16, exact.
+        chsh_score: S of the honest link, in [2, 2 sqrt(2)].
+        qber: Q of the honest link, a fraction in [0, 0.5].
+        soundness_error: eps_snd of the key.
+        syndrome_bits: m; None for `syndrome_efficiency`, or for eq. 23 where that is None too.
+        syndrome_efficiency: m in units of the Shannon limit, in (1, 10).
+        proof, bound, extractor: theorem and extractor, see `security.proofs`; bound None means `simple`.
+        completeness_error: probability that the Bell test of an honest run fails; None for the threshold at
+            three standard deviations (eqs. 24 and 25).
+        max_voided: rounds that may be voided after their types were public, a bit of key each.
+
+    Raises ParameterError for a value outside its domain. The number of rounds and what must be below it are
+    checked by `check_size`, which `key_length` and `parameters` call: an estimate is an extrapolation and may
+    leave the range that can be run.
+    """
+
+    num_rounds: int = PUBLISHED_ROUNDS
+    gamma: Fraction = PUBLISHED_GAMMA
+    chsh_score: float = PUBLISHED_CHSH_SCORE
+    qber: float = PUBLISHED_QBER
+    soundness_error: float = 1e-10
+    syndrome_bits: int | None = None
+    _: KW_ONLY
+    syndrome_efficiency: float | None = None
+    proof: ProofName = "paper"
+    bound: BoundName | None = None
+    extractor: ExtractorName = "trevisan"
+    completeness_error: float | None = None
+    max_voided: int = 0
+
+    def __post_init__(self) -> None:
+        check_combination(self.proof, self.bound, self.extractor)
+        object.__setattr__(self, "gamma", exact_gamma(self.gamma))
+        if not 2.0 <= self.chsh_score <= MAX_CHSH_SCORE:
+            raise ParameterError(
+                f"chsh_score={self.chsh_score} is outside [2, 2 sqrt(2)]: below 2 nothing is certified, "
+                "above 2 sqrt(2) no quantum device goes; give the score that a characterisation run measured"
+            )
+        if not 0.0 <= self.qber <= 0.5:
+            raise ParameterError(
+                f"qber={self.qber} is outside [0, 0.5]; above 0.5, let Bob invert his key outcomes"
+            )
+        paper.check_soundness(self.soundness_error)
+        if self.syndrome_efficiency is None:
+            return
+        if self.syndrome_bits is not None:
+            raise ParameterError("give syndrome_bits or syndrome_efficiency, not both")
+        if not 1.0 < self.syndrome_efficiency < 10.0:
+            raise ParameterError(
+                f"syndrome_efficiency={self.syndrome_efficiency} is outside (1, 10): below the Shannon limit "
+                "nothing can be corrected; 1.05 is a good code, eq. 23 comes to 1.26 in the published run"
+            )
+
+    def check_size(self) -> None:
+        """Raise ParameterError unless a run of this many rounds, with this syndrome, can be made."""
+        paper.check_rounds(self.num_rounds)
+        if not 2 <= self.num_rounds <= MAX_NUM_ROUNDS:
+            raise ParameterError(
+                f"num_rounds={self.num_rounds} is outside [2, {MAX_NUM_ROUNDS}]: ask for more, or split it"
+            )
+        if self.syndrome_bits is not None and not 1 <= self.syndrome_bits < self.num_rounds:
+            raise ParameterError(
+                f"syndrome_bits={self.syndrome_bits} is outside [1, {self.num_rounds - 1}]; "
+                "leave it out to follow eq. 23"
+            )
+        if not 0 <= self.max_voided < self.num_rounds:
+            raise ParameterError(
+                f"max_voided={self.max_voided} is outside [0, {self.num_rounds - 1}]; "
+                "0 ends a run at its first voided one"
+            )
+
+    @property
+    def syndrome_length(self) -> int:
+        """m, bits: as given, as the efficiency says, or by eq. 23."""
+        if self.syndrome_bits is not None:
+            return self.syndrome_bits
+        if self.syndrome_efficiency is None:
+            return syndrome_length(self.num_rounds, self.gamma, self.chsh_score, self.qber)
+        limit = self.num_rounds * shannon_limit(self.gamma, self.chsh_score, self.qber)
+        return min(max(1, math.ceil(self.syndrome_efficiency * limit)), self.num_rounds - 1)
+
+    @property
+    def omega_threshold(self) -> float:
+        """Winning probability from which the Bell test accepts."""
+        return design_threshold(self.num_rounds, self.gamma, self.chsh_score, self.completeness_error)
+
+    def key_length(self) -> KeyLength:
+        """Key that the proof certifies at this threshold and syndrome length, with every term of it."""
+        self.check_size()
+        return self._key_length(paper.SEARCH_ACCURACY)
+
+    def _key_length(self, accuracy: float) -> KeyLength:
+        return key_length_for(
+            self.proof,
+            self.bound,
+            self.extractor,
+            num_rounds=self.num_rounds,
+            gamma=self.gamma,
+            omega_threshold=self.omega_threshold,
+            syndrome_bits=self.syndrome_length,
+            soundness_error=self.soundness_error,
+            max_voided=self.max_voided,
+            accuracy=accuracy,
+        )
+
+    def parameters(self) -> ProtocolParameters:
+        """Parameters of the run, to be written to the file that both nodes read.
+
+        `key_bits` is 0 where no key is possible; `smallest_run` gives a size that would make one possible.
+        """
+        length = self.key_length()
+        return ProtocolParameters(
+            num_rounds=self.num_rounds,
+            test_numerator=self.gamma.numerator,
+            test_bits=self.gamma.denominator.bit_length() - 1,
+            omega_threshold=self.omega_threshold,
+            syndrome_bits=self.syndrome_length,
+            key_bits=length.bits,
+            soundness_error=self.soundness_error,
+            one_bit_error=length.one_bit_error,
+            design_chsh_score=self.chsh_score,
+            design_qber=self.qber,
+            proof=self.proof,
+            bound=(self.bound or "simple") if self.proof == "renyi" else None,
+            extractor=self.extractor,
+            max_tests=test_limit(self.num_rounds, self.gamma) if self.proof == "counted" else None,
+            max_voided=self.max_voided,
+        )
+
+    def estimate(self) -> float:
+        """About `key_length`, in bits, negative where there is no key. Not a proof: for searches and curves.
+
+        Of `renyi` the maximum over strategies is approximated here instead of certified, which is faster.
+        """
+        if self.proof != "renyi":
+            return self._key_length(ESTIMATE_ACCURACY).value
+        length = renyi.estimated_length(
+            self.num_rounds,
+            self.gamma,
+            losses_accepted(self.num_rounds, self.gamma, self.omega_threshold),
+            self.syndrome_length,
+            self.soundness_error,
+            self.bound or "simple",
+            self.extractor,
+        )
+        return length - self.max_voided
+
+    def minimum_rounds(self, key_bits: int = 1) -> int | None:
+        """Fewest rounds that give `key_bits` at this test probability; None if no number does.
+
+        `num_rounds` and a fixed `syndrome_bits` play no part: the syndrome follows eq. 23 or the efficiency.
+        The answer is proven to suffice (the key length was evaluated there) and within 0.2 % of the smallest
+        one; 1e8 rounds are the most it tries. Raises ParameterError unless `key_bits` is positive.
+        """
+        if key_bits < 1:
+            raise ParameterError(f"key_bits={key_bits} is below 1; ask for at least one bit")
+        if asymptotic_rate(self.gamma, self.chsh_score, self.qber, proof=self.proof, bound=self.bound) <= 0:
+            return None
+
+        def at(num_rounds: int) -> DesignPoint:
+            return dataclasses.replace(self, num_rounds=num_rounds, syndrome_bits=None)
+
+        return smallest_sufficient(
+            lambda num_rounds: at(num_rounds).estimate(),
+            lambda num_rounds: at(num_rounds).key_length().bits >= key_bits,
+            key_bits,
+        )
+
+    def best_gamma(self, start: Fraction = PUBLISHED_GAMMA) -> Fraction:
+        """Test probability k/2^8 with the longest key for this number of rounds.
+
+        With a fixed syndrome, among those whose outcomes it can correct. start: where the search begins.
+        """
+
+        def length(numerator: int) -> float:
+            gamma = Fraction(numerator, 2**GRID_BITS)
+            limit = self.num_rounds * shannon_limit(gamma, self.chsh_score, self.qber)
+            if self.syndrome_bits is not None and self.syndrome_bits < limit:
+                return limit * -1e6
+            return dataclasses.replace(self, gamma=gamma).estimate()
+
+        first = int(start * 2**GRID_BITS)
+        return Fraction(_climb(length, first, 2**GRID_BITS - 1), 2**GRID_BITS)
+
+    def smallest_run(self, key_bits: int = 1) -> DesignPoint | None:
+        """Fewest rounds that give `key_bits`, at their best test probability; None if no number does."""
+        largest = dataclasses.replace(self, num_rounds=MAX_NUM_ROUNDS)
+        point = dataclasses.replace(largest, gamma=largest.best_gamma())
+        num_rounds = point.minimum_rounds(key_bits)
+        if num_rounds is None:
+            return None
+        point = dataclasses.replace(point, num_rounds=num_rounds)
+        for _ in range(MAX_REFINEMENTS):
+            better = dataclasses.replace(point, gamma=point.best_gamma(point.gamma))
+            if better == point:
+                break
+            fewer = better.minimum_rounds(key_bits)
+            if fewer is None or fewer >= point.num_rounds:
+                break
+            point = dataclasses.replace(better, num_rounds=fewer)
+        return point
+
+
+def _climb(value: Callable[[int], float], start: int, largest: int) -> int:
+    """Where a function of one peak is largest on 1 ... largest: steps that double, then halve."""
+    known: dict[int, float] = {}
+
+    def at(point: int) -> float:
+        if point not in known:
+            known[point] = value(point) if 1 <= point <= largest else -math.inf
+        return known[point]
+
+    best, step = min(max(start, 1), largest), 1
+    while True:
+        ahead = max((best - step, best + step), key=at)
+        if at(ahead) <= at(best):
+            break
+        best, step = ahead, 2 * step
+    while step > 1:
+        step //= 2
+        best = max((best, best - step, best + step), key=at)
+    while (ahead := max((best - 1, best + 1), key=at)) and at(ahead) > at(best):
+        best = ahead
+    return best
