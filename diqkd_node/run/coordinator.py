@@ -13,6 +13,8 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.run.agreement import Agreement
+from diqkd_node.run.greeting import exchange_hellos
+from diqkd_node.run.ion_reload import IonReload
 from diqkd_node.run.peer_connection import POLL_INTERVAL_S, PeerAbsentError
 from diqkd_node.sequence.conditions import (
     CONDITION_NAMES,
@@ -23,8 +25,6 @@ from diqkd_node.sequence.conditions import (
     TYPE_MISSING,
     UNDERFLOW_BEFORE_TYPE,
 )
-from diqkd_node.run.greeting import exchange_hellos
-from diqkd_node.run.ion_reload import IonReload
 from diqkd_postproc.protocol.errors import DiqkdError
 
 logger = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ from pathlib import Path
 from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
-from diqkd_node.sequence.node import Node
 from diqkd_node.run.two_node_run import TwoNodeRun
+from diqkd_node.sequence.node import Node
 from diqkd_postproc import __version__
-from diqkd_postproc.records.health_tests import HealthTested
 from diqkd_postproc.files import make_private_directory
+from diqkd_postproc.records.health_tests import HealthTested
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from artiq.experiment import *
 
-from diqkd_node.run import dashboard as applets
-from diqkd_node.run.peer_connection import ClassicalLink, PeerAbsentError
 from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.run import dashboard as applets
 from diqkd_node.run.coordinator import Coordinator
 from diqkd_node.run.deletion import DeletionGuard
 from diqkd_node.run.ion_reload import IonReload, loader_of
-from diqkd_node.sequence.node import Node
+from diqkd_node.run.peer_connection import ClassicalLink, PeerAbsentError
 from diqkd_node.run.public_facts import KEY_RUN_FACTS, PublicFacts
+from diqkd_node.sequence.node import Node
 from diqkd_postproc.protocol.errors import ParameterError
 
 logger = logging.getLogger(__name__)

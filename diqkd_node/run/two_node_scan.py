@@ -16,9 +16,9 @@ from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
 from diqkd_node.configuration import NodeConfiguration
-from diqkd_node.sequence.node import Node
 from diqkd_node.run.outcome_sharing import SharingCoordinator
 from diqkd_node.run.two_node_run import TwoNodeRun
+from diqkd_node.sequence.node import Node
 from diqkd_postproc import __version__
 from diqkd_postproc.records.scan_spool import ScanParameters, ScanSpool
 

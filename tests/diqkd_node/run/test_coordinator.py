@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.example_parameters import small_parameters
 
-from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError, StorageError
-from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.records.round_spool import RoundSpool
-
+from diqkd_node.configuration import HERALD_PATTERNS
 from diqkd_node.run import coordinator as coordinator_module
+from diqkd_node.run.coordinator import Coordinator
+from diqkd_node.run.ion_reload import IonReload
 from diqkd_node.run.peer_connection import ClassicalLink, PeerAbsentError
 from diqkd_node.sequence.conditions import (
     ION_LOST,
@@ -24,9 +22,11 @@ from diqkd_node.sequence.conditions import (
     TYPE_MISSING,
     UNDERFLOW_BEFORE_TYPE,
 )
-from diqkd_node.configuration import HERALD_PATTERNS
-from diqkd_node.run.coordinator import Coordinator
-from diqkd_node.run.ion_reload import IonReload
+from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError, StorageError
+from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.records.round_spool import RoundSpool
+from tests.support.example_parameters import small_parameters
+
 NUM_ROUNDS = 60
 BATCH = 20
 

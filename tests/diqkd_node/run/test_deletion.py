@@ -5,9 +5,10 @@ import signal
 import sys
 
 import pytest
-
 from artiq.experiment import TerminationRequested
+
 from diqkd_node.run.deletion import DeletionGuard
+
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 

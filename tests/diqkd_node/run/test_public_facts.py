@@ -1,6 +1,5 @@
 """Nothing private can reach the datasets of a key run: one door, a list, a run with all secrets changed."""
 
-from tests.support.paths import ROOT
 import ast
 import json
 import os
@@ -8,11 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.example_parameters import small_parameters
 
 from diqkd_node.run.public_facts import (
     CHARACTERISATION_FACTS,
@@ -26,6 +23,8 @@ from diqkd_node.run.public_facts import (
 from diqkd_postproc.records.sealed_record import RoundRecord
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
+from tests.support.example_parameters import small_parameters
+from tests.support.paths import ROOT
 
 NUM_ROUNDS = 150
 # These hold times of this run's processes.

@@ -5,6 +5,8 @@ from typing import Any
 from unittest.mock import MagicMock
 
 from diqkd_node.run.two_node_run import TwoNodeRun
+
+
 def test_a_configuration_that_changed_in_the_queue_is_used() -> None:
     """`prepare` reads it while the calibrations before this run still play: the first batch has the new."""
     spool = SimpleNamespace(rounds_done=0)

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.two_nodes import ROOT, laboratory, run_both
 
 from diqkd_node.calibration.result import CalibrationResult
-from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.run import two_node_scan
 from diqkd_postproc.link.tomography_counts import TomographyCounts
+from diqkd_postproc.protocol.errors import ParameterError
+from sim_devices.artiq_run import load_experiment, run_experiment
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.physics import constants
 from sim_devices.physics.link import LinkModel, fully_entangled_fraction, joint_state
-from sim_devices.artiq_run import load_experiment, run_experiment
+from tests.support.two_nodes import ROOT, laboratory, run_both
 
-from diqkd_node.run import two_node_scan
-from diqkd_node.configuration import NodeConfiguration
 LABORATORY = LaboratoryConfiguration(seed=12, link=LinkModel(success_probability=0.02))
 
 
@@ -72,7 +72,10 @@ def test_only_bob_s_configuration_is_updated(tmp_path: Path) -> None:
     arguments = {"role": "alice", "run_directory": str(tmp_path), "update_configuration": True}
     with pytest.raises(ParameterError, match="for Bob's node"):
         run_experiment(
-            ROOT / "repository" / "link" / "pattern_phases.py", None, ROOT / "device_db" / "alice_sim.py", arguments
+            ROOT / "repository" / "link" / "pattern_phases.py",
+            None,
+            ROOT / "device_db" / "alice_sim.py",
+            arguments,
         )
 
 
