@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from diqkd_postproc.files import open_private_file, write_atomically
+from diqkd_postproc.files import open_private_file, replace_atomically
 from diqkd_postproc.key_store import KeyStore, Passphrase, credentials
 from diqkd_postproc.key_store.initial_key import PAD_NAMES
 from diqkd_postproc.key_store.pieces import EXPORT
@@ -110,7 +110,7 @@ def _encrypt(folder: Path, store: KeyStore) -> KeyStore:
 def _write_export(folder: Path, store: KeyStore) -> KeyStore:
     labels = [piece.label for piece in store.generated.reserved(EXPORT)]
     bits = np.concatenate([store.generated.peek(label, purpose=EXPORT) for label in labels])
-    write_atomically(folder / "exported", np.packbits(bits).tobytes())
+    replace_atomically(folder / "exported", np.packbits(bits).tobytes())
     return store
 
 
@@ -241,7 +241,7 @@ def _atomic_file(folder: Path) -> Content:
 
 
 def _write(text: str, size: int) -> Callable[[Path, Any], None]:
-    return lambda folder, _: write_atomically(folder / "file", _bytes(text, size))
+    return lambda folder, _: replace_atomically(folder / "file", _bytes(text, size))
 
 
 ATOMIC_FILE = Workload(

@@ -1,11 +1,12 @@
-"""Files that hold secrets: readable by their owner only, and either the old content or the new.
+"""Files that are private, replaced as a whole, or changed by one process at a time.
 
-POSIX: directories 0700, files 0600, owned by the effective user; symbolic links, hard links and looser
-modes are refused, because another account could then read a key or swap the file under us. Windows has no
-such mode bits: there the checks are documented no-ops, and the folder's access control list has to do it.
+Private, on POSIX: directories 0700, files 0600, owned by the effective user; symbolic links, hard links and
+looser modes are refused, because another account could then read a key or swap the file under us. Windows has
+no such mode bits: there the checks are documented no-ops, and the folder's access control list has to do it.
 
-`write_atomically` writes to a temporary name in the same directory, syncs the file, renames it, and syncs
+`replace_atomically` writes to a temporary name in the same directory, syncs the file, renames it, and syncs
 the directory: a power cut leaves the old file, the new file, or a stray temporary one, never a torn one.
+`locked` excludes other processes from a file; a process that is killed loses its lock with its descriptors.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ import os
 import secrets
 import stat
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from diqkd_postproc.protocol.errors import StorageError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCK_TIMEOUT_S = 30.0
+"""Time that `locked` waits for another process; what is done under a lock takes milliseconds."""
 
 POSIX = os.name == "posix"
 _NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EFBIG", "EDQUOT") if hasattr(errno, name))
@@ -35,6 +46,7 @@ _CREATE_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def storage_error(action: str, path: Path, error: OSError) -> StorageError:
@@ -173,14 +185,20 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path | str, data: bytes | memoryview) -> None:
-    """Replace `path` by a private file with content `data`, durably; a StorageError leaves it as it was."""
+def replace_atomically(
+    path: Path | str, data: bytes | memoryview, *, private: bool = True, mode: int = 0o666
+) -> None:
+    """Replace `path` by a file with content `data`, durably; a StorageError leaves it as it was.
+
+    private: create and check file and folder as `create_private_file` and `check_private_file` do.
+    mode: of a file that is not private, before the umask.
+    """
     path = Path(path)
-    if os.path.lexists(path):
+    if private and os.path.lexists(path):
         check_private_file(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = create_private_file(temporary)
     try:
+        descriptor = create_private_file(temporary) if private else os.open(temporary, _CREATE_FLAGS, mode)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -188,8 +206,59 @@ def write_atomically(path: Path | str, data: bytes | memoryview) -> None:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # the first error is the one to report
+                temporary.unlink(missing_ok=True)
             raise
-        sync_directory(path.parent)
+        # Not every file system (of a USB stick, say) can sync a folder; private data is not kept on those.
+        with nullcontext() if private else suppress(OSError):
+            sync_directory(path.parent)
     except OSError as error:
         raise storage_error("write", path, error) from None
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold the lock of `path`, by an empty file NAME.lock beside it, which is removed at the end.
+
+    The folder is created if it is missing. Raises StorageError where another process (or thread) holds it
+    for `timeout_s` seconds.
+    """
+    lock = path.with_name(path.name + ".lock")
+    deadline = time.monotonic() + timeout_s
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while (descriptor := _try_lock(lock)) is None:
+            if time.monotonic() >= deadline:
+                raise StorageError(
+                    f"{path} was not changed: another program has held {lock.name} for {timeout_s:g} s; "
+                    "run this again when it is done"
+                )
+            time.sleep(0.02)
+    except OSError as error:
+        raise storage_error("lock", path, error) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not remove an open file: there it stays
+            lock.unlink()
+        os.close(descriptor)
+
+
+def _try_lock(lock: Path) -> int | None:
+    """The descriptor that holds the lock, or None while another process does."""
+    descriptor = os.open(lock, _LOCK_FLAGS, 0o600)
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The last holder may have removed the file between our opening and locking it.
+        if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+            return descriptor
+    except (BlockingIOError, PermissionError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None

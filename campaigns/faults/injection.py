@@ -132,11 +132,11 @@ def _fill_disk(trace: Trace, at: str, after: int = 0) -> None:
     """No space for rounds after some writes, or for the record."""
     if at == "record":
 
-        def refuse(path: Path | str, data: Any) -> None:
+        def refuse(path: Path | str, data: Any, **options: Any) -> None:
             trace.note(fault="full_disk")
             raise storage_error("write", Path(path), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
-        sealed_record.write_atomically = refuse
+        sealed_record.replace_atomically = refuse
         return
     insert, left = round_table.RoundTable.insert, [after]
 

@@ -21,13 +21,13 @@ from diqkd.demo.parties import acquire, postprocess, prepare_run
 from diqkd.demo.programs import ChildError, Programs
 from diqkd.demo.run import REPORTED, announce, made_key, print_key
 from diqkd.demo.scenario import Scenario, tampering_of
+from diqkd_postproc.files import replace_atomically
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report import write_report
 from diqkd_postproc.report.run_directory import REMARK_NAME
-from diqkd_postproc.report.writing import write_private
 from diqkd_postproc.security.paper import HASH_ERROR
 from sim_devices.adversaries.acceptance import Acceptance, acceptance, treated_probabilities
 from sim_devices.adversaries.attacks import ATTACKS, BELL_ATTACKS, Attack
@@ -84,8 +84,11 @@ def attack_demonstration(
     prepare_run(directory, scenario.parameters, seed)
     console.print(f"[bold]Attack: {attack.name}.[/] {attack.what}", highlight=False)
     announce(console, scenario)
-    write_private(
-        directory / REMARK_NAME, f"A demonstration of an attack. {attack.what} {attack.why}".encode()
+    replace_atomically(
+        directory / REMARK_NAME,
+        f"A demonstration of an attack. {attack.what} {attack.why}".encode(),
+        private=False,
+        mode=0o600,
     )
     seen: dict[str, Any] = {"attack": attack.name, "accepted": False, "run_directory": str(directory)}
     failure: ChildError | None = None

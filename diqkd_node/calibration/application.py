@@ -13,15 +13,14 @@ import hashlib
 import json
 import math
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from diqkd_node.calibration.result import CalibrationResult
+from diqkd_postproc.files import locked, replace_atomically
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 
 SMALLEST_P_VALUE = 1e-4
@@ -30,7 +29,6 @@ LARGEST_FREQUENCY_ERROR = 10e3  # Hz
 LARGEST_RELATIVE_ERROR = 0.05
 LARGEST_PHASE_ERROR = 0.02  # turns; costs 0.8 % of the contrast
 SMALLEST_CONTRAST = 0.2
-LOCK_PATIENCE_S = 30.0  # to wait for another program at the same file, which needs milliseconds
 
 # Lowest and highest plausible value of a setting, in its unit.
 RANGES = {
@@ -128,7 +126,7 @@ def apply_result(result_path: Path, configuration_path: Path, dry_run: bool = Fa
     result = CalibrationResult.load(result_path)
     if not result.finding.settings:
         raise ParameterError(f"{result.title} proposes no setting; there is nothing to apply")
-    with nullcontext() if dry_run else _locked(configuration_path):
+    with nullcontext() if dry_run else locked(configuration_path):
         before = _read(configuration_path)
         contents = json.loads(before) if before.strip() else {}
         configured = _settings(before or "{}", result.role, configuration_path)
@@ -141,7 +139,7 @@ def apply_result(result_path: Path, configuration_path: Path, dry_run: bool = Fa
         _settings(after, result.role, configuration_path)
         if not dry_run:
             _record(result, result_path, configuration_path, changes, before, after)
-            _replace(configuration_path, after)
+            replace_atomically(configuration_path, after.encode(), private=False)
     return changes
 
 
@@ -230,38 +228,3 @@ def _record(
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror}") from None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One program at a time: others wait. SQLite's lock works alike on every system, and ends with its
-    holder, however that ends; the empty file stays."""
-    lock = path.with_name(path.name + ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(lock, timeout=LOCK_PATIENCE_S, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise StorageError(f"cannot write next to {path}: {error}") from None
-    with closing(connection):
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                reason = f"another program has been at it for {LOCK_PATIENCE_S:g} s; apply the result again"
-            else:
-                reason = f"cannot use {lock}: {error}"
-            raise StorageError(f"{path} was not changed: {reason}") from None
-        yield

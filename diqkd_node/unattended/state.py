@@ -5,11 +5,11 @@ A JSON file, replaced as a whole after every change. Nothing in it is private.
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from diqkd_postproc.files import replace_atomically
 from diqkd_postproc.protocol.errors import ParameterError
 
 VERSION = 1
@@ -68,9 +68,4 @@ class Memory:
 
     def save(self, path: Path) -> None:
         """Replace the file, so that a crash leaves the old or the new one."""
-        temporary = path.with_suffix(".new")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(self.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_atomically(path, self.to_json().encode(), private=False)

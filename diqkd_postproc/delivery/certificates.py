@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from diqkd_postproc.files import make_private_directory, write_atomically
+from diqkd_postproc.files import make_private_directory, replace_atomically
 
 NameField = Literal["common_name", "uri", "dns"]
 CLOCK_SKEW = timedelta(minutes=5)
@@ -67,7 +67,7 @@ class TrialAuthority:
 
     def write(self, path: Path) -> None:
         """Write the authority's certificate (PEM)."""
-        write_atomically(path, self.certificate.public_bytes(serialization.Encoding.PEM))
+        replace_atomically(path, self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
         self,
@@ -100,9 +100,9 @@ class TrialAuthority:
             .add_extension(authority, critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        write_atomically(directory / f"{name}.crt", certificate.public_bytes(serialization.Encoding.PEM))
+        replace_atomically(directory / f"{name}.crt", certificate.public_bytes(serialization.Encoding.PEM))
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        write_atomically(
+        replace_atomically(
             directory / f"{name}.key", key.private_bytes(encoding, form, serialization.NoEncryption())
         )
 

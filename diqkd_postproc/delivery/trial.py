@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diqkd_postproc.delivery.certificates import TrialAuthority
-from diqkd_postproc.files import make_private_directory, write_atomically
+from diqkd_postproc.files import make_private_directory, replace_atomically
 from diqkd_postproc.protocol.errors import StorageError
 
 ROLES = ("alice", "bob")
@@ -45,10 +45,10 @@ def write_trial(run: Path, stores: Sequence[Path], api_ports: Sequence[int], lin
     write_certificates(folder / "certificates", kmes, saes, HOSTS)
     for place, role in enumerate(ROLES):
         store = os.path.relpath(stores[place], folder).replace(os.sep, "/")
-        write_atomically(
+        replace_atomically(
             folder / f"{role}.toml", _configuration(place, store, kmes, saes, api_ports, link_port).encode()
         )
-        write_atomically(folder / f"sae-{role}.toml", _profile(saes[place], api_ports[place]).encode())
+        replace_atomically(folder / f"sae-{role}.toml", _profile(saes[place], api_ports[place]).encode())
     return folder
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diqkd_postproc.files import write_atomically
+from diqkd_postproc.files import replace_atomically
 from diqkd_postproc.key_store.piece import EXPORT, Piece
 from diqkd_postproc.key_store.pieces import GeneratedKeys
 from diqkd_postproc.protocol.errors import StorageError
@@ -38,7 +38,7 @@ def export_free_bits(generated: GeneratedKeys, session_id: str, path: Path) -> i
         raise StorageError("no bit of this key is free: it was exported, delivered or reserved already")
     labels = [piece.label for piece in pieces]
     bits = np.concatenate([generated.peek(label, purpose=EXPORT) for label in labels])
-    write_atomically(path, np.packbits(bits).tobytes())
+    replace_atomically(path, np.packbits(bits).tobytes())
     generated.discard(labels, purpose=EXPORT)
     return int(bits.size)
 

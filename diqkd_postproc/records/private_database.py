@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from diqkd_postproc.files import (
     check_private_file,
     create_private_file,
     forbid_core_dumps,
+    locked,
     storage_error,
     sync_directory,
 )
@@ -122,7 +122,7 @@ def create_database(
                 connection.execute(f"PRAGMA application_id={application_id}")
         finally:
             connection.close()
-        with _one_at_a_time(path.parent):
+        with locked(path):  # POSIX renames over a file that is there
             if os.path.lexists(path):
                 raise _exists_already(path)
             temporary.rename(path)
@@ -136,23 +136,6 @@ def create_database(
 
 def _exists_already(path: Path) -> StorageError:
     return StorageError(f"{path} exists already; it is never overwritten, choose another name")
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keep other processes from giving a file in `folder` its name: POSIX renames over one that is there,
-    Windows does not."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def remove_database(path: Path) -> None:

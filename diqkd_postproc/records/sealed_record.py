@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.files import open_private_file, write_atomically
+from diqkd_postproc.files import open_private_file, replace_atomically
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 
@@ -147,7 +147,7 @@ class RoundRecord:
             for name in DTYPES:
                 dataset = setting_name(self.role) if name == "setting" else name
                 file.create_dataset(dataset, data=getattr(self, name))
-        write_atomically(path, image.getbuffer())
+        replace_atomically(path, image.getbuffer())
 
     @classmethod
     def read(cls, path: Path | str) -> RoundRecord:

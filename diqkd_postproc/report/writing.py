@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from diqkd_postproc.protocol.errors import StorageError
+from diqkd_postproc.files import replace_atomically
 from diqkd_postproc.report.facts import RunFacts, collect_facts
 from diqkd_postproc.report.page import render_page
 from diqkd_postproc.report.printing import find_browser, print_to_pdf
@@ -34,11 +32,11 @@ def write_report(
     if public:
         facts = for_publication(facts)
     page = output or directory / ("report-public.html" if public else "report.html")
-    write_private(page, render_page(facts).encode())
+    replace_atomically(page, render_page(facts).encode(), private=False, mode=0o600)
     files = {"report": str(page)}
     if browser is not None:
         printed = page.with_suffix(".pdf")
-        write_private(printed, print_to_pdf(browser, page))
+        replace_atomically(printed, print_to_pdf(browser, page), private=False, mode=0o600)
         files["pdf"] = str(printed)
     return files | summary(facts)
 
@@ -68,21 +66,3 @@ def summary(facts: RunFacts) -> dict[str, Any]:
         "transcript_digest": session.transcript_digest if session else None,
         "balance_sheet": sheet.to_dict() if sheet else None,
     }
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replace `path` by a file that only its owner can read: the old content or the new, in any folder."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600
-        )
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or type(error).__name__}") from None

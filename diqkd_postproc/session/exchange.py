@@ -13,14 +13,12 @@ older file or a cut one, which is read as far as it goes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import get_args
 
-from diqkd_postproc.files import sync_directory
+from diqkd_postproc.files import replace_atomically, storage_error
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine
 from diqkd_postproc.session.messages import Role
@@ -32,7 +30,6 @@ _READ_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class ExchangePending(PeerUnavailable):
@@ -66,7 +63,7 @@ class FileExchange:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unusable("use the folder", folder, error) from None
+            raise storage_error("use the folder", folder, error) from None
         self._data = _read(self._peer_file, engine.max_bytes)
         self._ended = asyncio.Event()
 
@@ -105,11 +102,7 @@ class FileExchange:
 
     async def close(self) -> None:
         """Replace this side's file by all that it has to say; what is in it was journalled before."""
-        _replace(self._own_file, self._engine.whole_stream())
-
-
-def _unusable(action: str, path: Path, error: OSError) -> StorageError:
-    return StorageError(f"cannot {action} {path}: {error.strerror or type(error).__name__}")
+        replace_atomically(self._own_file, self._engine.whole_stream(), private=False, mode=0o644)
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -123,22 +116,4 @@ def _read(path: Path, most: int) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise _unusable("read", path, error) from None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a file of this content in place of what is there, on disk when this returns."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with os.fdopen(os.open(temporary, _CREATE_FLAGS, 0o644), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # not every file system of a stick can
-            sync_directory(path.parent)
-    except OSError as error:
-        raise _unusable("write", path, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        raise storage_error("read", path, error) from None

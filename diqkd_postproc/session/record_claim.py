@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from diqkd_postproc.files import open_private_file, write_atomically
+from diqkd_postproc.files import open_private_file, replace_atomically
 from diqkd_postproc.protocol.errors import ParameterError
 
 _MAX_BYTES = 128
@@ -34,4 +34,4 @@ def claim_record(record_path: Path, session_id: str) -> None:
                 f"{session_id}; a record serves one session, whatever became of it. Acquire another"
             )
     else:
-        write_atomically(path, session_id.encode())
+        replace_atomically(path, session_id.encode())

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diqkd_postproc.files import open_private_file, write_atomically
+from diqkd_postproc.files import open_private_file, replace_atomically
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.session.run import SessionResult
 
@@ -37,14 +37,14 @@ def save_result(key_store_path: Path, result: SessionResult) -> Path:
         document["finished_unix"] = earlier["finished_unix"]
     document["peer_confirmed"] |= earlier.get("peer_confirmed") is True
     path = result_path(key_store_path, result.session_id)
-    write_atomically(path, json.dumps(document, indent=2).encode())
+    replace_atomically(path, json.dumps(document, indent=2).encode())
     return path
 
 
 def save_refusal(key_store_path: Path, session_id: str, reason: str) -> None:
     """Note that this side has ended the session because a tag was wrong: no message of the peer says so."""
     document = {"session_id": session_id, "refused": reason, "finished_unix": time.time()}
-    write_atomically(result_path(key_store_path, session_id), json.dumps(document, indent=2).encode())
+    replace_atomically(result_path(key_store_path, session_id), json.dumps(document, indent=2).encode())
 
 
 def load_result(key_store_path: Path, session_id: str) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Writing results into a configuration: what is refused, what is kept, what a crash leaves."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from diqkd.cli import main
 from diqkd_node.calibration import application
 from diqkd_node.calibration.application import apply_result, history
 from diqkd_node.calibration.result import CalibrationResult, Finding, GoodnessOfFit, Quantity
+from diqkd_postproc.files import locked
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 
 CURVE = {"label": "", "x": [0, 1], "y": [0, 1]}
@@ -63,7 +65,6 @@ def test_a_result_changes_its_settings_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bob.history.jsonl",
         "bob.json",
-        "bob.json.lock",
         "result_1.json",
     ]
 
@@ -109,7 +110,7 @@ def test_an_implausible_result_is_refused_and_changes_nothing(
         apply_result(path, configuration)
     assert configuration.read_text() == '{"pi_time": 5.2e-6}'
     assert history(configuration) == []
-    assert not list(tmp_path.glob(".*.new"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_an_older_result_does_not_replace_a_newer_one(tmp_path: Path) -> None:
@@ -134,11 +135,11 @@ def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(application.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(StorageError, match="No space left"):
         apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
     assert configuration.read_text() == "{}"
-    assert not list(tmp_path.glob(".*.new"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_results_applied_at_the_same_time_are_all_there(tmp_path: Path) -> None:
@@ -158,8 +159,8 @@ def test_a_program_that_was_killed_holds_up_nobody(tmp_path: Path) -> None:
     """The holder of the lock ends without any clean-up, as by a power cut or SIGKILL."""
     configuration = tmp_path / "bob.json"
     holder = (
-        "import os, pathlib, sys; from diqkd_node.calibration import application\n"
-        "with application._locked(pathlib.Path(sys.argv[1])): os._exit(9)"
+        "import os, pathlib, sys; from diqkd_postproc.files import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", holder, str(configuration)], check=False).returncode == 9
     assert apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
@@ -168,12 +169,15 @@ def test_a_program_that_was_killed_holds_up_nobody(tmp_path: Path) -> None:
 def test_a_program_that_stays_at_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = tmp_path / "bob.json"
     configuration.write_text("{}")
-    monkeypatch.setattr(application, "LOCK_PATIENCE_S", 0.0)
+    monkeypatch.setattr(application, "locked", lambda path: locked(path, timeout_s=0.0))
     path = result_file(tmp_path, {"pi_time": 4.9e-6})
-    with application._locked(configuration), pytest.raises(StorageError, match="another program has been"):
+    with (
+        locked(configuration),
+        pytest.raises(StorageError, match=r"another program has held bob\.json\.lock"),
+    ):
         apply_result(path, configuration)
-    (tmp_path / "bob.json.lock").write_text("not a database, but a file of somebody's")
-    with pytest.raises(StorageError, match=r"cannot use .*bob\.json\.lock"):
+    (tmp_path / "bob.json.lock").mkdir()
+    with pytest.raises(StorageError, match=r"cannot lock .*bob\.json"):
         apply_result(path, configuration)
     assert configuration.read_text() == "{}"
 

@@ -15,7 +15,7 @@ import pytest
 
 from diqkd.cli import main
 from diqkd.commands import keys as keys_command
-from diqkd_postproc.files import write_atomically
+from diqkd_postproc.files import replace_atomically
 from diqkd_postproc.key_store import (
     PAD_NAMES,
     Credential,
@@ -50,12 +50,12 @@ def encrypted_store(directory: Path, credential: Credential) -> KeyStore:
 
 
 def make_key_file(directory: Path, size: int = 32) -> KeyFile:
-    write_atomically(directory / "key file", secrets.token_bytes(size))
+    replace_atomically(directory / "key file", secrets.token_bytes(size))
     return KeyFile(directory / "key file")
 
 
 def make_passphrase_file(directory: Path, text: str = "correct horse\nsecond line") -> PassphraseFile:
-    write_atomically(directory / "passphrase", text.encode())
+    replace_atomically(directory / "passphrase", text.encode())
     return PassphraseFile(directory / "passphrase")
 
 
@@ -349,7 +349,7 @@ def test_commands(
     assert code == 0 and (directory / "key").read_bytes() == packed(random_key(5000)[1280:])
     code, message = run("keys", "passphrase", directory / "bob", "--key-file", key_file, "--decrypt")
     assert code == 0 and "no longer encrypted" in message
-    write_atomically(directory / "k0", secrets.token_bytes(20000))
+    replace_atomically(directory / "k0", secrets.token_bytes(20000))
     taken = ["keys", "import", directory / "k0", directory / "taken", "--parameters", "p", "--name", "n"]
     assert run(*taken, "--key-file", key_file)[0] == 0
     with KeyStore.open(directory / "taken") as store:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diqkd.cli import main
-from diqkd_postproc.files import write_atomically
+from diqkd_postproc.files import replace_atomically
 from diqkd_postproc.key_store import PAD_NAMES, PAD_SET_BITS, PAD_SETS, SEED_NAMES, KeyReuseError, KeyStore
 from diqkd_postproc.protocol.errors import InsufficientKeyError, LocalProtocolError, StorageError
 from diqkd_postproc.session.journal import SessionJournal, journal_path
@@ -95,10 +95,10 @@ def test_the_command_waits_for_the_peers_confirmation(
     make_key(store, "s1", random_key(5000))
     for result in (None, {"session_id": "s1", "peer_confirmed": False}):
         if result:
-            write_atomically(result_path(store.path, "s1"), json.dumps(result).encode())
+            replace_atomically(result_path(store.path, "s1"), json.dumps(result).encode())
         code, message = run("keys", "next", store.path)
         assert code == 1 and "session s1 has not ended with a key at both nodes" in message
-    write_atomically(
+    replace_atomically(
         result_path(store.path, "s1"), json.dumps({"session_id": "s1", "peer_confirmed": True}).encode()
     )
     code, answer = run("keys", "next", store.path, "--json")

@@ -1,9 +1,8 @@
-"""Small protocol parameters and a private directory for the storage tests."""
+"""Small protocol parameters for the storage tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -19,10 +18,3 @@ def make_parameters() -> Callable[..., ProtocolParameters]:
         return small_parameters(num_rounds, test_numerator=test_numerator, test_bits=test_bits)
 
     return make
-
-
-@pytest.fixture
-def private_directory(tmp_path: Path) -> Path:
-    directory = tmp_path / "private"
-    directory.mkdir(mode=0o700)
-    return directory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from diqkd_postproc.files import (
     check_private_directory,
     check_private_file,
     create_private_file,
+    locked,
     make_private_directory,
     open_private_file,
-    write_atomically,
+    replace_atomically,
 )
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.records.private_database import create_database, open_database
@@ -34,7 +36,7 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         path = tmp_path / "a" / "b" / "secret"
-        write_atomically(path, b"secret")
+        replace_atomically(path, b"secret")
     finally:
         os.umask(before)
     assert mode(path) == 0o600
@@ -56,9 +58,9 @@ def test_the_names_of_new_directories_are_synced(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("loose", [0o601, 0o604, 0o610, 0o620, 0o640, 0o644, 0o666, 0o700])
 def test_looser_files_are_refused(private_directory: Path, loose: int) -> None:
     path = private_directory / "secret"
-    write_atomically(path, b"secret")
+    replace_atomically(path, b"secret")
     path.chmod(loose)
-    for access in (check_private_file, open_private_file, lambda p: write_atomically(p, b"new")):
+    for access in (check_private_file, open_private_file, lambda p: replace_atomically(p, b"new")):
         with pytest.raises(StorageError, match=f"{loose:04o}.*chmod 600"):
             access(path)
     assert path.read_bytes() == b"secret"
@@ -78,10 +80,10 @@ def test_looser_directories_are_refused(private_directory: Path, loose: int) -> 
 
 @posix_only
 def test_symbolic_links_are_refused(private_directory: Path) -> None:
-    write_atomically(private_directory / "real", b"secret")
+    replace_atomically(private_directory / "real", b"secret")
     link = private_directory / "link"
     link.symlink_to(private_directory / "real")
-    for access in (check_private_file, open_private_file, lambda p: write_atomically(p, b"new")):
+    for access in (check_private_file, open_private_file, lambda p: replace_atomically(p, b"new")):
         with pytest.raises(StorageError, match="symbolic link"):
             access(link)
     linked_directory = private_directory / "linked"
@@ -95,9 +97,9 @@ def test_symbolic_links_are_refused(private_directory: Path) -> None:
 @posix_only
 def test_hard_links_are_refused(private_directory: Path) -> None:
     path = private_directory / "secret"
-    write_atomically(path, b"secret")
+    replace_atomically(path, b"secret")
     os.link(path, private_directory / "second name")
-    for access in (check_private_file, open_private_file, lambda p: write_atomically(p, b"new")):
+    for access in (check_private_file, open_private_file, lambda p: replace_atomically(p, b"new")):
         with pytest.raises(StorageError, match=r"2 names \(hard links\)"):
             access(path)
     (private_directory / "second name").unlink()
@@ -110,7 +112,7 @@ def test_files_of_another_account_are_refused(
     private_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = private_directory / "secret"
-    write_atomically(path, b"secret")
+    replace_atomically(path, b"secret")
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     for access in (check_private_file, open_private_file, make_private_directory):
         with pytest.raises(StorageError, match=r"belongs to user id"):
@@ -156,17 +158,53 @@ def test_failed_write_leaves_the_old_content(
     private_directory: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     path = private_directory / "secret"
-    write_atomically(path, b"old")
+    replace_atomically(path, b"old")
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, failing, fail)
     with pytest.raises(StorageError, match="No space left"):
-        write_atomically(path, b"new")
+        replace_atomically(path, b"new")
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [p.name for p in private_directory.iterdir()] == ["secret"]
+
+
+def test_a_file_that_is_not_private_goes_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of any mode, on a file system that cannot sync folders."""
+    path = tmp_path / "report"
+    tmp_path.chmod(0o755)
+    path.write_bytes(b"old")
+
+    def fail(_: Path) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(private_files, "sync_directory", fail)
+    replace_atomically(path, b"new", private=False, mode=0o600)
+    assert path.read_bytes() == b"new"
+    assert os.name != "posix" or mode(path) == 0o600
+    with pytest.raises(StorageError, match=r"cannot write .*nothing"):
+        replace_atomically(tmp_path / "nothing" / "report", b"new", private=False)
+
+
+def test_a_lock_excludes_others_and_leaves_no_file(tmp_path: Path) -> None:
+    """Increments that read, wait and write are all counted, although every holder removes the lock file."""
+    counter = tmp_path / "folder" / "counter"
+    with locked(counter):
+        counter.write_text("0")
+
+    def increment(_: int) -> None:
+        with locked(counter):
+            value = int(counter.read_text())
+            os.sched_yield() if os.name == "posix" else None
+            counter.write_text(str(value + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(increment, range(200)))
+    assert counter.read_text() == "200"
+    if os.name == "posix":
+        assert [path.name for path in counter.parent.iterdir()] == ["counter"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no core dumps")
