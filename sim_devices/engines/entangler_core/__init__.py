@@ -43,6 +43,7 @@ from sim_devices.engines.entangler_core.registers import (
     NUM_CYCLES,
     NUM_TRIGGERS,
     READY,
+    RTIO_STROBE_DELAY,
     RUN,
     STATUS,
     STROBE_DELAY,
@@ -52,6 +53,7 @@ from sim_devices.engines.entangler_core.registers import (
     TIMEOUT_REASON,
     TIMESTAMPS,
     TIMING,
+    counter_patterns_word,
     heralds_word,
     timing_word,
 )
@@ -67,6 +69,7 @@ __all__ = [
     "NUM_CYCLES",
     "NUM_TRIGGERS",
     "READY",
+    "RTIO_STROBE_DELAY",
     "RUN",
     "STATUS",
     "STROBE_DELAY",
@@ -83,6 +86,7 @@ __all__ = [
     "LinkedCores",
     "Outcome",
     "Run",
+    "counter_patterns_word",
     "heralds_word",
     "timing_word",
 ]

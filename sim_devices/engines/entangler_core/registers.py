@@ -11,6 +11,12 @@ COARSE_MU = 8
 STROBE_DELAY = 1
 """Coarse cycles from an event to the core's strobe: n attempts end n (N + 4) + 2 after the run event."""
 
+RTIO_STROBE_DELAY = 9
+"""The same behind the eight lanes of ARTIQ's RTIO core: n attempts end n (N + 4) + 10 after the event.
+
+Input events are stamped without a delay, so the output lanes' latency shows in the time of a run's end.
+"""
+
 TIMEOUT_REASON = 0x3FFF
 """Reason of a run that ended without a herald."""
 
@@ -58,6 +64,16 @@ def heralds_word(patterns: Sequence[int]) -> int:
             f"{len(patterns)} patterns, but the entangler core has {NUM_SLOTS} slots: leave some out"
         )
     return sum((pattern & 0xF) << 4 * slot | 1 << 16 + slot for slot, pattern in enumerate(patterns))
+
+
+def counter_patterns_word(patterns: Sequence[int]) -> int:
+    """Data of a `COUNTER_PATTERNS` register for one to four patterns; the first fills the other slots.
+
+    Raises ValueError for another number of patterns.
+    """
+    if not 1 <= len(patterns) <= NUM_SLOTS:
+        raise ValueError(f"{len(patterns)} patterns, but a pattern counter takes 1 to {NUM_SLOTS}")
+    return heralds_word([*patterns, *[patterns[0]] * (NUM_SLOTS - len(patterns))])
 
 
 def timing_word(channel: int, start_ns: int, stop_ns: int) -> int:
