@@ -12,8 +12,7 @@ the words of the gateware) starts where the state machine's counter is 0. With N
 is N + 4:
 
     master, standalone   -3 idle   -2, -1 trigger   0 ... N counter
-    slave                -1 idle                    0 ... N counter   N + 1, N + 2 wait for the master's
-    success
+    slave                -1 idle                    0 ... N counter   N + 1, N + 2 wait for success
 
 Edges are given attempt by attempt, in ns from its start as they reach the core, anywhere in the period
 above. The decision at the end takes in the clicks before cycle N; later ones still change the reason.

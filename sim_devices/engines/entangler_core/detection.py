@@ -1,8 +1,7 @@
 """Gates, timestamps and counters of the entangler core (`InputGater` and the counters in entangler/core.py).
 
 A reference sets the limits of all gates, and they hold until the next one, also across attempts. A gate
-takes the first click within its limits, both included. Everything is worked out once an attempt, at its
-end.
+takes the first click within its limits, both included. Everything is worked out once an attempt.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ DARK = InputEdges()
 
 _Limits = tuple[tuple[int, ...], tuple[int, ...]]
 
-
+# References whose limits are kept; a run with a jittering reference has a few hundred.
 _CACHE_SIZE = 8192
 
 
