@@ -47,7 +47,7 @@ LIMIT_S = 60.0
 FIRST_PATIENCE_S = 1.5
 Effects = list[tuple[Any, str]]
 EFFECTS: Effects = [(SessionJournal, "append"), (KeyStore, "consume"), (KeyStore, "activate")]
-SENDING: dict[str, Effects] = {"tcp": [(Connection, "send")], "files": [(exchange, "_replace")]}
+SENDING: dict[str, Effects] = {"tcp": [(Connection, "send")], "files": [(exchange, "replace_atomically")]}
 
 
 def no_kill(point: int) -> None:
@@ -77,14 +77,14 @@ class Points:
         effect = getattr(owner, name)
 
         def before(arguments: tuple[Any, ...]) -> None:
-            if name in ("send", "_replace"):
+            if name in ("send", "replace_atomically"):
                 with self.log.open("ab") as log:
                     log.write(arguments[-1])
             self.point()
 
-        def observed(*arguments: Any) -> Any:
+        def observed(*arguments: Any, **options: Any) -> Any:
             before(arguments)
-            result = effect(*arguments)
+            result = effect(*arguments, **options)
             self.point()
             return result
 
