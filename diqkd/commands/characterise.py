@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 from argparse import Namespace
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from diqkd.console import print_json
 from diqkd.options.parsers import add_json
-from diqkd_postproc.link.characterised_link import LinkCharacterisation, characterise_link
-from diqkd_postproc.protocol.errors import ParameterError, StorageError
-from diqkd_postproc.records.sealed_record import RoundRecord
-from diqkd_postproc.report.characterisation_figure import draw_characterisation
-
-RESULT_NAME = "characterisation.json"
-PICTURE_NAME = "characterisation.png"
-PROBABILITIES_NAME = "probabilities.csv"
-WINDOWS_NAME = "moving_averages.csv"
+from diqkd_postproc.link.characterisation import Characterisation, characterise, read_records
+from diqkd_postproc.report.characterisation_files import as_dict, write_characterisation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,121 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """`diqkd characterise`."""
-    records = [RoundRecord.read(path) for path in (arguments.alice, arguments.bob)]
-    by_role = {record.role: record for record in records}
-    if len(by_role) != 2:
-        raise ParameterError(
-            f"{arguments.alice} and {arguments.bob} are both {records[0].role}'s; "
-            "give Alice's and Bob's record"
-        )
-    alice, bob = by_role["alice"], by_role["bob"]
+    alice, bob = read_records(arguments.alice, arguments.bob)
     files: dict[str, str] = {}
     if arguments.output is not None:
         result, files = write_characterisation(alice, bob, arguments.output, arguments.window)
     else:
-        result = characterise_link(alice, bob, arguments.window)
+        result = characterise(alice, bob, arguments.window)
     if arguments.json:
         print_json(as_dict(result) | files)
     else:
         _print(result, files)
 
 
-def write_characterisation(
-    alice: RoundRecord,
-    bob: RoundRecord,
-    folder: Path,
-    window: int | None = None,
-    timed: RoundRecord | None = None,
-) -> tuple[LinkCharacterisation, dict[str, str]]:
-    """Characterise and write JSON, both tables and the picture into a folder; returns their names, too.
-
-    Errors as `characterise_link`, and StorageError where nothing can be written.
-    """
-    result = characterise_link(alice, bob, window, timed)
-    texts = {
-        RESULT_NAME: json.dumps({"name": "link_characterisation"} | as_dict(result), indent=2) + "\n",
-        PROBABILITIES_NAME: probabilities_csv(result),
-        WINDOWS_NAME: windows_csv(result),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write results into {folder}: {error.strerror}") from None
-    draw_characterisation(result, folder / PICTURE_NAME, result.provenance)
-    keys = ("result", "probabilities", "moving_averages", "picture")
-    names = (RESULT_NAME, PROBABILITIES_NAME, WINDOWS_NAME, PICTURE_NAME)
-    return result, {key: str(folder / name) for key, name in zip(keys, names, strict=True)}
-
-
-def as_dict(result: LinkCharacterisation) -> dict[str, Any]:
-    """Plain values, for JSON."""
-    timeline = result.timeline
-    return {
-        "run_id": result.run_id,
-        "num_rounds": result.num_rounds,
-        "num_lost": result.num_lost,
-        "chsh_score": asdict(result.chsh_score),
-        "qber": asdict(result.qber),
-        "winning_probability": asdict(result.winning_probability),
-        "probabilities": [
-            {"x": x, "y": y, "a": a, "b": b, "probability": value, "standard_error": error}
-            for x, y, a, b, value, error in result.probabilities.entries()
-        ],
-        "herald_patterns": result.herald_patterns,
-        "duration_s": timeline.duration_s,
-        "paused_s": timeline.paused_s,
-        "herald_rate": timeline.herald_rate,
-        "gaps": [
-            {"first_round": gap.first_round, "reason": gap.reason, "duration_s": gap.duration_s}
-            for gap in timeline.gaps
-        ],
-        "window": result.windows.window,
-        "provenance": {
-            name: value for name, value in result.provenance.items() if name != "node_configuration"
-        },
-    }
-
-
-def probabilities_csv(result: LinkCharacterisation) -> str:
-    """P(A, B | X, Y) as CSV, twenty rows (Table S4)."""
-    rows = []
-    counts = result.probabilities.counts.reshape(-1)
-    for count, (x, y, a, b, value, error) in zip(counts, result.probabilities.entries(), strict=True):
-        rows.append((x, y, a, b, int(count), f"{value:.8g}", f"{error:.3g}"))
-    return _csv(("x", "y", "a", "b", "count", "probability", "standard_error"), rows)
-
-
-def windows_csv(result: LinkCharacterisation) -> str:
-    """Moving averages as CSV, one row a window; time is that of its middle, since the first herald."""
-    windows = result.windows
-    columns = (
-        windows.chsh_score,
-        windows.chsh_low,
-        windows.chsh_high,
-        windows.qber,
-        windows.qber_low,
-        windows.qber_high,
-    )
-    rows = []
-    for index, first in enumerate(windows.first_round.tolist()):
-        middle = min(first + windows.window // 2, result.num_rounds - 1)
-        values = (f"{column[index]:.6g}" for column in columns)
-        rows.append((first, first + windows.window, f"{result.elapsed_s[middle]:.3f}", *values))
-    heading = ("first_round", "end_round", "time_s", "S", "S_low", "S_high", "Q", "Q_low", "Q_high")
-    return _csv(heading, rows)
-
-
-def _csv(heading: tuple[str, ...], rows: list[Any]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heading)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _print(result: LinkCharacterisation, files: dict[str, str]) -> None:
+def _print(result: Characterisation, files: dict[str, str]) -> None:
     table = Table(title=f"Link characterisation, {result.num_rounds:,} rounds")
     for heading in ("settings", "A = 0, B = 0", "A = 0, B = 1", "A = 1, B = 0", "A = 1, B = 1"):
         table.add_column(heading)

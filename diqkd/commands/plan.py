@@ -18,7 +18,7 @@ from rich.table import Table
 from diqkd.console import print_json
 from diqkd.options import types as argument_types
 from diqkd.options.parsers import add_json
-from diqkd_postproc.planning.characterisation import characterise
+from diqkd_postproc.link.characterisation import characterise, read_records
 from diqkd_postproc.planning.design_point import (
     PUBLISHED_CHSH_SCORE,
     PUBLISHED_GAMMA,
@@ -126,7 +126,7 @@ def run(arguments: Namespace) -> None:
     if arguments.record is not None:
         if arguments.chsh_score is not None or arguments.qber is not None:
             raise ParameterError("give --record, or --s and --q, not both")
-        measured = characterise(*arguments.record)
+        measured = characterise(*read_records(*arguments.record))
         arguments.chsh_score, arguments.qber = measured.design_point(arguments.margin)
     point = _design_point(arguments)
     plan = make_plan(
@@ -145,7 +145,7 @@ def run(arguments: Namespace) -> None:
             "qber": measured.qber.value,
             "qber_error": measured.qber.standard_error,
             "margin": arguments.margin,
-            "bell_test_abort": measured.bell_abort(plan),
+            "bell_test_abort": plan.mean_bell_abort(measured.chsh_score),
         }
     if arguments.output is not None:
         plan.parameters.save(arguments.output)

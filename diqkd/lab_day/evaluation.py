@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.unattended.decision_log import read_decisions
+from diqkd_postproc.link.characterisation import check_shared
 from diqkd_postproc.link.statistics import chsh_score, moving_windows, qber
 from diqkd_postproc.records.sealed_record import RoundRecord
-from diqkd_postproc.report.characterisation import check_shared
 from sim_devices.physics.drift import STEP_S, Drift
 from sim_devices.physics.expected_scores import true_chsh_and_qber
 

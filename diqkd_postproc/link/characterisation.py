@@ -1,4 +1,4 @@
-"""What makes a run a characterisation of the link, and its live view.
+"""Characterisation of the link: its run, what both nodes' records say (Fig. 3, Table S4), and its live view.
 
 The rounds are those of a key run with a test probability of about 1/2; inputs and outcomes of both nodes are
 put together. Parameters of such a run allow no key, its records are marked, and records of a run that is to
@@ -8,20 +8,33 @@ make a key are refused here: comparing their outcomes would give it away.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.link.statistics import (
     NUM_CHSH_TERMS,
+    Estimate,
+    MovingWindows,
+    OutcomeProbabilities,
+    chsh_score,
     chsh_score_of_probabilities,
+    moving_windows,
     outcome_counts,
+    outcome_probabilities,
     probabilities_of_counts,
+    qber,
+    winning_probability,
 )
+from diqkd_postproc.link.timeline import Timeline, elapsed_seconds, timeline_of
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import KEYLESS, ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
 
 TEST_BITS = 8
 MAX_WINDOW = 100_000
@@ -64,6 +77,93 @@ def check_shared(alice: RoundRecord, bob: RoundRecord) -> None:
             f"this run is to make a key of {alice.parameters.key_bits:,} bits: its outcomes may not be "
             "compared; characterise the link in a run of its own, with parameters that have key_bits = 0"
         )
+
+
+def read_records(first: Path, second: Path) -> tuple[RoundRecord, RoundRecord]:
+    """Alice's and Bob's record of one characterisation run, whatever the order of the two files.
+
+    Raises ParameterError unless they are that; StorageError where one cannot be read.
+    """
+    records = [RoundRecord.read(path) for path in (first, second)]
+    by_role = {record.role: record for record in records}
+    if len(by_role) != 2:
+        raise ParameterError(
+            f"{first} and {second} are both {records[0].role}'s; give Alice's and Bob's record"
+        )
+    try:
+        check_shared(by_role["alice"], by_role["bob"])
+    except ParameterError as error:
+        raise ParameterError(f"{first}, {second}: {error}") from None
+    return by_role["alice"], by_role["bob"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Characterisation:
+    """S, Q and P(A, B | X, Y) of the whole run, moving averages, and when its heralds came.
+
+    elapsed_s: (n,) float64, time of every herald since the first, by the clock of one node.
+    """
+
+    run_id: str
+    num_rounds: int
+    num_lost: int
+    chsh_score: Estimate
+    qber: Estimate
+    winning_probability: Estimate
+    probabilities: OutcomeProbabilities
+    windows: MovingWindows
+    timeline: Timeline
+    elapsed_s: npt.NDArray[np.float64]
+    herald_patterns: dict[str, int]
+    provenance: dict[str, Any]
+
+    def design_point(self, deviations: float) -> tuple[float, float]:
+        """(S, Q) worse than measured by so many standard errors, kept inside their domain.
+
+        Raises ParameterError where that S is not above 2.
+        """
+        score = self.chsh_score.value - deviations * self.chsh_score.standard_error
+        error = self.qber.value + deviations * self.qber.standard_error
+        if score <= 2.0:
+            raise ParameterError(
+                f"the characterisation run gives S = {self.chsh_score.value:.4f} +- "
+                f"{self.chsh_score.standard_error:.4f}, not {deviations:g} deviations above 2; take more "
+                "rounds or improve the link"
+            )
+        return min(score, MAX_CHSH_SCORE), min(max(error, 0.0), 0.5)
+
+
+def characterise(
+    alice: RoundRecord, bob: RoundRecord, window: int | None = None, timed: RoundRecord | None = None
+) -> Characterisation:
+    """Put both records of a characterisation run together.
+
+    window: rounds of the moving averages. timed: the record whose clock and gaps are used; default: Bob's,
+    or Alice's where Bob's was received from him and has none. Raises ParameterError for a run that could
+    make a key or lacks a setting, StorageError where the records do not fit.
+    """
+    check_shared(alice, bob)
+    if timed is None:
+        timed = bob if "gaps" in bob.attributes or "gaps" not in alice.attributes else alice
+    shared = (alice.setting, bob.setting, alice.outcome, bob.outcome)
+    num_rounds = alice.parameters.num_rounds
+    patterns, counts = np.unique(timed.herald_pattern[timed.herald_pattern > 0], return_counts=True)
+    return Characterisation(
+        run_id=alice.run_id,
+        num_rounds=num_rounds,
+        num_lost=int(np.count_nonzero(alice.lost | bob.lost)),
+        chsh_score=chsh_score(*shared),
+        qber=qber(*shared),
+        winning_probability=winning_probability(*shared),
+        probabilities=outcome_probabilities(*shared),
+        windows=moving_windows(*shared, window=window or default_window(num_rounds)),
+        timeline=timeline_of(timed),
+        elapsed_s=elapsed_seconds(timed),
+        herald_patterns={
+            f"{pattern:04b}": int(count) for pattern, count in zip(patterns, counts, strict=True)
+        },
+        provenance={"role": timed.role, "run_id": timed.run_id} | timed.attributes.get("provenance", {}),
+    )
 
 
 class BlockScores:

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+from scipy.special import roots_hermitenorm
 from scipy.stats import binom
 
 from diqkd_postproc.key_store.initial_key import segment_sizes
+from diqkd_postproc.link.statistics import Estimate
 from diqkd_postproc.planning.design import MAX_NUM_ROUNDS, shannon_limit
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.privacy_amplification import seed_bits_for
@@ -26,6 +29,9 @@ from diqkd_postproc.security.proofs import key_length_of
 
 HERALD_RATE = 100.0
 """Heralds a second of the published link."""
+
+QUADRATURE_POINTS = 41
+"""Nodes of the Gauss-Hermite average over a measured score's uncertainty."""
 
 TYPICAL_EFFICIENCY = 1.05
 """Syndrome length of the shipped codes in units of the Shannon limit, to begin a search with."""
@@ -56,6 +62,13 @@ class Plan:
         """Probability that a link of this CHSH score loses more test rounds than are accepted."""
         losing = float(self.parameters.gamma) * (4.0 - chsh_score) / 8.0
         return float(binom.sf(self.parameters.max_losses, self.parameters.num_rounds, losing))
+
+    def mean_bell_abort(self, chsh_score: Estimate) -> float:
+        """The same for a measured CHSH score, averaged over its uncertainty."""
+        nodes, weights = roots_hermitenorm(QUADRATURE_POINTS)
+        scores = np.clip(chsh_score.value + chsh_score.standard_error * nodes, -4.0, 4.0)
+        aborts = [self.bell_abort(float(score)) for score in scores]
+        return min(1.0, float(np.dot(weights, aborts)) / math.sqrt(2 * math.pi))
 
     @property
     def test_count_abort(self) -> float | None:

@@ -11,14 +11,14 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from diqkd_postproc.link.characterised_link import LinkCharacterisation
+from diqkd_postproc.link.characterisation import Characterisation
 from diqkd_postproc.link.timeline import time_unit
 from diqkd_postproc.report.pictures import BLUE, GREEN, INK, MUTED, ORANGE, picture, save_picture
 
 MAX_TIME_POINTS = 4000
 
 
-def draw_characterisation(result: LinkCharacterisation, path: Path, provenance: Mapping[str, Any]) -> None:
+def draw_characterisation(result: Characterisation, path: Path, provenance: Mapping[str, Any]) -> None:
     """Write the picture; see `save_picture` for formats and errors."""
     windows = result.windows
     middle = windows.first_round + windows.window / 2
@@ -54,7 +54,7 @@ def _range(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> tuple
     return (float(low[known].min()), float(high[known].max())) if known.any() else (2.0, 2.0)
 
 
-def _clock(axes: Axes, result: LinkCharacterisation) -> None:
+def _clock(axes: Axes, result: Characterisation) -> None:
     """When each pair came; pauses are vertical steps."""
     scale, unit = time_unit(result.timeline.duration_s)
     chosen = np.unique(

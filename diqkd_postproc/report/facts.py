@@ -17,13 +17,13 @@ import numpy as np
 
 from diqkd_postproc import __version__
 from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.link.characterisation import Characterisation, characterise
 from diqkd_postproc.link.statistics import Estimate
 from diqkd_postproc.link.timeline import Timeline, timeline_of
 from diqkd_postproc.protocol.balance_sheet import BalanceSheet
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import HERALD_PATTERNS, RoundRecord
-from diqkd_postproc.report.characterisation import Characterisation, characterise
 from diqkd_postproc.report.run_directory import REMARK_NAME, find_nodes
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.proofs import key_length_of
@@ -178,7 +178,7 @@ def collect_facts(directory: Path, keys: Path | None = None) -> RunFacts:
         losses=tuple(_loss(noted) for r in records for noted in r.attributes.get("losses", [])),
         provenance=tuple(_provenance(r) for r in records),
         written_by=f"diqkd {__version__}",
-        characterisation=characterise(*records) if _is_characterisation(records) else None,
+        characterisation=characterise(records[0], records[1]) if _is_characterisation(records) else None,
         remark=_remark(directory),
     )
 

@@ -11,6 +11,7 @@ from importlib import resources
 from diqkd_postproc.link.timeline import time_unit
 from diqkd_postproc.report import figures
 from diqkd_postproc.report.assumptions import ASSUMPTIONS
+from diqkd_postproc.report.characterisation import characterisation_sections
 from diqkd_postproc.report.facts import RunFacts
 from diqkd_postproc.report.headline import banners, headline
 from diqkd_postproc.report.markup import Content, Markup, counted, element, figure, joined, section, table
@@ -71,7 +72,7 @@ def utc(seconds: float) -> str:
 
 def _results(facts: RunFacts) -> list[Content]:
     if facts.characterisation is not None:
-        return list(facts.characterisation.sections)
+        return list(characterisation_sections(facts.characterisation))
     rate_and_length = element("div", _rate(facts), _terms(facts), css="pair")
     return [*_balance_and_bell(facts), rate_and_length]
 

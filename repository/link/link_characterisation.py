@@ -12,6 +12,7 @@ from diqkd_node.run.public_facts import CHARACTERISATION_FACTS
 from diqkd_node.run.recorded_run import RecordedRun
 from diqkd_postproc.link.characterisation import BlockScores, characterisation_parameters
 from diqkd_postproc.records.sealed_record import SHARED_OUTCOMES, RoundRecord
+from diqkd_postproc.report.characterisation_files import as_dict, write_characterisation
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,6 @@ class LinkCharacterisation(RecordedRun, EnvExperiment):
     def analyze(self):
         if self.record is None:
             return
-        from diqkd.commands.characterise import as_dict, write_characterisation
-
         own, peer = self.record, self.peer_record
         alice, bob = (own, peer) if self.role == "alice" else (peer, own)
         result, files = write_characterisation(alice, bob, self.directory, timed=own)

@@ -5,7 +5,9 @@ import logging
 from artiq.experiment import *
 
 from diqkd_node.run.two_node_scan import TwoNodeScan
+from diqkd_postproc.link.tomography import analyse
 from diqkd_postproc.link.tomography_counts import ANALYSIS_PHASE_TURNS, OBSERVABLES, TomographyCounts
+from diqkd_postproc.report.tomography_files import COUNTS_NAME, write_results
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +52,6 @@ class Tomography(TwoNodeScan, EnvExperiment):
         self.set_dataset("tomography.samples_done", int(done), broadcast=True)
 
     def write_results(self, rounds):
-        from diqkd.commands.tomography import COUNTS_NAME, write_results
-        from diqkd_postproc.link.tomography import analyse
-
         first, second = rounds["pair"].astype(int).T
         eigenstate = 2 * ~rounds["alice_bright"] + ~rounds["bob_bright"]
         counts = TomographyCounts.of_rounds(

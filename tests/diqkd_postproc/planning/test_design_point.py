@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from diqkd_postproc.planning.characterisation import characterise
+from diqkd_postproc.link.characterisation import characterise, read_records
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.planning.plan import make_plan
 from diqkd_postproc.protocol.errors import ParameterError
@@ -47,6 +47,10 @@ def records(folder, chsh_score=2.677, qber=0.0144, key_bits=0, run_id="ab" * 16,
     return paths
 
 
+def measured(first, second):
+    return characterise(*read_records(first, second))
+
+
 @pytest.fixture
 def folder(tmp_path):
     private = tmp_path / "run"
@@ -56,7 +60,7 @@ def folder(tmp_path):
 
 def test_link_is_measured_within_its_uncertainty(folder):
     """5 standard errors, seed fixed: a false alarm has probability below 1e-6."""
-    found = characterise(*records(folder))
+    found = measured(*records(folder))
     assert abs(found.chsh_score.value - 2.677) < 5 * found.chsh_score.standard_error
     assert abs(found.qber.value - 0.0144) < 5 * found.qber.standard_error
     score, error = found.design_point(2.0)
@@ -65,35 +69,35 @@ def test_link_is_measured_within_its_uncertainty(folder):
 
 
 def test_uncertainty_of_the_score_makes_aborts_likelier(folder):
-    found = characterise(*records(folder))
+    found = measured(*records(folder))
     score, error = found.design_point(0.0)
     plan = make_plan(DesignPoint(chsh_score=score, qber=error), optimise_gamma=True)
-    assert 10 * plan.bell_abort(score) < found.bell_abort(plan) < 0.5
+    assert 10 * plan.bell_abort(score) < plan.mean_bell_abort(found.chsh_score) < 0.5
     # The same average by sampling: 5 standard errors of 20 000 draws.
     random = np.random.default_rng(1)
     draws = found.chsh_score.value + found.chsh_score.standard_error * random.standard_normal(20_000)
     sampled = np.mean([plan.bell_abort(float(s)) for s in draws[:2000]])
-    assert found.bell_abort(plan) == pytest.approx(sampled, abs=5 * 0.5 / math.sqrt(2000))
+    assert plan.mean_bell_abort(found.chsh_score) == pytest.approx(sampled, abs=5 * 0.5 / math.sqrt(2000))
     score, error = found.design_point(4.0)
     safe = make_plan(DesignPoint(chsh_score=score, qber=error), optimise_gamma=True)
-    assert found.bell_abort(safe) < 1e-3
+    assert safe.mean_bell_abort(found.chsh_score) < 1e-3
 
 
 def test_runs_that_make_a_key_are_never_compared(folder):
     with pytest.raises(ParameterError, match="may not be compared"):
-        characterise(*records(folder, key_bits=10))
+        measured(*records(folder, key_bits=10))
 
 
 def test_records_that_do_not_belong_together_are_refused(folder):
     alice, bob = records(folder)
     other_alice, _ = records(folder, run_id="cd" * 16, seed=5)
-    with pytest.raises(ParameterError, match="records of alice and alice"):
-        characterise(alice, other_alice)
+    with pytest.raises(ParameterError, match="both alice's"):
+        measured(alice, other_alice)
     with pytest.raises(ParameterError, match="different runs"):
-        characterise(other_alice, bob)
+        measured(other_alice, bob)
 
 
 def test_classical_links_are_refused(folder):
-    found = characterise(*records(folder, chsh_score=2.0))
+    found = measured(*records(folder, chsh_score=2.0))
     with pytest.raises(ParameterError, match="deviations above 2"):
         found.design_point(2.0)

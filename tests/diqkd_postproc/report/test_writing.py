@@ -17,10 +17,10 @@ import pytest
 
 from diqkd.cli import main
 from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.link.characterisation import characterise
 from diqkd_postproc.link.timeline import elapsed_seconds, timeline_of
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError, StorageError
 from diqkd_postproc.report import collect_facts, for_publication, printing, render_page, write_report
-from diqkd_postproc.report.characterisation import characterise
 from diqkd_postproc.session.engine import derive_session_id
 from diqkd_postproc.session.events import Persist
 from diqkd_postproc.session.framing import encode_frame
