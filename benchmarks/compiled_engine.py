@@ -15,6 +15,7 @@ from pathlib import Path
 
 from artiq.experiment import EnvExperiment, TBool, TInt32, TList, rpc
 
+from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
 
@@ -90,7 +91,7 @@ def main() -> None:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for role in ("alice", "bob")
+            for role in ROLES
         ]
         for node in nodes:
             print(node.communicate()[0], end="")

@@ -34,6 +34,7 @@ from diqkd_postproc.delivery.tls import client_context
 from diqkd_postproc.key_store import PAD_NAMES, KeyStore
 from diqkd_postproc.machine import describe_machine
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES
 
 KEY_BITS = 256
 OVERHEAD_BITS = 1 << 16
@@ -54,7 +55,7 @@ def make_stores(folder: Path, num_bits: int) -> None:
         design_chsh_score=2.64,
         design_qber=0.018,
     )
-    paths = [folder / f"{role}.sqlite" for role in trial.ROLES]
+    paths = [folder / f"{role}.sqlite" for role in ROLES]
     key = random.integers(0, 2, num_bits, dtype=np.uint8)
     for store in KeyStore.create_pair(*paths, parameters, random.bytes, seed_bits=80):
         for name in PAD_NAMES:
@@ -116,7 +117,7 @@ async def measure(
 ) -> dict[str, Any]:
     """Figures of each kind of request."""
     clients = []
-    for role, port in zip(trial.ROLES, ports, strict=True):
+    for role, port in zip(ROLES, ports, strict=True):
         profile = SaeProfile.load(folder / f"sae-{role}.toml")
         context = client_context(profile.certificate, profile.private_key, profile.authority)
         clients.append([await Client.connect(port, context) for _ in range(connections)])
@@ -133,7 +134,7 @@ async def measure(
             "requests": len(paths),
             "requests_per_second": len(paths) / seconds,
             "cpu_ms_per_request": {
-                role: 1e3 * one / len(paths) for role, one in zip(trial.ROLES, used, strict=True)
+                role: 1e3 * one / len(paths) for role, one in zip(ROLES, used, strict=True)
             },
             "requests_per_core_second": len(paths) / max(used),
             "requests_per_core_second_of_both": len(paths) / sum(used),
@@ -157,10 +158,10 @@ def run(requests: int, connections: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         make_stores(folder, requests * (KEY_BITS + 32) + OVERHEAD_BITS)
-        files = trial.write_trial(folder, [folder / f"{role}.sqlite" for role in trial.ROLES], (0, 0), 0)
+        files = trial.write_trial(folder, [folder / f"{role}.sqlite" for role in ROLES], (0, 0), 0)
         services, orders, ports = [], [], []
         try:
-            for role in trial.ROLES:
+            for role in ROLES:
                 here, there = context.Pipe()
                 service = context.Process(target=serve, args=(files / f"{role}.toml", there), daemon=True)
                 service.start()

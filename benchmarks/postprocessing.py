@@ -32,6 +32,7 @@ from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.machine import describe_machine
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES, lost_test_probability
 from diqkd_postproc.reconciliation.ensemble import conditional_entropy
 from diqkd_postproc.records.sealed_record import RoundRecord
 
@@ -46,7 +47,7 @@ def write_records(parameters: ProtocolParameters, folder: Path, seed: int) -> No
     x = rng.integers(0, 2, n, dtype=np.uint8) & is_test
     y = np.where(is_test, rng.integers(0, 2, n, dtype=np.uint8), 2).astype(np.uint8)
     alice = rng.integers(0, 2, n, dtype=np.uint8)
-    error = rng.random(n) < np.where(is_test, (4 - CHSH_SCORE) / 8, QBER)
+    error = rng.random(n) < np.where(is_test, lost_test_probability(CHSH_SCORE), QBER)
     bob = (alice ^ error ^ (x & (y == 1))).astype(np.uint8)
     run_id = rng.bytes(16).hex()
     for role, setting, outcome in (("alice", x, alice), ("bob", y, bob)):
@@ -73,7 +74,7 @@ def post_process(
     """
     write_records(parameters, folder, seed=1)
     parameters.save(folder / "parameters.toml")
-    stores = {role: folder / role / "keys" for role in ("alice", "bob")}
+    stores = {role: folder / role / "keys" for role in ROLES}
     for store in KeyStore.create_pair(stores["alice"], stores["bob"], parameters, os.urandom):
         store.close()
 

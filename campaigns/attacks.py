@@ -22,6 +22,7 @@ import numpy as np
 from diqkd.console import ProgressDisplay
 from diqkd_postproc.link.statistics import clopper_pearson_interval
 from diqkd_postproc.planning.design_point import DesignPoint
+from diqkd_postproc.protocol.roles import chsh_score_of_winning
 from sim_devices.adversaries.acceptance import acceptance
 from sim_devices.adversaries.trials import TrialRuns
 from sim_devices.laboratory.tampering import Tampering
@@ -102,7 +103,7 @@ def plot(path: Path, rows: Sequence[dict[str, Any]], arguments: argparse.Namespa
         functions=(lambda percent: first + slope * (percent - start), lambda s: start + (s - first) / slope),
     )
     score.xaxis.set_major_locator(MultipleLocator(0.2))
-    score.set_xlabel(f"CHSH score S; {8 * parameters.omega_threshold - 4:.3f} is demanded")
+    score.set_xlabel(f"CHSH score S; {chsh_score_of_winning(parameters.omega_threshold):.3f} is demanded")
     axes.grid(True, color="#e3e7ec")
     axes.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

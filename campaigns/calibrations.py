@@ -32,6 +32,7 @@ from diqkd.console import ProgressDisplay, print_json
 from diqkd_node.calibration.fits.isolation import REQUIRED, settling_time
 from diqkd_node.calibration.fits.readout_histogram import readout_errors
 from diqkd_node.calibration.result import Finding, Quantity
+from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.artiq_run import (
     ArgumentManager,
     ClientControlBroadcast,
@@ -228,7 +229,7 @@ def compare(seed: int, index: int, only: Sequence[str] = ()) -> tuple[list[Compa
     of fits with p < 1e-4. `only` some experiments see the same draws as they do among all."""
     rng = np.random.default_rng([seed, index])
     differences = planted(rng)
-    role = ("alice", "bob")[index % 2]
+    role = ROLES[index % 2]
     nature = Nature.of_role(role, **differences)
     found: list[Comparison] = []
     poor = 0

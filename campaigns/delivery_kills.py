@@ -37,6 +37,7 @@ from diqkd_postproc.delivery.service import running_service
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.machine import describe_machine
 from diqkd_postproc.protocol.errors import DiqkdError
+from diqkd_postproc.protocol.roles import ROLES, other
 
 KEY_BYTES = 16
 NUM_BITS = 4_000_000
@@ -46,7 +47,7 @@ class Services:
     """The two service processes, on ports that stay."""
 
     def __init__(self, folder: Path) -> None:
-        stores = [folder / f"{role}.sqlite" for role in trial.ROLES]
+        stores = [folder / f"{role}.sqlite" for role in ROLES]
         self.files = trial.write_trial(folder, stores, (0, 0), 0)
         self._context = multiprocessing.get_context("spawn")
         self._running: dict[str, tuple[Any, Connection]] = {}
@@ -94,7 +95,7 @@ class Application(threading.Thread):
     def __init__(self, files: Path, role: str, ending: threading.Event) -> None:
         super().__init__(daemon=True)
         self._files = files
-        self._roles = (role, "bob" if role == "alice" else "alice")
+        self._roles = (role, other(role))
         self._ending = ending
         self.given: dict[str, bytes] = {}
         self.fetched: dict[str, bytes] = {}
@@ -175,16 +176,16 @@ def run(kills: int, seed: int) -> dict[str, Any]:
         os.environ["DIQKD_STATE_DIR"] = str(folder / "state")
         make_stores(folder, NUM_BITS)
         services = Services(folder)
-        applications = [Application(services.files, role, ending) for role in trial.ROLES for _ in range(2)]
+        applications = [Application(services.files, role, ending) for role in ROLES for _ in range(2)]
         try:
-            for role in trial.ROLES:
+            for role in ROLES:
                 services.start(role)
             for application in applications:
                 application.start()
             for number in range(kills):
                 services.wait_for_link()
                 time.sleep(choice.uniform(0.0, 1.5))
-                victim = choice.choice(trial.ROLES)
+                victim = choice.choice(ROLES)
                 services.kill(victim)
                 services.start(victim)
                 print(f"{number + 1} of {kills} kills", file=sys.stderr, flush=True)
@@ -197,7 +198,7 @@ def run(kills: int, seed: int) -> dict[str, Any]:
             ending.set()
             services.stop()
         asyncio.run(settle(services.files))
-        ranges = [free_ranges(folder / f"{role}.sqlite") for role in trial.ROLES]
+        ranges = [free_ranges(folder / f"{role}.sqlite") for role in ROLES]
     given = {key_id: key for application in applications for key_id, key in application.given.items()}
     fetched = {key_id: key for application in applications for key_id, key in application.fetched.items()}
     windows = [key[at : at + 8] for key in given.values() for at in range(KEY_BYTES - 7)]

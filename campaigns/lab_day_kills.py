@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from diqkd.console import print_json
-from diqkd.demo.parties import ROLES, free_port, laboratory
+from diqkd.demo.parties import free_port, laboratory
 from diqkd.demo.programs import Child, Programs
 from diqkd.lab_day.run import day_drift, day_parameters, master_command, prepare_day
 from diqkd_node.unattended.calibration_graph import CALIBRATIONS, CalibrationGraph
 from diqkd_node.unattended.decision_log import read_decisions
 from diqkd_node.unattended.state import Memory
+from diqkd_postproc.protocol.roles import ROLES
 from diqkd_postproc.records.sealed_record import RoundRecord
 from sim_devices.apparatus.client import ADDRESS_VARIABLE
 from sim_devices.databases.simulated import QRNG_SEED_VARIABLE

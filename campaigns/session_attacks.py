@@ -36,6 +36,7 @@ from rich.table import Table
 
 from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES
 from diqkd_postproc.session.events import Work
 from diqkd_postproc.session.framing import CHECKSUM_BYTES, FRAME_BYTES, HEADER_BYTES, checksum
 from diqkd_postproc.session.messages import MessageType
@@ -89,7 +90,7 @@ def new_parties(
     records = correlated_records(parameters, chsh_score=2.75, qber=0.005, seed=SEED, run_id=run_id)
     alice, bob = (
         Party(role, record, MemoryLedger(parameters, seed))
-        for role, record in zip(("alice", "bob"), records, strict=True)
+        for role, record in zip(ROLES, records, strict=True)
     )
     return alice, bob
 

@@ -39,6 +39,7 @@ from campaigns.session_attacks import frames_of, record_session, resealed, small
 from diqkd_postproc.machine import peak_memory_mib
 from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES, other
 from diqkd_postproc.session.continuity import Past, require_one_past
 from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine
 from diqkd_postproc.session.events import ConsumeKey, Need, Persist, Signal, Work
@@ -192,11 +193,10 @@ def engine_reader(parameters: ProtocolParameters, grammar: Grammar, run_id: str,
     """Feeds a fresh engine of either role."""
 
     def read(data: bytes) -> str:
-        role = grammar.random.choice(("alice", "bob"))
+        role = grammar.random.choice(ROLES)
         engine = SessionEngine(role, parameters, key_id, run_id)
         if grammar.random.random() < 0.7:
-            other = "bob" if role == "alice" else "alice"
-            data = SessionEngine(other, parameters, key_id, run_id).data_to_send() + data
+            data = SessionEngine(other(role), parameters, key_id, run_id).data_to_send() + data
         return judged(engine, lambda: data)
 
     return read

@@ -35,13 +35,12 @@ from campaigns.session_attacks import PADDED, frames_of, new_parties, record_ses
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES, Role
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session import exchange, run_exchange, run_session
 from diqkd_postproc.session.journal import SessionJournal
-from diqkd_postproc.session.messages import Role
 from diqkd_postproc.session.transport import Connection
 
-ROLES: tuple[Role, Role] = ("alice", "bob")
 LIMIT_S = 60.0
 # Whoever waits for a victim that died before they met.
 FIRST_PATIENCE_S = 1.5

@@ -17,12 +17,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from diqkd.console import ProgressDisplay, print_json
-from diqkd.demo.parties import ROLES, acquire
+from diqkd.demo.parties import acquire
 from diqkd.demo.programs import Programs
 from diqkd.demo.scenario import Scenario
 from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.link.statistics import chsh_score, outcome_probabilities, qber
 from diqkd_postproc.planning.design_point import DesignPoint
+from diqkd_postproc.protocol.roles import ROLES
 from diqkd_postproc.records.sealed_record import RoundRecord
 
 # P(A, B | X, Y), SI Table S4: [A][B] for each (X, Y).

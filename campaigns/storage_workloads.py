@@ -21,6 +21,7 @@ from diqkd_postproc.key_store.initial_key import PAD_NAMES
 from diqkd_postproc.key_store.pieces import EXPORT
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import is_test_round
 from diqkd_postproc.records import round_spool
 from diqkd_postproc.records.private_database import storage_errors
 from diqkd_postproc.records.round_spool import RoundSpool
@@ -176,7 +177,7 @@ def _store_rounds(count: int) -> Callable[[Path, Any], RoundSpool]:
     def step(folder: Path, spool: RoundSpool) -> RoundSpool:
         assert spool.pending_batch is not None
         first = spool.rounds_done
-        types = (spool.pending_batch.settings[:count] != 2).astype(np.uint8)
+        types = is_test_round(spool.pending_batch.settings[:count]).astype(np.uint8)
         index = np.arange(first, first + count)
         spool.store(first, index % 2, types, np.full(count, 0b0101), 1000 * index)
         spool.flush()

@@ -29,6 +29,7 @@ from diqkd_postproc.link.tomography import (
     maximum_likelihood,
 )
 from diqkd_postproc.link.tomography_counts import ANALYSIS_PHASE_TURNS, OBSERVABLES, TomographyCounts
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS, ROLES
 from sim_devices.physics import constants
 from sim_devices.physics.expected_statistics import (
     ALICE_ANALYSIS_START,
@@ -39,7 +40,7 @@ from sim_devices.physics.expected_statistics import (
 from sim_devices.physics.ion import Ion
 from sim_devices.physics.link import fully_entangled_fraction, joint_state
 
-NAMES = [f"{pattern:04b}" for pattern in constants.HERALD_PATTERNS]
+NAMES = [f"{pattern:04b}" for pattern in HERALD_PATTERNS]
 # Rounds of a cycle of 36 that each setting pair gets: Z twice as often as the others at each node.
 PLAYS = np.outer(*[[1 + (name == "Z") for name in OBSERVABLES]] * 2).reshape(-1) / 36
 START = {"alice": ALICE_ANALYSIS_START, "bob": BOB_ANALYSIS_START}
@@ -81,10 +82,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     phases = [ANALYSIS_PHASE_TURNS.get(name) for name in OBSERVABLES]
-    alice, bob = ([bright_effect(role, phase) for phase in phases] for role in ("alice", "bob"))
-    exact = np.array(
-        [joint_probabilities(pattern, alice, bob).reshape(25, 4) for pattern in constants.HERALD_PATTERNS]
-    )
+    alice, bob = ([bright_effect(role, phase) for phase in phases] for role in ROLES)
+    exact = np.array([joint_probabilities(pattern, alice, bob).reshape(25, 4) for pattern in HERALD_PATTERNS])
     rounds = np.rint(arguments.heralds / 4 * PLAYS).astype(int)
     asymptotic = [estimate.rho for estimate in maximum_likelihood(exact * rounds[:, None], max_gap=1e-6)]
     fidelity, states = closest_maximally_entangled_state(np.array(asymptotic))
@@ -95,7 +94,7 @@ def main() -> None:
     fringe = np.array(
         [
             joint_probabilities(pattern, [bright_effect("alice", 0.0)], scanned)[0, :, 1:3].sum(axis=1)
-            for pattern in constants.HERALD_PATTERNS
+            for pattern in HERALD_PATTERNS
         ]
     )
     waves = np.exp(2j * np.pi * turns)
@@ -141,7 +140,7 @@ def main() -> None:
         "true_fidelity": dict(zip(NAMES, np.round(fidelity, 5).tolist(), strict=True)),
         "fidelity_of_the_link": {
             name: round(fully_entangled_fraction(joint_state(pattern)), 5)
-            for name, pattern in zip(NAMES, constants.HERALD_PATTERNS, strict=True)
+            for name, pattern in zip(NAMES, HERALD_PATTERNS, strict=True)
         },
         "found": {},
     }

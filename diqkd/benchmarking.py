@@ -19,6 +19,7 @@ import numpy as np
 
 from diqkd_postproc.machine import describe_machine, peak_memory_mib
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
+from diqkd_postproc.protocol.roles import lost_test_probability
 
 Result = TypeVar("Result")
 Subject = Literal["decoder", "extractor", "toeplitz", "hash"]
@@ -76,7 +77,7 @@ def benchmark_decoder(
     from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, conditional_entropy
     from diqkd_postproc.reconciliation.syndrome_code import build_code
 
-    test_error = (4.0 - CHSH_SCORE) / 8.0
+    test_error = lost_test_probability(CHSH_SCORE)
     limit = num_rounds * conditional_entropy(GAMMA, QBER, test_error)
     m = math.floor(EFFICIENCY * limit) if syndrome_bits is None else syndrome_bits
     if ensemble_name not in ENSEMBLES:

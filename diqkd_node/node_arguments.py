@@ -4,7 +4,8 @@ from pathlib import Path
 
 from artiq.experiment import EnumerationValue, HasEnvironment, StringValue
 
-from diqkd_node.configuration import ROLES, NodeConfiguration
+from diqkd_node.configuration import NodeConfiguration
+from diqkd_postproc.protocol.roles import ROLES
 
 
 def ask_for_node(experiment: HasEnvironment) -> None:

@@ -33,6 +33,7 @@ from diqkd_node.unattended.scheduled_work import HOLD_PRIORITY, KEY_RUN_PRIORITY
 from diqkd_node.unattended.state import Memory
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES
 from diqkd_postproc.records.sealed_record import RECORD_NAME
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class LabDay(EnvExperiment):
         self.set_default_scheduling(pipeline_name="lab_day")
         self.setattr_argument(
             "role",
-            EnumerationValue(["alice", "bob"], default="alice"),
+            EnumerationValue(list(ROLES), default="alice"),
             "Run",
             "Which party this node is. Bob listens for Alice's connection.",
         )

@@ -13,8 +13,8 @@ from typing import Any
 
 from campaigns.faults.apparatus import STEPS, laboratory_fault
 from campaigns.faults.trial import Start
-from diqkd.demo.parties import ROLES
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.adversaries.link_proxy import LinkFault
 
 KILLS_A_TRIAL = 5

@@ -24,10 +24,11 @@ import numpy as np
 from campaigns.faults.canary import Canary
 from campaigns.faults.scenarios import short_parameters
 from campaigns.faults.trial import Start, Trial
-from diqkd.demo.parties import LOOPBACK, ROLES, free_port
+from diqkd.demo.parties import LOOPBACK, free_port
 from diqkd_node.controllers.simulated_quantis import SimulatedQuantis
 from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.adversaries.link_proxy import LinkProxy
 from sim_devices.databases.simulated import QRNG_SEED_VARIABLE
 

@@ -22,9 +22,10 @@ import numpy as np
 
 from campaigns.faults.injection import Trace
 from campaigns.faults.node_start import NODES, CommandNode, ServedNode
-from diqkd.demo.parties import LABORATORY, LOOPBACK, ROLES, free_port, source_file
+from diqkd.demo.parties import LABORATORY, LOOPBACK, free_port, source_file
 from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import DTYPES, RoundRecord
 from diqkd_postproc.records.voided_rounds import DIFFERENT_HERALDS

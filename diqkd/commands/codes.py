@@ -19,6 +19,7 @@ from diqkd.options import types as argument_types
 from diqkd.options.parsers import Actions
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import SYNDROME_CODE_SEED, ProtocolParameters
+from diqkd_postproc.protocol.roles import lost_test_probability
 from diqkd_postproc.reconciliation.code_design import Statistics
 from diqkd_postproc.reconciliation.code_design.collection import StopRule, collect
 from diqkd_postproc.reconciliation.code_design.design import (
@@ -146,7 +147,7 @@ def _listed(value: Any) -> list[Any]:
 def _tasks(arguments: Namespace) -> list[FrameTask]:
     """The grid of tasks that the arguments describe; the channel of the frames is the designed one."""
     n, s, q = arguments.rounds, arguments.chsh_score, arguments.qber
-    channel = float(arguments.gamma), q, (4.0 - s) / 8.0
+    channel = float(arguments.gamma), q, lost_test_probability(s)
     if not (0.0 < channel[0] < 1.0 and 0.0 <= q <= 0.5 and 0.0 <= channel[2] <= 0.5):
         raise ParameterError(
             f"gamma={arguments.gamma}, S={s}, Q={q}: not a channel; gamma in (0, 1), Q <= 0.5"

@@ -10,6 +10,7 @@ from diqkd.options import types as argument_types
 from diqkd.options.extras import require_delivery
 from diqkd.options.parsers import Actions
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import ROLES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,7 @@ def write_trial(arguments: Namespace) -> None:
     require_delivery()
     from diqkd_postproc.delivery import trial
 
-    stores = [arguments.run / role / "keys.sqlite" for role in trial.ROLES]
+    stores = [arguments.run / role / "keys.sqlite" for role in ROLES]
     for store in stores:
         if not store.is_file():
             raise ParameterError(
@@ -53,9 +54,9 @@ def write_trial(arguments: Namespace) -> None:
     ports = (arguments.alice_port, arguments.bob_port)
     folder = trial.write_trial(arguments.run, stores, ports, arguments.link_port)
     print(f"Wrote {folder}. Start the two services, each in a terminal of its own:\n")
-    for role in trial.ROLES:
+    for role in ROLES:
         print(f"    diqkd serve --config {folder / f'{role}.toml'}")
-    profiles = [folder / f"sae-{role}.toml" for role in trial.ROLES]
+    profiles = [folder / f"sae-{role}.toml" for role in ROLES]
     print("\nand get one key at both:\n")
     print(f"    diqkd key get --as {profiles[0]} --peer sae-bob -o {folder / 'keys-alice'}")
     print(f"    diqkd key get --as {profiles[1]} --peer sae-alice -o {folder / 'keys-bob'} --key-id ID")

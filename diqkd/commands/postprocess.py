@@ -17,6 +17,7 @@ from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.machine import peak_memory_mib
 from diqkd_postproc.protocol.errors import AuthenticationError, ProtocolAbort
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report.balance_table import balance_table
 from diqkd_postproc.security.certification import load_certified
@@ -31,7 +32,7 @@ from diqkd_postproc.signals import interrupt_on_termination, let_finish
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `diqkd postprocess`."""
-    parser.add_argument("role", choices=["alice", "bob"])
+    parser.add_argument("role", choices=ROLES)
     parser.add_argument("--parameters", type=Path, required=True, help="parameter file of the run (TOML)")
     parser.add_argument("--record", type=Path, required=True, help="sealed record of this node (HDF5)")
     parser.add_argument("--keys", type=Path, required=True, help="key store of this node")

@@ -25,6 +25,7 @@ from diqkd_postproc.files import replace_atomically
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import chsh_score_of_losing, chsh_score_of_winning
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report import write_report
 from diqkd_postproc.report.run_directory import REMARK_NAME
@@ -163,7 +164,7 @@ def _facts_of_report(directory: Path) -> dict[str, Any]:
 def _theory(theory: Acceptance, parameters: ProtocolParameters) -> dict[str, Any]:
     return {
         "expected_chsh_score": theory.chsh_score,
-        "demanded_chsh_score": 8 * parameters.omega_threshold - 4,
+        "demanded_chsh_score": chsh_score_of_winning(parameters.omega_threshold),
         "expected_losses": theory.expected_losses,
         "max_losses": parameters.max_losses,
         "acceptance_probability": theory.acceptance_probability,
@@ -229,7 +230,7 @@ def _bell_table(seen: dict[str, Any]) -> Table:
     for heading in ("", "observed", "theory of the attack", "demanded"):
         table.add_column(heading, justify="left" if not heading else "right")
     losses, tests = seen["num_losses"], seen["num_tests"]
-    observed = "not announced" if losses is None else f"{4 - 8 * losses / tests:.3f}"
+    observed = "not announced" if losses is None else f"{chsh_score_of_losing(losses / tests):.3f}"
     table.add_row(
         "CHSH score S",
         observed,

@@ -22,10 +22,10 @@ from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.apparatus.client import ADDRESS_VARIABLE
 from sim_devices.databases.simulated import QRNG_SEED_VARIABLE
 
-ROLES = ("alice", "bob")
 LOOPBACK = "127.0.0.1"
 BATCH_ROUNDS = 10_000  # over a second: simulated rounds come seventy times as fast as real ones
 CLI = (sys.executable, "-m", "diqkd")

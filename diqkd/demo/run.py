@@ -11,12 +11,13 @@ from typing import Any
 from rich.console import Console
 
 from diqkd.console import ProgressDisplay, ProgressMode, print_json
-from diqkd.demo.parties import ROLES, acquire, postprocess, prepare_run
+from diqkd.demo.parties import acquire, postprocess, prepare_run
 from diqkd.demo.programs import ChildError, Programs
 from diqkd.demo.scenario import Scenario
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.machine import peak_memory_mib
 from diqkd_postproc.protocol.errors import AuthenticationError, DiqkdError, ProtocolAbort
+from diqkd_postproc.protocol.roles import ROLES, chsh_score_of_losing
 from diqkd_postproc.report import write_report
 from diqkd_postproc.report.balance_table import balance_table
 
@@ -145,7 +146,8 @@ def print_key(out: Console, result: dict[str, Any]) -> None:
     tests, losses = result["num_tests"], result["num_losses"]
     out.print(f"[bold green]Both nodes hold the same {result['key_bits']:,}-bit secret key.[/]")
     if losses is not None:  # counted in an earlier, interrupted session
+        score = chsh_score_of_losing(losses / tests)
         out.print(
-            f"Bell test: {losses:,} of {tests:,} test rounds lost (S = {4 - 8 * losses / tests:.3f}), "
+            f"Bell test: {losses:,} of {tests:,} test rounds lost (S = {score:.3f}), "
             f"{result['max_losses']:,} were allowed"
         )

@@ -19,12 +19,12 @@ from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.unattended.decision_log import read_decisions
 from diqkd_postproc.link.characterisation import check_shared
 from diqkd_postproc.link.statistics import chsh_score, moving_windows, qber
+from diqkd_postproc.protocol.roles import ROLES
 from diqkd_postproc.records.sealed_record import RoundRecord
 from sim_devices.physics.drift import STEP_S, Drift
 from sim_devices.physics.expected_scores import true_chsh_and_qber
 
 NUM_WINDOWS = 24  # a window is so small a part of the rounds
-ROLES = ("alice", "bob")
 
 
 def evaluate(directory: Path, drift: Drift, samples: list[tuple[float, int]]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from diqkd.console import ProgressDisplay, ProgressMode, print_json
-from diqkd.demo.parties import LOOPBACK, ROLES, free_port, laboratory, source_file
+from diqkd.demo.parties import LOOPBACK, free_port, laboratory, source_file
 from diqkd.demo.programs import Programs
 from diqkd.lab_day.evaluation import evaluate
 from diqkd.lab_day.figure import draw
@@ -28,6 +28,7 @@ from diqkd_node.configuration import NodeConfiguration
 from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.apparatus.client import ADDRESS_VARIABLE
 from sim_devices.databases.simulated import QRNG_SEED_VARIABLE
 from sim_devices.laboratory.server import ATTEMPT_S, ROUND_S

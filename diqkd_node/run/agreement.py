@@ -18,6 +18,7 @@ import logging
 import numpy as np
 
 from diqkd_postproc.protocol.errors import StorageError
+from diqkd_postproc.protocol.roles import is_test_round
 from diqkd_postproc.records.voided_rounds import DIFFERENT_HERALDS
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Agreement:
             )
         if self._spool.role == "bob":
             # The types follow from his settings, whatever Alice took them for; the comparison will show it.
-            types = (pending.settings[:count] != 2).astype(np.uint8)
+            types = is_test_round(pending.settings[:count]).astype(np.uint8)
         logger.warning("%d rounds recorded as lost: %s", count, reason)
         self._spool.record_lost(count, types, patterns, reason)
         self.note(types, patterns)

@@ -8,9 +8,9 @@ import re
 import secrets
 
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import other
 
 VERSION = 3
-OTHER = {"alice": "bob", "bob": "alice"}
 
 
 def _is_run_id(text):
@@ -46,7 +46,7 @@ def exchange_hellos(role, spool, connection, wait_for):
             "install the same version of diqkd on both PCs",
             ParameterError,
         )
-    if hello["role"] != OTHER[role]:
+    if hello["role"] != other(role):
         raise connection.fail(f"both nodes are {role}; one must be alice and the other bob", ParameterError)
     if hello["parameters"] != spool.parameters.digest:
         raise connection.fail(
@@ -65,8 +65,8 @@ def exchange_hellos(role, spool, connection, wait_for):
     ordered = hello["batch_start"] <= hello["rounds"] <= hello["rounds_begun"] <= spool.parameters.num_rounds
     if not ordered or not _is_run_id(hello["proposed_run_id"]):
         raise connection.fail("the other node's hello makes no sense")
-    own, other = proposal, hello["proposed_run_id"]
-    agreed = spool.run_id or hello["run_id"] or (own if role == "bob" else other)
+    own, theirs = proposal, hello["proposed_run_id"]
+    agreed = spool.run_id or hello["run_id"] or (own if role == "bob" else theirs)
     if spool.rounds_done != hello["rounds"] and not (spool.run_id and hello["run_id"]):
         raise connection.fail(
             "one node has rounds of a run that the other has never begun; use its run directory",

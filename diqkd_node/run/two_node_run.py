@@ -23,6 +23,7 @@ from diqkd_node.run.peer_connection import PeerAbsentError, PeerConnection
 from diqkd_node.run.public_facts import KEY_RUN_FACTS, PublicFacts
 from diqkd_node.sequence.node import Node
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import ROLES
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class TwoNodeRun(HasEnvironment):
         self.setattr_device("ccb")
         self.setattr_argument(
             "role",
-            EnumerationValue(["alice", "bob"], default="alice"),
+            EnumerationValue(list(ROLES), default="alice"),
             "Run",
             "Which party this node is. Bob drives the round-type line and listens for Alice's connection.",
         )

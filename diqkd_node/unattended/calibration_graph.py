@@ -14,8 +14,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Self
 
-from diqkd_node.configuration import ROLES, NodeConfiguration
+from diqkd_node.configuration import NodeConfiguration
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import ROLES
 
 RELOCK = "relock"
 RELOAD = "reload"

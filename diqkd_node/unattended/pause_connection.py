@@ -7,10 +7,10 @@ from typing import ClassVar
 from diqkd_node.run.peer_connection import POLL_INTERVAL_S, PeerAbsentError, PeerConnection
 from diqkd_node.unattended.calibration_graph import CalibrationGraph
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import other
 
 VERSION = 1
 HELLO_TIMEOUT_S = 30.0
-OTHER = {"alice": "bob", "bob": "alice"}
 
 
 class PauseConnection(PeerConnection):
@@ -40,7 +40,7 @@ class PauseConnection(PeerConnection):
                 raise PeerAbsentError(f"the node at {self.peer} sent no 'hello' for {HELLO_TIMEOUT_S:g} s")
         if hello["kind"] != "hello" or hello["version"] != VERSION:
             raise self.fail("install the same version of diqkd on both PCs", ParameterError)
-        if hello["role"] != OTHER[role]:
+        if hello["role"] != other(role):
             raise self.fail(f"both nodes are {role}; one must be alice and the other bob", ParameterError)
         if hello["calibrations"] != graph.digest:
             raise self.fail(

@@ -39,6 +39,7 @@ from diqkd_postproc.delivery.store_thread import StoreThread
 from diqkd_postproc.delivery.tag_pads import ExchangePads, TagPads, owner_role
 from diqkd_postproc.key_store import Piece
 from diqkd_postproc.protocol.errors import AuthenticationError, RemoteProtocolError, StorageError
+from diqkd_postproc.protocol.roles import other
 
 _log = logging.getLogger(__name__)
 PADS_GONE, STORE_FAILED = "pads are gone", "the key store cannot be used"
@@ -128,7 +129,7 @@ class AuthenticatedExchange:
     ) -> tuple[ExchangePads | None, tuple[Piece, ...]]:
         offers = self._pads.offers(self.usable_by_peer, sessions)
         if peer_needs_pads:
-            offers += self._pads.new_block("bob" if self._role == "alice" else "alice", sessions)
+            offers += self._pads.new_block(other(self._role), sessions)
         return self._pads.draw(self.usable_by_peer), offers
 
     async def _note_offers(self, offers: Sequence[Piece], outcomes: Sequence[Outcome]) -> None:

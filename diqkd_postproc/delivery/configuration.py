@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,6 +17,7 @@ from diqkd_postproc.delivery.certificates import NameField
 from diqkd_postproc.delivery.data_formats import KeyLimits
 from diqkd_postproc.key_store.credentials import Credential, KeyFile, PassphraseFile, PassphrasePrompt
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import Role
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
@@ -50,7 +51,7 @@ class Node(_Table):
     """
 
     id: Name
-    role: Literal["alice", "bob"]
+    role: Role
     key_store: Path
     passphrase_file: Path | None = None
     key_file: Path | None = None

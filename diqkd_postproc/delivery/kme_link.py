@@ -39,6 +39,7 @@ from diqkd_postproc.delivery.tag_pads import SharedKey, TagPads
 from diqkd_postproc.delivery.tls import client_context, service_context
 from diqkd_postproc.delivery.tls_listener import HANDSHAKE_S, TlsListener
 from diqkd_postproc.protocol.errors import DiqkdError, RemoteProtocolError
+from diqkd_postproc.protocol.roles import other
 
 MAX_CONNECTIONS = 8
 RETRY_S = 0.5
@@ -152,7 +153,7 @@ class KmeLink:
                 _log.error("cannot look at the keys: %s", error)
 
     async def _say_hello(self) -> None:
-        mine, theirs = self._role, "bob" if self._role == "alice" else "alice"
+        mine, theirs = self._role, other(self._role)
         pads = await self._store_thread.run(lambda: (self._pads.usable(theirs), self._pads.usable(mine)))
         hello = Hello(
             version=VERSION,

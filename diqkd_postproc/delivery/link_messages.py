@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from diqkd_postproc.key_store import Piece
 from diqkd_postproc.protocol.errors import RemoteProtocolError
+from diqkd_postproc.protocol.roles import Role
 
 VERSION = 1
 MAX_FRAME_BYTES = 1 << 20
@@ -44,7 +45,7 @@ class Hello(_Message):
 
     version: int
     kme: Text
-    role: Literal["alice", "bob"]
+    role: Role
     keys: Annotated[list[tuple[Text, Number]], Field(max_length=MAX_KEYS)]
     pads: Annotated[list[Text], Field(max_length=MAX_BLOCKS)]
     own_blocks: Number

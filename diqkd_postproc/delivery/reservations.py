@@ -22,6 +22,7 @@ from diqkd_postproc.delivery.link_messages import Group, Outcome, Range
 from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
 from diqkd_postproc.key_store import RESERVED, GeneratedKeys, Piece
 from diqkd_postproc.protocol.errors import InsufficientKeyError
+from diqkd_postproc.protocol.roles import other
 
 NOT_FOUND = "one or more keys specified are not found on KME"
 
@@ -50,7 +51,7 @@ class Reservations:
         self._generated = generated
         self._configuration = configuration
         role = configuration.kme.role
-        self._mine, self._theirs = purpose_of(role), purpose_of("bob" if role == "alice" else "alice")
+        self._mine, self._theirs = purpose_of(role), purpose_of(other(role))
         self._from_end = role == "bob"
         self._held = {key_id_of(p.label): p.label for p in generated.reserved(self._theirs)}
 

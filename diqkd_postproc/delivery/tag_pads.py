@@ -22,9 +22,9 @@ from diqkd_postproc.authentication import HASH_BITS
 from diqkd_postproc.key_store import RESERVED, GeneratedKeys, KeyReuseError, Piece
 from diqkd_postproc.key_store.piece import LINK, set_aside_label
 from diqkd_postproc.protocol.errors import InsufficientKeyError
+from diqkd_postproc.protocol.roles import ROLES
 
 PURPOSE = "tag pads"
-ROLES = ("alice", "bob")
 PAD_BYTES = HASH_BITS // 8
 EXCHANGE_BITS = 2 * HASH_BITS
 FIRST_BLOCKS = 2

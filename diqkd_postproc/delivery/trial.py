@@ -17,8 +17,8 @@ from pathlib import Path
 from diqkd_postproc.delivery.certificates import TrialAuthority
 from diqkd_postproc.files import make_private_directory, replace_atomically
 from diqkd_postproc.protocol.errors import StorageError
+from diqkd_postproc.protocol.roles import ROLES
 
-ROLES = ("alice", "bob")
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
 

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import BOB_KEY_SETTING, chsh_score_of_winning, is_test_round
 
 SETTING_PAIRS: tuple[tuple[int, int], ...] = ((0, 0), (1, 0), (0, 1), (1, 1), (0, 2))
 """The (x, y) that occur, in the order of the published table."""
@@ -210,7 +211,7 @@ def moving_windows(
         running = np.concatenate(([0], np.cumsum(flags, dtype=np.int64)))
         return np.asarray(running[first + window] - running[first], dtype=np.int64)
 
-    is_test = ys != 2
+    is_test = is_test_round(ys)
     different = outcomes_a != outcomes_b
     num_tests = in_windows(is_test)
     won = in_windows(is_test & (different == (xs * ys == 1)))
@@ -224,9 +225,9 @@ def moving_windows(
         window=window,
         confidence=confidence,
         first_round=first,
-        chsh_score=8 * won_fraction - 4,
-        chsh_low=8 * won_low - 4,
-        chsh_high=8 * won_high - 4,
+        chsh_score=chsh_score_of_winning(won_fraction),
+        chsh_low=chsh_score_of_winning(won_low),
+        chsh_high=chsh_score_of_winning(won_high),
         qber=error_fraction,
         qber_low=qber_low,
         qber_high=qber_high,
@@ -278,11 +279,11 @@ def _checked(
             )
         if array.dtype.kind not in "biu":
             raise ParameterError(f"{name} has dtype {array.dtype}; give integers")
-        highest = 2 if name == "y" else 1
+        highest = BOB_KEY_SETTING if name == "y" else 1
         if array.size and not (array.min() >= 0 and array.max() <= highest):
             raise ParameterError(f"{name} has values outside [0, {highest}]; is it the right dataset?")
     xs, ys, outcomes_a, outcomes_b = (array.astype(np.int8) for array in arrays.values())
-    overlooked = int(np.count_nonzero((ys == 2) & (xs != 0)))
+    overlooked = int(np.count_nonzero(~is_test_round(ys) & (xs != 0)))
     if overlooked:
         raise ParameterError(
             f"{overlooked} key rounds have x = 1: Alice's setting must be overridden to 0 there"

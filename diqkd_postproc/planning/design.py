@@ -13,11 +13,11 @@ from scipy.stats import binom
 
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProofName
+from diqkd_postproc.protocol.roles import lost_test_probability, winning_probability
 from diqkd_postproc.security.min_tradeoff import (
     MAX_CHSH_SCORE,
     binary_entropy,
     entropy_bound,
-    winning_probability,
 )
 from diqkd_postproc.security.paper import check_gamma
 from diqkd_postproc.security.proofs import losses_accepted
@@ -77,7 +77,7 @@ def design_threshold(
 def shannon_limit(gamma: Fraction, chsh_score: float, qber: float) -> float:
     """Smallest syndrome, bits a round: (1 - gamma) h(Q) + gamma h((4 - S) / 8), eq. 17."""
     tested = float(gamma)
-    return (1 - tested) * binary_entropy(qber) + tested * binary_entropy((4.0 - chsh_score) / 8.0)
+    return (1 - tested) * binary_entropy(qber) + tested * binary_entropy(lost_test_probability(chsh_score))
 
 
 def syndrome_length(num_rounds: int, gamma: Fraction, chsh_score: float, qber: float) -> int:

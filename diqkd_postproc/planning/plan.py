@@ -24,6 +24,7 @@ from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.privacy_amplification import seed_bits_for
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import lost_test_probability
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.proofs import key_length_of
 
@@ -60,7 +61,7 @@ class Plan:
 
     def bell_abort(self, chsh_score: float) -> float:
         """Probability that a link of this CHSH score loses more test rounds than are accepted."""
-        losing = float(self.parameters.gamma) * (4.0 - chsh_score) / 8.0
+        losing = float(self.parameters.gamma) * lost_test_probability(chsh_score)
         return float(binom.sf(self.parameters.max_losses, self.parameters.num_rounds, losing))
 
     def mean_bell_abort(self, chsh_score: Estimate) -> float:
@@ -220,7 +221,7 @@ def _with_correctable_syndrome(point: DesignPoint) -> tuple[DesignPoint, tuple[s
     """
     from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble, minimum_syndrome_bits
 
-    bits, losing = point.syndrome_length, (4.0 - point.chsh_score) / 8.0
+    bits, losing = point.syndrome_length, lost_test_probability(point.chsh_score)
     gamma = float(point.gamma)
     try:
         choose_ensemble(point.num_rounds, bits, gamma, point.qber, losing)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.proof_status import PROOF_STATUS
+from diqkd_postproc.protocol.roles import lost_test_probability
 
 SYNDROME_CODE_SEED = 20210929
 
@@ -132,7 +133,7 @@ class ProtocolParameters(BaseModel):
     @property
     def design_test_error(self) -> float:
         """Probability that a test round is lost at the design point: (4 - S) / 8."""
-        return (4.0 - self.design_chsh_score) / 8.0
+        return lost_test_probability(self.design_chsh_score)
 
     @property
     def setting_bits_per_round(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ import math
 from functools import lru_cache
 
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import chsh_score_of_losing, lost_test_probability
 from diqkd_postproc.reconciliation.density_evolution import COARSE_GRID, decodes
 from diqkd_postproc.reconciliation.ensemble import (
     DESIGNS,
@@ -72,8 +73,9 @@ def choose_ensemble(
     )
     raise ParameterError(
         f"syndrome_bits={syndrome_bits} is {syndrome_bits / limit:.3f} times the Shannon limit of "
-        f"{num_rounds} rounds with gamma={gamma:.4g}, S={4 - 8 * test_error:.4g}, Q={qber:.4g}, at which no "
-        f"shipped code decodes reliably; {remedy} (to measure a code nevertheless, name its design)"
+        f"{num_rounds} rounds with gamma={gamma:.4g}, S={chsh_score_of_losing(test_error):.4g}, "
+        f"Q={qber:.4g}, at which no shipped code decodes reliably; {remedy} (to measure a code nevertheless, "
+        "name its design)"
     )
 
 
@@ -82,7 +84,7 @@ def minimum_syndrome_bits(num_rounds: int, gamma: float, chsh_score: float, qber
 
     Raises ParameterError if it would not be shorter than the block.
     """
-    test_error = (4.0 - chsh_score) / 8.0
+    test_error = lost_test_probability(chsh_score)
     if not (num_rounds > 1 and 0.0 < gamma < 1.0 and 0.0 <= qber <= 0.5 and 0.0 < test_error <= 0.5):
         raise ParameterError(
             f"num_rounds={num_rounds}, gamma={gamma}, S={chsh_score}, Q={qber}: not a link; "

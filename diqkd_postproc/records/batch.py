@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import is_test_round
 from diqkd_postproc.records.round_table import IS_BIT, checked_column
 
 UInt8 = npt.NDArray[np.uint8]
@@ -83,7 +84,7 @@ class Batch:
         setting = self.settings_from(next_round)[:count]
         if self.role == "alice":
             setting = setting & types
-        elif not np.array_equal(types, setting != 2):
+        elif not np.array_equal(types, is_test_round(setting)):
             raise StorageError(f"the round types from round {next_round} on do not follow from this node's y")
         return {
             "setting": setting,

@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES, is_test_round
 from diqkd_postproc.records import random_pool, round_table
 from diqkd_postproc.records.batch import Batch, PendingBatch, UInt8, settings_from_bits
 from diqkd_postproc.records.private_database import (
@@ -41,7 +42,6 @@ from diqkd_postproc.records.private_database import (
 from diqkd_postproc.records.sealed_record import (
     DTYPES,
     LOST_TIMESTAMP,
-    ROLES,
     RoundRecord,
     check_run_id,
 )
@@ -293,7 +293,7 @@ class RoundSpool:
         if round_type is None:
             if self.role != "bob" or self._batch is None:
                 raise ParameterError("round_type of lost rounds is needed: ask the peer for it")
-            round_type = (self._batch.settings_from(self._done)[:count] != 2).astype(np.uint8)
+            round_type = is_test_round(self._batch.settings_from(self._done)[:count]).astype(np.uint8)
         types = np.broadcast_to(np.asarray(round_type), (count,))
         patterns = round_table.checked_column(
             "herald_pattern", np.broadcast_to(herald_pattern, (count,)), round_table.IS_PATTERN_OR_UNKNOWN

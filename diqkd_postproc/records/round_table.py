@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from diqkd_postproc.records.private_database import storage_errors
-from diqkd_postproc.records.sealed_record import DTYPES, HERALD_PATTERNS
+from diqkd_postproc.records.sealed_record import DTYPES
 
 SCHEMA = """
 CREATE TABLE rounds (

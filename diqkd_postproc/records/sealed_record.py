@@ -23,12 +23,11 @@ import numpy.typing as npt
 from diqkd_postproc.files import open_private_file, replace_atomically
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import BOB_KEY_SETTING, HERALD_PATTERNS, ROLES, is_test_round
 
 RECORD_NAME = "record.h5"  # in the run directory of a node
 SCHEMA_NAME = "diqkd round record"
 SCHEMA_VERSION = 1
-ROLES = ("alice", "bob")
-HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
 LOST_TIMESTAMP = -1
 
 SHARED_OUTCOMES = {"outcomes": "shared"}
@@ -93,7 +92,7 @@ class RoundRecord:
         setting_fits = (
             (self.setting <= is_test)
             if self.role == "alice"
-            else (self.setting <= 2) & ((self.setting != 2) == is_test)
+            else (self.setting <= BOB_KEY_SETTING) & (is_test_round(self.setting) == is_test)
         )
         checks = {
             "round_type is 0 or 1": self.round_type <= 1,

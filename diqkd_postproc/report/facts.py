@@ -23,7 +23,8 @@ from diqkd_postproc.link.timeline import Timeline, timeline_of
 from diqkd_postproc.protocol.balance_sheet import BalanceSheet
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.records.sealed_record import HERALD_PATTERNS, RoundRecord
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS, chsh_score_of_losing
+from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report.run_directory import REMARK_NAME, find_nodes
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.proofs import key_length_of
@@ -124,7 +125,7 @@ class RunFacts:
             return None
         rate = losses / self.num_tests
         error = 8 * float(np.sqrt(rate * (1 - rate) / self.num_tests))
-        return Estimate(4 - 8 * rate, error, self.num_tests)
+        return Estimate(chsh_score_of_losing(rate), error, self.num_tests)
 
     @property
     def simulated(self) -> bool:

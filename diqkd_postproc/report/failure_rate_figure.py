@@ -12,13 +12,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.roles import lost_test_probability
 from diqkd_postproc.reconciliation.code_design.intervals import (
     MAX_LIKELIHOOD_FACTOR,
     finite_length_failure_rate,
     likelihood_interval,
 )
 from diqkd_postproc.reconciliation.code_design.results import Statistics
-from diqkd_postproc.reconciliation.code_design.task import FrameTask, lost_test_probability
+from diqkd_postproc.reconciliation.code_design.task import FrameTask
 
 Axis = Literal["efficiency", "true-q", "true-s"]
 LABELS = {

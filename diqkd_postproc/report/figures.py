@@ -12,6 +12,7 @@ from diqkd_postproc.link.timeline import Timeline, time_unit
 from diqkd_postproc.planning.design import asymptotic_rate, shannon_limit
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import chsh_score_of_winning
 from diqkd_postproc.report.drawing import (
     BLUE,
     GREEN,
@@ -53,7 +54,7 @@ TERM_NAMES = {
 def bell_test_figure(facts: RunFacts) -> str:
     """Between the classical and the quantum limit: what was demanded, designed for, and found."""
     parameters = facts.parameters
-    threshold = 8 * parameters.omega_threshold - 4
+    threshold = chsh_score_of_winning(parameters.omega_threshold)
     score = facts.chsh_score
     top = 2 * math.sqrt(2)
     with styled():

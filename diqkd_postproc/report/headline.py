@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scipy.stats import binom
 
+from diqkd_postproc.protocol.roles import chsh_score_of_winning
 from diqkd_postproc.report.facts import RunFacts
 from diqkd_postproc.report.markup import Content, Markup, counted, element
 
@@ -46,10 +47,10 @@ def _numbers(facts: RunFacts) -> Markup:
     if score is not None:
         bell = (
             f"{score.value:.3f} ± {score.standard_error:.3f}",
-            f"{8 * parameters.omega_threshold - 4:.3f} demanded",
+            f"{chsh_score_of_winning(parameters.omega_threshold):.3f} demanded",
         )
     elif facts.ending == "key":
-        bell = ("passed", f"S = {8 * parameters.omega_threshold - 4:.3f} demanded")
+        bell = ("passed", f"S = {chsh_score_of_winning(parameters.omega_threshold):.3f} demanded")
     else:
         bell = ("–", "not known")
     rate = facts.timeline.herald_rate

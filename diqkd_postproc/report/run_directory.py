@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diqkd_postproc.protocol.errors import StorageError
-from diqkd_postproc.records.sealed_record import RECORD_NAME, ROLES
+from diqkd_postproc.protocol.roles import ROLES
+from diqkd_postproc.records.sealed_record import RECORD_NAME
 
 KEYS_NAME = "keys.sqlite"
 SPOOL_NAME = "spool.sqlite"

@@ -30,11 +30,6 @@ def binary_entropy(probability: float) -> float:
     return -(probability * math.log2(probability) + (1 - probability) * math.log2(1 - probability))
 
 
-def winning_probability(chsh_score: float) -> float:
-    """Probability (4 + S) / 8 to win a test round at CHSH score S."""
-    return (4.0 + chsh_score) / 8.0
-
-
 def _bias(omega: float) -> float:
     """s = sqrt(16 w (w - 1) + 3), written as a product of differences so that it is exact near w = 3/4."""
     return math.sqrt(min(max(16.0 * (omega - 0.75) * (omega - 0.25), 0.0), 1.0))

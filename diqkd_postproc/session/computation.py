@@ -21,6 +21,7 @@ from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.privacy_amplification import extractor_for
 from diqkd_postproc.protocol.errors import DiqkdError, LocalProtocolError, ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import is_test_round
 from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, code_for, decode
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.records.voided_rounds import stretches_of, voided_rounds
@@ -60,7 +61,7 @@ def count_losses(alice: Bits, bob: Bits, x: Bits, y: Bits, voided: Bits | None =
     lost = (alice ^ bob) != (x & y)
     if voided is not None:
         lost = lost | (voided == 1)
-    return int(np.count_nonzero((y != 2) & lost))
+    return int(np.count_nonzero(is_test_round(y) & lost))
 
 
 def noisy_copy(bob: Bits, x: Bits, y: Bits) -> Bits:

@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diqkd_postproc.protocol.errors import StorageError
+from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.session.events import ActivateKey, ConsumeKey, Failed, Pad, Persist
-from diqkd_postproc.session.messages import Decision, Hello, MessageType, Role, Verdict
+from diqkd_postproc.session.messages import Decision, Hello, MessageType, Verdict
 from diqkd_postproc.session.states import SENT_BY, TABLES, Row, State
 
 _REMEDY = "No pad was used now; go on with the newest files, or make a new initial key"

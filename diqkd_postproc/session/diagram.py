@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
+from diqkd_postproc.protocol.roles import ROLES, Role
 from diqkd_postproc.session.events import ActivateKey, ConsumeKey
-from diqkd_postproc.session.messages import Role
 from diqkd_postproc.session.states import TABLES, TERMINAL, Row, State
 
 
@@ -38,5 +36,5 @@ def mermaid(role: Role) -> str:
 
 
 if __name__ == "__main__":
-    for name in get_args(Role):
+    for name in ROLES:
         print(f"```mermaid\n{mermaid(name)}```\n")

@@ -40,6 +40,7 @@ from diqkd_postproc.protocol.errors import (
     RemoteProtocolError,
 )
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.session.continuity import require_common_past
 from diqkd_postproc.session.events import (
     Aborted,
@@ -62,7 +63,6 @@ from diqkd_postproc.session.messages import (
     Message,
     MessageType,
     Receipt,
-    Role,
     Verdict,
 )
 from diqkd_postproc.session.states import (

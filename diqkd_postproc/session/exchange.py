@@ -16,12 +16,11 @@ import asyncio
 import os
 import stat
 from pathlib import Path
-from typing import get_args
 
 from diqkd_postproc.files import replace_atomically, storage_error
 from diqkd_postproc.protocol.errors import StorageError
+from diqkd_postproc.protocol.roles import Role, other
 from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine
-from diqkd_postproc.session.messages import Role
 
 _READ_FLAGS = (
     os.O_RDONLY
@@ -56,7 +55,7 @@ class FileExchange:
 
     def __init__(self, folder: Path, engine: SessionEngine) -> None:
         """Read what has come; raises StorageError where the folder or the file cannot be used."""
-        (self._peer,) = (role for role in get_args(Role) if role != engine.role)
+        self._peer = other(engine.role)
         self._engine = engine
         self._own_file = exchange_file(folder, engine.role)
         self._peer_file = exchange_file(folder, self._peer)

@@ -13,12 +13,11 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Self, get_args
 
 from diqkd_postproc.protocol.errors import LocalProtocolError, RemoteProtocolError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-
-Role = Literal["alice", "bob"]
+from diqkd_postproc.protocol.roles import ROLES, Role
 
 TAG_BYTES = 8
 DIGEST_BYTES = 32
@@ -94,7 +93,7 @@ class Hello:
     held: frozenset[MessageType]
 
     def __post_init__(self) -> None:
-        _require(self.role in get_args(Role), f"role {self.role!r} is neither 'alice' nor 'bob'")
+        _require(self.role in ROLES, f"role {self.role!r} is neither 'alice' nor 'bob'")
         _require(len(self.parameters_digest) == DIGEST_BYTES, "parameters_digest must have 32 bytes")
         _require(0 <= self.epoch < 2**64, "epoch is not in [0, 2^64)")
         _require(self.held <= set(JOURNALLED), "held names a message that no journal keeps")
@@ -107,7 +106,7 @@ class Hello:
     def payload(self) -> bytes:
         """Encoded fields."""
         key_id, held = self.key_id.encode(), sum(1 << JOURNALLED.index(kind) for kind in self.held)
-        role = get_args(Role).index(self.role)
+        role = ROLES.index(self.role)
         head = _HELLO.pack(role, self.parameters_digest, self.epoch, held, len(key_id))
         return head + key_id + self.run_id.encode()
 
@@ -116,11 +115,11 @@ class Hello:
         """Decoded fields; raises LocalProtocolError or ValueError if they are not valid."""
         role, digest, epoch, held, length = _HELLO.unpack_from(payload)
         end_of_key_id = _HELLO.size + length
-        _require(role < len(get_args(Role)), f"role {role} is neither Alice nor Bob")
+        _require(role < len(ROLES), f"role {role} is neither Alice nor Bob")
         _require(held < 1 << len(JOURNALLED), "held names an unknown message")
         _require(end_of_key_id <= len(payload), "key_id is cut off")
         return cls(
-            role=get_args(Role)[role],
+            role=ROLES[role],
             parameters_digest=digest,
             key_id=payload[_HELLO.size : end_of_key_id].decode(),
             run_id=payload[end_of_key_id:].decode(),

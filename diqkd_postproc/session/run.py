@@ -16,6 +16,7 @@ from diqkd_postproc.key_store import UNUSED, KeyStore
 from diqkd_postproc.protocol.balance_sheet import BalanceSheet
 from diqkd_postproc.protocol.errors import ParameterError, ProtocolAbort
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES, Role
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.records.voided_rounds import require_few_voided
 from diqkd_postproc.session.computation import Computation, ProgressReporter
@@ -25,7 +26,6 @@ from diqkd_postproc.session.engine import PeerUnavailable, SessionEngine, Transc
 from diqkd_postproc.session.events import Pad
 from diqkd_postproc.session.exchange import FileExchange
 from diqkd_postproc.session.journal import SessionJournal, journal_path
-from diqkd_postproc.session.messages import Role
 from diqkd_postproc.session.transport import Transport, connect
 from diqkd_postproc.session.transport import listen as wait_for_connection
 
@@ -188,7 +188,7 @@ async def _converse(engine: SessionEngine, driver: SessionDriver, meet: Meet) ->
 def _check_inputs(
     role: Role, record: RoundRecord, key_store: KeyStore, parameters: ProtocolParameters
 ) -> None:
-    if role not in get_args(Role):
+    if role not in ROLES:
         raise ParameterError(f"role {role!r} is neither 'alice' nor 'bob'")
     if record.role != role:
         raise ParameterError(f"this is {record.role}'s record, the role is {role}; give {role}'s record")

@@ -25,8 +25,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.session.events import ActivateKey, Answer, ConsumeKey, Done, Failed, Need, Passed, Work
-from diqkd_postproc.session.messages import MessageType, Role, Verdict
+from diqkd_postproc.session.messages import MessageType, Verdict
 
 
 class State(enum.Enum):

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES, Role
 from diqkd_postproc.records.voided_rounds import Stretches
 from diqkd_postproc.session.framing import PROTOCOL_VERSION
-from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Role, Syndrome, Verdict
+from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Syndrome, Verdict
 
 
 def _fields(*fields: bytes) -> bytes:
@@ -40,7 +40,7 @@ class TaggedContent:
     voided: Stretches
 
     def _content(self, label: str, *fields: bytes) -> bytes:
-        epochs = b"".join(self.epochs[role].to_bytes(8, "big") for role in get_args(Role))
+        epochs = b"".join(self.epochs[role].to_bytes(8, "big") for role in ROLES)
         names = (self.session_id, self.key_id.encode(), self.run_id.encode())
         label = f"diqkd {PROTOCOL_VERSION} {label}"
         voided = b"".join(number.to_bytes(4, "big") for stretch in self.voided for number in stretch)

@@ -11,6 +11,7 @@ from diqkd_node.run.outcome_sharing import SharingCoordinator
 from diqkd_node.run.public_facts import CHARACTERISATION_FACTS
 from diqkd_node.run.recorded_run import RecordedRun
 from diqkd_postproc.link.characterisation import BlockScores, characterisation_parameters
+from diqkd_postproc.protocol.roles import other
 from diqkd_postproc.records.sealed_record import SHARED_OUTCOMES, RoundRecord
 from diqkd_postproc.report.characterisation_files import as_dict, write_characterisation
 
@@ -69,7 +70,7 @@ class LinkCharacterisation(RecordedRun, EnvExperiment):
             name: np.concatenate([chunk[name] for chunk in self.peer_chunks]) for name in self.peer_chunks[0]
         }
         self.peer_record = RoundRecord(
-            role="bob" if self.role == "alice" else "alice",
+            role=other(self.role),
             parameters=self.parameters,
             run_id=record.run_id,
             attributes={"provenance": SHARED_OUTCOMES | {"received_by": self.role}},

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS, chsh_score_of_losing
 from sim_devices.laboratory.tampering import LISTED, MEASURED, UNTOUCHED, Tampering, product_states
-from sim_devices.physics import constants
 from sim_devices.physics.expected_statistics import alice_effects, bob_effects, pattern_probabilities
 from sim_devices.physics.fluorescence import discrimination
 from sim_devices.physics.link import LinkModel
@@ -27,7 +27,7 @@ RARE = 1e-6
 def treated_probabilities(link: LinkModel) -> NDArray[np.float64]:
     """P[treatment, pattern, noted, x, y, a, b], shape (3, 4, 2, 2, 3, 2, 2): outcomes given settings, for
     each of the four herald patterns and each bit that the adversary has noted."""
-    patterns = constants.HERALD_PATTERNS
+    patterns = HERALD_PATTERNS
     table = np.empty((3, len(patterns), 2, 2, 3, 2, 2))
     alice = alice_effects()
     states = product_states()
@@ -67,8 +67,8 @@ class Acceptance:
 
     @property
     def chsh_score(self) -> float:
-        """S = 4 - 8 p."""
-        return 4 - 8 * self.losing_probability
+        """S at this losing probability."""
+        return chsh_score_of_losing(self.losing_probability)
 
 
 def acceptance(parameters: ProtocolParameters, link: LinkModel, tampering: Tampering) -> Acceptance:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from diqkd_postproc.session.computation import count_losses
 from sim_devices.adversaries.acceptance import treated_probabilities
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.tampering import Tampering
 from sim_devices.laboratory.tape import Tape
-from sim_devices.physics import constants
 from sim_devices.physics.link import LinkModel
 
 
@@ -25,7 +25,7 @@ class TrialRuns:
         table = treated_probabilities(link)
         self._cumulative = table.reshape(*table.shape[:5], 4).cumsum(axis=-1)
         self._position = np.zeros(16, dtype=np.int64)
-        for position, pattern in enumerate(constants.HERALD_PATTERNS):
+        for position, pattern in enumerate(HERALD_PATTERNS):
             self._position[pattern] = position
 
     def losses(self, seed: int) -> int:

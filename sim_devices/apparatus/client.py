@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
+from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.apparatus import wire
 from sim_devices.physics.drift import Drift
 
@@ -52,11 +53,11 @@ class LaboratoryClient:
     """
 
     def __init__(self, role: str, address: str | None = None) -> None:
-        if role not in wire.ROLES:
+        if role not in ROLES:
             raise ParameterError(f"role {role!r} is neither alice nor bob")
         self.address = address or os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)
         host, port = parse_address(self.address)
-        self._entry = wire.ENTRY_OF_ROLE[wire.ROLES.index(role)]
+        self._entry = wire.ENTRY_OF_ROLE[ROLES.index(role)]
         self._pending: list[tuple[Any, ...]] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -64,7 +65,7 @@ class LaboratoryClient:
             self._socket = socket.create_connection((host, port), CONNECT_TIMEOUT)
             self._socket.settimeout(30.0)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._send(wire.HELLO, wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, wire.ROLES.index(role)))
+            self._send(wire.HELLO, wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, ROLES.index(role)))
             kind, payload = wire.receive_frame(self._socket)
             if kind != wire.WELCOME:
                 raise wire.WireError("the laboratory refused this node")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from diqkd_postproc.protocol.errors import ParameterError
-from sim_devices.apparatus import wire
+from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.apparatus.attempts import Attempts
 from sim_devices.apparatus.client import LaboratoryClient, observe
 from sim_devices.apparatus.coming_rounds import ComingRounds
@@ -62,7 +62,7 @@ class NodeApparatus:
         seed: int | None = None,
         **_: Any,
     ) -> None:
-        if role not in wire.ROLES:
+        if role not in ROLES:
             raise ParameterError(f"apparatus of role {role!r}; roles are alice and bob")
         own = Nature.load(nature, role)
         rng = np.random.default_rng(seed)

@@ -29,7 +29,6 @@ MEASURE_PAYLOAD = struct.Struct("<qdddd")  # round, effect of "bright": e00, e11
 MEASURED_PAYLOAD = struct.Struct("<BB")  # bright; the effect's number in `results` or MAX_REGISTERED
 MAGIC = b"DLAB"
 
-ROLES = ("alice", "bob")
 OBSERVER = 2
 NO_ROUND_TYPE = 255
 MAX_REGISTERED = 64  # effects of Alice's, the bits of `results`

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.laboratory.configuration import FAULT_KINDS, LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
 from sim_devices.laboratory.tampering import Tampering
@@ -59,7 +60,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--stuck-electrode",
-        choices=["alice", "bob"],
+        choices=ROLES,
         default="",
         help="node of which one electrode does not move",
     )

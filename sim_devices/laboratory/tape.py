@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.apparatus.wire import ALICE_ENTRY, BOB_ENTRY, ENTRY, ION_LOST, LOCK_LOST, NO_ROUND_TYPE
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.tampering import LISTED, MEASURED, product_states
-from sim_devices.physics.constants import HERALD_PATTERNS
 from sim_devices.physics.link import attempts_until_herald
 
 _BLOCK = 1024

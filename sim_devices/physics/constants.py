@@ -51,7 +51,6 @@ PHOTON_JITTER = 0.5e-9  # s, standard deviation of detectors and laser pulse
 STATION_COUNT_RATE = 2e5  # 1/s, of an ion in focus under cooling light
 STATION_DARK_RATE = 110.0  # 1/s, all four detectors together (SI Table S5: 0.0277 in 250 us)
 
-HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
 # Phase phi (rad) of (|01> + e^(i phi) |10>)/sqrt2, Alice's label first, 0 = m=-1/2. SI Fig. S3 prints the
 # phase of <01|rho|10> in units of pi; its panels a to d are 0101, 1010, 0011 and 1100, as Table S2 tells.
 BELL_PHASES = {0b0011: 1.728, 0b0101: -1.332, 0b1010: -1.470, 0b1100: 1.759}

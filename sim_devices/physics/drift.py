@@ -16,12 +16,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from sim_devices.physics.constants import HERALD_PATTERNS
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS, ROLES
 
 STEP_S = 60.0
 _PERIODS_S = (2400.0, 5200.0, 9100.0, 17000.0)  # of a wander, incommensurate
-_ROLES = ("alice", "bob")
-_SOURCES = ("laser", *_ROLES, "all patterns", *(f"pattern {pattern:04b}" for pattern in HERALD_PATTERNS))
+_SOURCES = ("laser", *ROLES, "all patterns", *(f"pattern {pattern:04b}" for pattern in HERALD_PATTERNS))
 
 
 class DriftState(NamedTuple):
@@ -112,7 +111,7 @@ def _state(drift: Drift, epoch: int) -> DriftState:
         drift.laser_hz * hours + drift.laser_wander_hz * _wander(drift.seed, "laser", time_s) + jumped,
         {
             role: 1.0 + drift.power * hours + drift.power_wander * _wander(drift.seed, role, time_s)
-            for role in _ROLES
+            for role in ROLES
         },
         tuple(
             common + drift.phase_wander / 3 * _wander(drift.seed, f"pattern {pattern:04b}", time_s)

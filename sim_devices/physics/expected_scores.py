@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from diqkd_node.configuration import NodeConfiguration
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.physics import constants
 from sim_devices.physics.drift import DriftState
 from sim_devices.physics.expected_statistics import (
@@ -34,7 +35,7 @@ def true_chsh_and_qber(
     alice_effects = [_effect(alice, setting, 0, state) for setting in range(alice.num_settings)]
     bob_key_effect = _effect(bob, bob.key_setting, 0, state)
     tables = []
-    for index, pattern in enumerate(constants.HERALD_PATTERNS):
+    for index, pattern in enumerate(HERALD_PATTERNS):
         rho = joint_state(pattern)
         turn = np.exp(-1j * state.phase_offsets[index])
         rho[0, 1, 1, 0] *= turn

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.physics import constants
 from sim_devices.physics.fluorescence import discrimination
 from sim_devices.physics.ion import Ion, Pulse
@@ -88,7 +89,7 @@ def chain_probabilities(
         pattern_probabilities(
             joint_state(pattern, kind, visibility, populations, coherence), alice, bob_effects(pattern)
         )
-        for pattern in constants.HERALD_PATTERNS
+        for pattern in HERALD_PATTERNS
     ]
     mean: NDArray[np.float64] = np.mean(tables, axis=0)
     return mean

@@ -23,10 +23,10 @@ from diqkd_node.calibration.scan import Scan
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.run.coordinator import Coordinator
 from diqkd_node.sequence.node import Node
+from diqkd_postproc.protocol.roles import ROLES
 from tests.support.paths import ROOT
 
 EXPERIMENTS = sorted((ROOT / "repository").rglob("*.py"))
-ROLES = ("alice", "bob")
 HERALD_SOURCES = ("entangler", "ttl")
 TARGETS = ("rv32g", "cortexa9")
 

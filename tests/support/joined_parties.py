@@ -12,6 +12,7 @@ import numpy.typing as npt
 from diqkd_postproc.key_store import KeyReuseError, segment_sizes
 from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.records.voided_rounds import DIFFERENT_HERALDS
 from diqkd_postproc.session.computation import Computation
@@ -31,7 +32,6 @@ from diqkd_postproc.session.events import (
     Signal,
     Work,
 )
-from diqkd_postproc.session.messages import Role
 
 RUN_ID = "0123456789abcdef" * 2
 KEY_ID = "fedcba9876543210" * 2

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.apparatus.attempts import ENTANGLER_TIMEOUT
 from sim_devices.apparatus.node_apparatus import NodeApparatus
-from sim_devices.physics.constants import ELECTRODE_CHANNELS, HERALD_PATTERNS, NOMINAL_PATTERN_PHASES
+from sim_devices.physics.constants import ELECTRODE_CHANNELS, NOMINAL_PATTERN_PHASES
 
 WINDOW = 500_000
 THRESHOLD = 15

@@ -11,9 +11,9 @@ from pathlib import Path
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session import SessionResult, run_session
-from diqkd_postproc.session.messages import Role
 
 Stores = tuple[KeyStore, KeyStore]
 Records = tuple[RoundRecord, RoundRecord]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.roles import lost_test_probability
 from diqkd_postproc.reconciliation.code_design.task import FrameTask
 from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, DegreeEnsemble
 
@@ -53,7 +54,7 @@ class CodeDesign:
 
 def channel_of(task: FrameTask) -> tuple[float, float, float]:
     """(gamma, error rate of key rounds, error rate of test rounds) that the code is designed for."""
-    return float(task.gamma), task.qber, (4.0 - task.chsh_score) / 8.0
+    return float(task.gamma), task.qber, lost_test_probability(task.chsh_score)
 
 
 def threshold_on(ensemble: DegreeEnsemble, channel: tuple[float, float, float]) -> float:

@@ -24,6 +24,7 @@ from diqkd_postproc import __version__
 from diqkd_postproc.machine import peak_memory_mib, processor_name
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import SYNDROME_CODE_SEED
+from diqkd_postproc.protocol.roles import lost_test_probability
 from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble, conditional_entropy
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ if TYPE_CHECKING:
 MAX_ITERATIONS = 400
 DECODER = "sum-product 2"
 """To be counted up when the decoder changes in a way that statistics could show."""
-
-
-def lost_test_probability(chsh_score: float) -> float:
-    """Probability that a test round is lost: (4 - S) / 8."""
-    return (4.0 - chsh_score) / 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from diqkd_postproc.delivery.client import SaeClient, SaeProfile, write_keys
 from diqkd_postproc.delivery.data_formats import Key
 from diqkd_postproc.delivery.refusals import Refusal
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.roles import ROLES
 from tests.support.delivery_trial import make_stores
 
 
@@ -54,7 +55,7 @@ class Services:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.folder = trial.write_trial(run, [run / f"{role}.sqlite" for role in trial.ROLES], (0, 0), 0)
+        self.folder = trial.write_trial(run, [run / f"{role}.sqlite" for role in ROLES], (0, 0), 0)
         self.processes: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, role: str) -> None:
@@ -137,7 +138,7 @@ def output(capsys: pytest.CaptureFixture[str]) -> Any:
 @pytest.mark.skipif(os.name != "posix", reason="Windows cannot send SIGTERM or SIGKILL to a process")
 def test_two_services_two_clients_and_a_kill(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
     folder = services.folder
-    alice, bob = (["--as", str(folder / f"sae-{role}.toml"), "--json"] for role in trial.ROLES)
+    alice, bob = (["--as", str(folder / f"sae-{role}.toml"), "--json"] for role in ROLES)
     first = new_keys(services.client("alice"), "sae-bob")
     assert main(["key", "status", *alice, "--peer", "sae-bob"]) == 0
     status = output(capsys)
@@ -193,7 +194,7 @@ def test_two_services_two_clients_and_a_kill(services: Services, capsys: pytest.
     ends = services.stop()
     assert [code for code, _ in ends.values()] == [0, 0]
     written = killed + "".join(text for _, text in ends.values())
-    written += "".join((folder / f"audit-{role}.jsonl").read_text() for role in trial.ROLES)
+    written += "".join((folder / f"audit-{role}.jsonl").read_text() for role in ROLES)
     for key in got:
         assert key.key.hex() not in written and base64.b64encode(key.key).decode() not in written
     assert '"action":"stop"' in written and after[0].key_id in written

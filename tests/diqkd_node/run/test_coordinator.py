@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diqkd_node.configuration import HERALD_PATTERNS
 from diqkd_node.run import coordinator as coordinator_module
 from diqkd_node.run.coordinator import Coordinator
 from diqkd_node.run.ion_reload import IonReload
@@ -24,6 +23,7 @@ from diqkd_node.sequence.conditions import (
 )
 from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from diqkd_postproc.records.round_spool import RoundSpool
 from tests.support.example_parameters import small_parameters
 

@@ -15,6 +15,7 @@ from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.run import two_node_scan
 from diqkd_postproc.link.tomography_counts import TomographyCounts
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.artiq_run import load_experiment, run_experiment
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.physics import constants
@@ -37,7 +38,7 @@ def test_tomography_finds_the_state(tmp_path: Path) -> None:
     assert counts.num_heralds == 2000
     result = json.loads((tmp_path / "alice" / "tomography.json").read_text())
     assert result["provenance"]["role"] == "alice"
-    for pattern in constants.HERALD_PATTERNS:
+    for pattern in HERALD_PATTERNS:
         found = result["patterns"][f"{pattern:04b}"]
         phase = found["phase_rad"]
         deviation = math.remainder(phase["value"] - constants.BELL_PHASES[pattern], math.tau)
@@ -59,7 +60,7 @@ def test_pattern_phases_find_the_link_s_and_configure_bob(tmp_path: Path) -> Non
     (path,) = (tmp_path / "alice").glob("pattern_phases_*.json")
     result = CalibrationResult.load(path)
     assert result.role == "bob"
-    for pattern in constants.HERALD_PATTERNS:
+    for pattern in HERALD_PATTERNS:
         phase = result.finding.quantities[f"phase_{pattern:04b}"]
         truth = constants.NOMINAL_PATTERN_PHASES[pattern]
         assert abs(math.remainder(phase.value - truth, 1)) < 5 * phase.standard_error
@@ -86,7 +87,7 @@ def test_pattern_phases_are_configured_before_the_next_experiment_begins(
     scan_class: Any = load_experiment(ROOT / "repository" / "link" / "pattern_phases.py")
     truth = constants.NOMINAL_PATTERN_PHASES
     phases = np.arange(8) / 8
-    cells = [(index, pattern) for index in range(8) for pattern in constants.HERALD_PATTERNS]
+    cells = [(index, pattern) for index in range(8) for pattern in HERALD_PATTERNS]
     chunk: dict[str, list[Any]] = {"pair": [], "alice_bright": [], "bob_bright": [], "herald_pattern": []}
     for index, pattern in cells:
         wins = round(100 * (1 + 0.9 * math.cos(math.tau * (phases[index] - truth[pattern]))) / 2)
@@ -118,5 +119,5 @@ def test_pattern_phases_are_configured_before_the_next_experiment_begins(
     monkeypatch.setattr(two_node_scan, "Node", lambda *_: SimpleNamespace(prepare=lambda: None))
     Played().run()
     configured = json.loads((tmp_path / "node.json").read_text())["pattern_phase_turns"]
-    for found, pattern in zip(configured, constants.HERALD_PATTERNS, strict=True):
+    for found, pattern in zip(configured, HERALD_PATTERNS, strict=True):
         assert abs(math.remainder(found - truth[pattern], 1)) < 0.01

@@ -14,10 +14,10 @@ from diqkd_node.sequence.conditions import (
     UNDERFLOW_BEFORE_TYPE,
 )
 from diqkd_node.sequence.node import LOST
+from diqkd_postproc.protocol.roles import ROLES
 from tests.support.scripted_node import WINDOW_ENDED, NotingCoordinator, make_node
 
 US = 1000
-ROLES = ("alice", "bob")
 ELECTRODES = (15, 16, 23, 24)
 
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from diqkd_postproc.records import round_spool
 from diqkd_postproc.records.round_spool import RoundSpool
-from diqkd_postproc.records.sealed_record import HERALD_PATTERNS, RoundRecord
+from diqkd_postproc.records.sealed_record import RoundRecord
 
 RUN_ID = "0123456789abcdef" * 2
 MakeParameters = Callable[..., ProtocolParameters]

@@ -13,7 +13,8 @@ import pytest
 
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.records.sealed_record import HERALD_PATTERNS, RoundRecord
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
+from diqkd_postproc.records.sealed_record import RoundRecord
 
 RUN_ID = "a1" * 16
 

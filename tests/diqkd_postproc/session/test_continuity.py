@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from campaigns.session_attacks import resealed
+from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.session.continuity import (
     OldCopyError,
     Past,
@@ -17,7 +18,7 @@ from diqkd_postproc.session.continuity import (
     require_one_past,
 )
 from diqkd_postproc.session.events import Event, Persist
-from diqkd_postproc.session.messages import Decision, MessageType, Role, Verdict
+from diqkd_postproc.session.messages import Decision, MessageType, Verdict
 from tests.support.joined_parties import MemoryLedger, Party, assert_same_key, converse, two_parties
 
 A, B, EC, F = "pad_a", "pad_b", "pad_ec", "pad_f"

@@ -25,15 +25,15 @@ from diqkd_postproc.protocol.errors import (
     StorageError,
 )
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import ROLES, Role, other
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session import ExchangePending, PeerUnavailable, SessionResult, run_exchange
 from diqkd_postproc.session.continuity import OldCopyError
-from diqkd_postproc.session.messages import Role
 from diqkd_postproc.session.record_claim import claim_path, claim_record
 from tests.support.joined_parties import correlated_records, small_parameters
 from tests.support.sessions_over_tcp import both, make_stores
 
-OTHER: dict[Role, Role] = {"alice": "bob", "bob": "alice"}
+OTHER: dict[Role, Role] = {role: other(role) for role in ROLES}
 
 
 class Desk:

@@ -26,10 +26,10 @@ from diqkd_postproc.protocol.errors import (
     StorageError,
 )
 from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.records.sealed_record import SHARED_OUTCOMES, RoundRecord
 from diqkd_postproc.session import PeerUnavailable, SessionResult, run_session
 from diqkd_postproc.session.framing import PROTOCOL_VERSION
-from diqkd_postproc.session.messages import Role
 from tests.support.joined_parties import correlated_records, small_parameters, void
 from tests.support.sessions_over_tcp import both, make_stores
 

@@ -1,18 +1,17 @@
 """The tables: complete, closed, and made for each other."""
 
 import runpy
-from typing import get_args
 
 import pytest
 
+from diqkd_postproc.protocol.roles import ROLES, Role
 from diqkd_postproc.session import diagram
 from diqkd_postproc.session.diagram import mermaid
 from diqkd_postproc.session.events import ConsumeKey, Need, Work
-from diqkd_postproc.session.messages import MessageType, Role
+from diqkd_postproc.session.messages import MessageType
 from diqkd_postproc.session.states import NEEDS_NO_PEER, TABLES, TERMINAL, Row, State, state_after
 from tests.support.paths import ROOT
 
-ROLES = get_args(Role)
 OTHER = {"alice": "bob", "bob": "alice"}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.apparatus import wire
 from sim_devices.apparatus.alice_results import (
     EFFECT_STEP,
@@ -19,7 +20,6 @@ from sim_devices.apparatus.alice_results import (
 )
 from sim_devices.apparatus.client import LaboratoryClient, LaboratoryError
 from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
-from sim_devices.physics.constants import HERALD_PATTERNS
 from sim_devices.physics.expected_statistics import alice_effects, bob_effects, pattern_probabilities
 from sim_devices.physics.link import joint_state
 from tests.sim_devices.laboratory.test_rounds import StartLaboratory, play_together

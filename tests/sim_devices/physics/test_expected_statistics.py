@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.physics import constants
 from sim_devices.physics.expected_statistics import chain_probabilities, chsh_and_qber
 from sim_devices.physics.fluorescence import PhotonCounter, discrimination
@@ -40,7 +41,7 @@ def test_ideal_link_comes_close_to_tsirelson() -> None:
     assert qber < 5e-3
 
 
-@pytest.mark.parametrize("pattern", constants.HERALD_PATTERNS)
+@pytest.mark.parametrize("pattern", HERALD_PATTERNS)
 def test_states_are_states_of_published_fidelity(pattern: int) -> None:
     rho = LinkModel().state(pattern)
     matrix = rho.reshape(4, 4)
