@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from diqkd.console import print_json
-from diqkd.demo.parties import free_port, laboratory
+from diqkd.demo.parties import laboratory
+from diqkd.demo.ports import reserved_ports
 from diqkd.demo.programs import Child, Programs
-from diqkd.lab_day.run import day_drift, day_parameters, master_command, prepare_day
+from diqkd.lab_day.run import NUM_PORTS, day_drift, day_parameters, master_command, prepare_day
 from diqkd_node.unattended.calibration_graph import CALIBRATIONS, CalibrationGraph
 from diqkd_node.unattended.decision_log import read_decisions
 from diqkd_node.unattended.state import Memory
@@ -57,9 +58,12 @@ def run_day(directory: Path, arguments: argparse.Namespace) -> list[dict[str, An
     facts: queue.SimpleQueue[Child] = queue.SimpleQueue()
     deadline = time.monotonic() + arguments.timeout
     kills: list[dict[str, Any]] = []
-    with Programs() as programs, laboratory(programs, options, environment) as address:
+    with (
+        Programs() as programs,
+        laboratory(programs, options, environment) as address,
+        reserved_ports(NUM_PORTS) as port,
+    ):
         environment[ADDRESS_VARIABLE] = address
-        port = free_port()
 
         def start(role: str) -> Child:
             command = master_command(role, directory, port, DRIFT_WINDOW_S)

@@ -66,7 +66,7 @@ class ProgressDisplay:
             )
 
     def listening(self, host: str, port: int) -> None:
-        """Tell where this process waits for its peer; with port 0 nobody else could know."""
+        """Print where this process waits for its peer; with port 0 nobody else could know."""
         if self._lines:
             print(json.dumps({"listening": f"{host}:{port}"}), file=sys.stderr, flush=True)
         else:

@@ -24,7 +24,7 @@ import numpy as np
 from campaigns.faults.canary import Canary
 from campaigns.faults.scenarios import short_parameters
 from campaigns.faults.trial import Start, Trial
-from diqkd.demo.parties import LOOPBACK, free_port
+from diqkd.demo.ports import LOOPBACK, reserved_ports
 from diqkd_node.controllers.simulated_quantis import SimulatedQuantis
 from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.key_store import KeyStore
@@ -205,7 +205,8 @@ class SecrecyTrial:
         paths = [folder / role / "keys.sqlite" for role in ROLES]
         for store in KeyStore.create_pair(paths[0], paths[1], parameters, read_bytes):
             store.close()
-        self._run_parties(folder, outcome)
+        with reserved_ports(1) as port:
+            self._run_parties(folder, outcome, port)
         secrets = {
             f"initial key ({outcome})": np.unpackbits(np.frombuffer(b"".join(initial), dtype=np.uint8))
         }
@@ -214,8 +215,7 @@ class SecrecyTrial:
                 secrets["generated key"] = store.generated_key()
         return secrets
 
-    def _run_parties(self, folder: Path, outcome: str) -> None:
-        port = free_port()
+    def _run_parties(self, folder: Path, outcome: str, port: int) -> None:
         proxy = LinkProxy((LOOPBACK, port))
         ports = {"bob": ("--listen", port), "alice": ("--connect", proxy.address[1])}
         processes: dict[str, subprocess.Popen[bytes]] = {}

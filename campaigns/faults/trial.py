@@ -22,7 +22,8 @@ import numpy as np
 
 from campaigns.faults.injection import Trace
 from campaigns.faults.node_start import NODES, CommandNode, ServedNode
-from diqkd.demo.parties import LABORATORY, LOOPBACK, free_port, source_file
+from diqkd.demo.parties import LABORATORY, source_file
+from diqkd.demo.ports import LOOPBACK, reserved_ports
 from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import ROLES
@@ -109,7 +110,10 @@ class Trial:
         """One start of everything that does not run; True if both nodes sealed their records."""
         self._begin_laboratory()
         self.num_starts += 1
-        port = free_port()
+        with reserved_ports(1) as port:
+            return self._run_nodes(start, port)
+
+    def _run_nodes(self, start: Start, port: int) -> bool:
         proxied = self.use_proxy or start.link_fault is not None
         proxy = LinkProxy((LOOPBACK, port), start.link_fault) if proxied else None
         ports = {"bob": port, "alice": proxy.address[1] if proxy else port}

@@ -42,7 +42,10 @@ def run(arguments: Namespace) -> None:
 
         def show(name: str, value: Any) -> None:
             latest[name] = value
-            if name == "calibration.points_done":
+            if name == "diqkd.listening":
+                host, _, port = value.rpartition(":")
+                progress.listening(host, int(port))
+            elif name == "calibration.points_done":
                 progress("points", value, latest["calibration.num_points"])
             elif name == "tomography.samples_done":
                 progress("analysis", value, latest["tomography.num_samples"])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +13,8 @@ from typing import Any
 
 import sim_devices
 from diqkd.console import ProgressDisplay
-from diqkd.demo.programs import Programs
+from diqkd.demo.ports import LOOPBACK
+from diqkd.demo.programs import Child, Programs
 from diqkd.demo.scenario import Scenario
 from diqkd_node.controllers.simulated_quantis import SimulatedQuantis
 from diqkd_postproc.files import make_private_directory
@@ -26,7 +25,6 @@ from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.apparatus.client import ADDRESS_VARIABLE
 from sim_devices.databases.simulated import QRNG_SEED_VARIABLE
 
-LOOPBACK = "127.0.0.1"
 BATCH_ROUNDS = 10_000  # over a second: simulated rounds come seventy times as fast as real ones
 CLI = (sys.executable, "-m", "diqkd")
 LABORATORY = (sys.executable, "-m", "sim_devices.laboratory")
@@ -41,13 +39,6 @@ def source_file(name: str) -> Path:
         if (root / name).is_file():
             return root / name
     raise StorageError(f"{name} is missing next to the package; install diqkd again")
-
-
-def free_port() -> int:
-    """A TCP port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -81,7 +72,6 @@ def acquire(
         environment[QRNG_SEED_VARIABLE] = str(seed)
     with laboratory(programs, scenario.laboratory, environment) as address:
         environment[ADDRESS_VARIABLE] = address
-        port = free_port()
         started = time.monotonic()
         num_rounds = scenario.parameters.num_rounds
 
@@ -91,18 +81,21 @@ def acquire(
                 rate = done / (time.monotonic() - started)
                 progress("acquisition", done, num_rounds, f"{rate:,.0f} rounds/s")
 
-        progress("acquisition", 0, num_rounds)
-        nodes = {}
-        for role in ROLES:
+        def start(role: str, port: str, on_event: Callable[[dict[str, Any]], None]) -> Child:
             command = [*CLI, "node", str(source_file("repository/key_generation.py"))]
             command += ["--device-db", str(source_file(f"device_db/{role}_sim.py"))]
-            command += ["--progress", "lines" if role == "alice" else "none", "--json"]
+            command += ["--progress", "lines", "--json"]
             command += [f"role={role}", f"parameters_file={directory / 'parameters.toml'}"]
             command += [f"run_directory={directory / role}", f"peer_host={LOOPBACK}", f"peer_port={port}"]
             command += [f"batch_rounds={BATCH_ROUNDS}"]
-            nodes[role] = programs.start(f"{role}'s node", command, environment, show)
-            nodes[role].follow()
-        results = programs.results(nodes)
+            child = programs.start(f"{role}'s node", command, environment, on_event)
+            child.follow()
+            return child
+
+        progress("acquisition", 0, num_rounds)
+        bob = start("bob", "0", lambda event: None)
+        alice = start("alice", bob.wait_for_address().rpartition(":")[2], show)
+        results = programs.results({"alice": alice, "bob": bob})
         progress("acquisition", num_rounds, num_rounds)
         return results, time.monotonic() - started
 
@@ -119,15 +112,9 @@ def postprocess(
     relay: takes the address where Bob listens and gives the one to which Alice connects. impostor_keys: the
     key store of somebody who takes Bob's place; then only Alice's result counts."""
     started = time.monotonic()
-    ready = threading.Event()
-    address = ""
 
     def show(event: dict[str, Any]) -> None:
-        nonlocal address
-        if "listening" in event:
-            address = event["listening"]
-            ready.set()
-        elif "stage" in event:
+        if "stage" in event:
             progress(event["stage"], event["done"], event["total"])
 
     def command(role: str, where: str, target: str) -> list[str]:
@@ -140,20 +127,15 @@ def postprocess(
             *(where, target),
         ]
 
-    parties = {
-        "bob": programs.start("Bob", command("bob", "--listen", f"{LOOPBACK}:0"), dict(os.environ), show)
-    }
-    parties["bob"].follow()
-    while not ready.wait(0.1):
-        if parties["bob"].process.poll() is not None:
-            parties["bob"].result()
+    bob = programs.start("Bob", command("bob", "--listen", f"{LOOPBACK}:0"), dict(os.environ), show)
+    bob.follow()
+    address = bob.wait_for_address()
     if relay is not None:
         host, _, port = address.rpartition(":")
         address = ":".join(map(str, relay((host, int(port)))))
-    parties["alice"] = programs.start("Alice", command("alice", "--connect", address), dict(os.environ))
-    parties["alice"].follow()
-    if impostor_keys is not None:
-        del parties["bob"]
+    alice = programs.start("Alice", command("alice", "--connect", address), dict(os.environ))
+    alice.follow()
+    parties = {"alice": alice} if impostor_keys is not None else {"alice": alice, "bob": bob}
     return programs.results(parties), time.monotonic() - started
 
 

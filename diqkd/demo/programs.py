@@ -28,6 +28,8 @@ class Child:
     messages: list[str] = field(default_factory=list)
     output: list[str] = field(default_factory=list)
     readers: list[threading.Thread] = field(default_factory=list)
+    address: str = ""
+    listening: threading.Event = field(default_factory=threading.Event)
 
     def follow(self) -> None:
         """Read both streams in threads until the program ends."""
@@ -38,7 +40,10 @@ class Child:
                     event = json.loads(line)
                 except json.JSONDecodeError:
                     event = None
-                if isinstance(event, dict):
+                if isinstance(event, dict) and "listening" in event:
+                    self.address = event["listening"]
+                    self.listening.set()
+                elif isinstance(event, dict):
                     self.on_event(event)
                 else:
                     self.messages.append(line.rstrip())
@@ -51,6 +56,17 @@ class Child:
             thread = threading.Thread(target=target, args=(stream,), daemon=True)
             thread.start()
             self.readers.append(thread)
+
+    def wait_for_address(self) -> str:
+        """host:port where the program waits for its peer, which it prints with `--progress lines`.
+
+        :raises ChildError: it ended before
+        """
+        while not self.listening.wait(0.1):
+            if self.process.poll() is not None:
+                self.result()
+                raise ChildError(self.name, 0, ["ended without listening"])
+        return self.address
 
     def result(self) -> dict[str, Any]:
         """The JSON document that the program printed; its own error and exit code if it failed."""

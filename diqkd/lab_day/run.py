@@ -20,7 +20,8 @@ from typing import Any
 from rich.console import Console
 
 from diqkd.console import ProgressDisplay, ProgressMode, print_json
-from diqkd.demo.parties import LOOPBACK, free_port, laboratory, source_file
+from diqkd.demo.parties import laboratory, source_file
+from diqkd.demo.ports import LOOPBACK, reserved_ports
 from diqkd.demo.programs import Programs
 from diqkd.lab_day.evaluation import evaluate
 from diqkd.lab_day.figure import draw
@@ -38,6 +39,7 @@ MASTER = "sim_devices.artiq_master"
 RUNNING_SHARE = 0.9  # of the day: the rest goes to calibrations, reloads and the laser failure
 ION_LOSSES_PER_HOUR = 0.5  # at each node
 POLL_S = 0.05
+NUM_PORTS = 3  # one after the other: of the key run, the lab day and the calibrations of both nodes
 WATCHED_ROUNDS = 4000  # at least, in a window of the drift watch
 
 
@@ -218,9 +220,8 @@ def _run(
                 str(facts.get("diqkd.node_state", "")),
             )
 
-    with laboratory(programs, options, environment) as address:
+    with laboratory(programs, options, environment) as address, reserved_ports(NUM_PORTS) as port:
         environment[ADDRESS_VARIABLE] = address
-        port = free_port()
         progress("lab day", 0, plan.num_rounds)
         masters = {}
         for role in ROLES:

@@ -83,9 +83,18 @@ class PeerConnection:
 
     @classmethod
     def listen(
-        cls, host: str, port: int, timeout_s: float, interrupted: Callable[[], bool] = lambda: False
+        cls,
+        host: str,
+        port: int,
+        timeout_s: float,
+        interrupted: Callable[[], bool] = lambda: False,
+        listening: Callable[[str, int], None] = lambda host, port: None,
     ) -> PeerConnection:
-        """Wait for the peer on an address of this PC; PeerAbsentError after `timeout_s`."""
+        """Wait for the peer on an address of this PC; PeerAbsentError after `timeout_s`.
+
+        :param port: 0 takes a free one
+        :param listening: called with host and port once the peer can connect
+        """
         try:
             listener = socket.create_server((host, port))
         except OSError as error:
@@ -94,6 +103,7 @@ class PeerConnection:
                 "and a free port"
             ) from None
         with listener:
+            listening(*listener.getsockname()[:2])
             return cls.accept(listener, timeout_s, interrupted)
 
     @classmethod

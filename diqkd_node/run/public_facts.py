@@ -37,6 +37,9 @@ KEY_RUN_FACTS: Mapping[str, type] = {
     "last_update_unix": float,
 }
 
+# host:port where Bob waits for Alice, if his port was 0.
+ADDRESS_FACT: Mapping[str, type] = {"listening": str}
+
 # Rows of `correlations` are blocks of rounds: when it ended (unix), S, its standard error, Q, its error.
 CHARACTERISATION_FACTS: Mapping[str, type] = KEY_RUN_FACTS | {"correlations": np.ndarray}
 

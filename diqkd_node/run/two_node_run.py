@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from diqkd_node.run.deletion import DeletionGuard
 from diqkd_node.run.environment import path_argument
 from diqkd_node.run.ion_reload import IonReload, loader_of
 from diqkd_node.run.peer_connection import PeerAbsentError, PeerConnection
-from diqkd_node.run.public_facts import KEY_RUN_FACTS, PublicFacts
+from diqkd_node.run.public_facts import ADDRESS_FACT, KEY_RUN_FACTS, PublicFacts
 from diqkd_node.sequence.node import Node
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import ROLES
@@ -73,9 +74,9 @@ class TwoNodeRun(HasEnvironment):
         )
         self.setattr_argument(
             "peer_port",
-            NumberValue(default=4790, min=1, max=65535, precision=0, step=1, type="int"),
+            NumberValue(default=4790, min=0, max=65535, precision=0, step=1, type="int"),
             "Classical link",
-            "TCP port on Bob's PC.",
+            "TCP port on Bob's PC. Bob: 0 takes a free port and publishes it.",
         )
         self.setattr_argument(
             "peer_timeout",
@@ -113,11 +114,13 @@ class TwoNodeRun(HasEnvironment):
 
     def prepare(self):
         """Read the node's configuration. Raises ParameterError."""
+        if self.role == "alice" and self.peer_port == 0:
+            raise ParameterError("peer_port=0 is for Bob only; give Alice the port that he publishes")
         self.configuration = self.load_configuration()
         self.directory = path_argument(self, "run_directory")
         self.deletion = DeletionGuard()
         self.interrupted_unix = None
-        self.facts = PublicFacts(self.set_dataset, self.public_facts)
+        self.facts = PublicFacts(self.set_dataset, self.public_facts | ADDRESS_FACT)
         self.progress = deque()  # (time, rounds) of the last RATE_S
         self.now = time.time
 
@@ -151,7 +154,8 @@ class TwoNodeRun(HasEnvironment):
 
     def open_connection(self) -> PeerConnection:
         """Connect to the other node: Bob listens, Alice connects."""
-        connect = PeerConnection.listen if self.role == "bob" else PeerConnection.connect
+        listen = partial(PeerConnection.listen, listening=self.publish_address)
+        connect = listen if self.role == "bob" else PeerConnection.connect
         while True:
             try:
                 return connect(self.peer_host, int(self.peer_port), self.peer_timeout, self.should_stop)
@@ -159,6 +163,12 @@ class TwoNodeRun(HasEnvironment):
                 if not self.should_stop():
                     raise
                 self.pause_for_scheduler()
+
+    def publish_address(self, host: str, port: int) -> None:
+        """Publish where Bob listens, which nobody else can know if his port was 0."""
+        if self.peer_port == 0:
+            self.peer_port = port  # after a pause he waits where Alice expects him
+            self.facts.publish(listening=f"{host}:{port}")
 
     def make_coordinator(self, **arguments) -> Coordinator:
         """Host half of the run."""

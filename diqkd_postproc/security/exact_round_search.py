@@ -85,7 +85,9 @@ def _lattice(problem: ExactRound, divisions: int) -> tuple[Indices, Indices, Ind
     return columns.ravel().astype(np.int64), rows.ravel().astype(np.int64), corners.reshape(-1, 4)
 
 
-def improve(problem: ExactRound, theta: Array, phi: Array, states: LogStates, goal: float, steps: int) -> LogStates:
+def improve(
+    problem: ExactRound, theta: Array, phi: Array, states: LogStates, goal: float, steps: int
+) -> LogStates:
     """States whose duality gap is below `goal`, or that have had `steps` steps."""
     mean, axis = states.mean.copy(), states.axis.copy()
     active = np.arange(theta.size)
@@ -158,9 +160,7 @@ def certify_exact(
         tolerance *= 4.0
     if leaves is not None:
         leaves.extend(found)
-    return Certificate(
-        upper - 1.0 + ROUNDING_SHARE * problem.order_minus_one, best - 1.0, num_cells, "exact"
-    )
+    return Certificate(upper - 1.0 + ROUNDING_SHARE * problem.order_minus_one, best - 1.0, num_cells, "exact")
 
 
 def _cover(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.artiq_programs import LOOPBACK, Master, free_ports, program, wait_until
+from tests.support.artiq_programs import LOOPBACK, Master, program, wait_until
 
 pytestmark = pytest.mark.artiq
 
@@ -43,14 +43,14 @@ def installed():
 
 
 def test_the_controller_manager_starts_both(programs, installed):
-    ports = dict(zip(("quantis", "laser_lock"), free_ports(2), strict=True))
+    ports = {name: programs.reserve() for name in ("quantis", "laser_lock")}
     master = Master(programs, "alice", "127.0.0.1:1")
     with open(master.device_db, "a", encoding="utf-8") as file:
         for name, port in ports.items():
             file.write(f'device_db["{name}"] |= {{"host": "{LOOPBACK}", "port": {port}}}\n')
     master.client("scan-devices")
     command = [program("artiq_ctlmgr"), "-s", LOOPBACK, "--port-notify", master.ports["notify"]]
-    command += ["--port-logging", master.ports["logging"], "--port-control", free_ports(1)[0], "-v"]
+    command += ["--port-logging", master.ports["logging"], "--port-control", programs.reserve(), "-v"]
     output = programs.start("ctlmgr", command, PATH=search_path())
     with_quantis = connected(ports["quantis"], "quantis")
     data = with_quantis.read(100_000)
@@ -70,7 +70,7 @@ def test_the_controller_manager_starts_both(programs, installed):
 def test_a_run_may_read_through_the_controller(programs, installed):
     from diqkd_postproc.records.health_tests import HealthTested
 
-    (port,) = free_ports(1)
+    port = programs.reserve()
     programs.start("quantis", [program("aqctl_quantis"), "-p", port, "--simulation", "-vv"])
     remote = connected(port, "quantis")
     assert len(HealthTested(remote).read(5000)) == 5000
@@ -81,8 +81,8 @@ def test_a_run_may_read_through_the_controller(programs, installed):
     assert len(log) < 5000, "the log is long enough to hold the bytes"
 
 
-def test_a_missing_generator_is_reported(installed, tmp_path):
-    command = [program("aqctl_quantis"), "-p", str(free_ports(1)[0]), "--device", str(tmp_path / "none")]
+def test_a_missing_generator_is_reported(programs, installed, tmp_path):
+    command = [program("aqctl_quantis"), "-p", str(programs.reserve()), "--device", str(tmp_path / "none")]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert finished.returncode == 6
     assert "cannot open the random number generator" in finished.stderr

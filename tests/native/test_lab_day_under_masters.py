@@ -4,14 +4,14 @@ import json
 
 import pytest
 
+from diqkd.lab_day.run import NUM_PORTS
 from diqkd_node.unattended.calibration_graph import CALIBRATIONS, CalibrationGraph
 from diqkd_node.unattended.decision_log import read_decisions
-from tests.support.artiq_programs import free_ports
 
 pytestmark = pytest.mark.artiq
 
 
-def test_a_lab_day_calibrates_pauses_and_finishes(masters, parameters_file, tmp_path):
+def test_a_lab_day_calibrates_pauses_and_finishes(masters, programs, parameters_file, tmp_path):
     frequency = next(item for item in CALIBRATIONS if item.name == "frequency_map")
     # Old after a few seconds, so that there is a pause within the 400 rounds, too.
     entry = json.loads(CalibrationGraph([frequency]).to_json())[0]
@@ -19,7 +19,7 @@ def test_a_lab_day_calibrates_pauses_and_finishes(masters, parameters_file, tmp_
     entry |= {"max_age_s": 8.0, "duration_s": 100.0}
     calibrations = tmp_path / "calibrations.json"
     calibrations.write_text(json.dumps([entry]))
-    ports = {"peer_port": free_ports(1)[0]}
+    port = programs.reserve(NUM_PORTS)
     rids = {
         role: master.submit(
             "lab_day.py",
@@ -30,7 +30,7 @@ def test_a_lab_day_calibrates_pauses_and_finishes(masters, parameters_file, tmp_
             calibrations_file=str(calibrations),
             batch_rounds=50,
             poll_interval=0.1,
-            **ports,
+            peer_port=port,
         )
         for role, master in masters.items()
     }

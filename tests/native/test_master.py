@@ -15,7 +15,7 @@ from diqkd_node.run.public_facts import KEY_RUN_FACTS
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
-from tests.support.artiq_programs import free_ports, wait_until
+from tests.support.artiq_programs import wait_until
 
 pytestmark = pytest.mark.artiq
 
@@ -38,12 +38,12 @@ AT_REST = {"ttl_422_cool": 1, "ttl_1092": 1, "ttl_1033": 0, "ttl_674": 0} | {
 class Campaign:
     """A run of both nodes; `submit` starts it, also again."""
 
-    def __init__(self, masters, folder: Path, parameters_file: Path) -> None:
+    def __init__(self, masters, folder: Path, parameters_file: Path, port: int) -> None:
         self.masters = masters
         self.folder = folder
         self.parameters_file = parameters_file
         self.parameters = ProtocolParameters.load(parameters_file)
-        self.port = free_ports(1)[0]
+        self.port = port
         self.rids = {}
 
     def submit(self, *roles: str) -> None:
@@ -81,18 +81,18 @@ class Campaign:
 
 
 @pytest.fixture
-def campaign(masters, tmp_path, parameters_file):
-    return Campaign(masters, tmp_path / "runs", parameters_file)
+def campaign(masters, programs, tmp_path, parameters_file):
+    return Campaign(masters, tmp_path / "runs", parameters_file, programs.reserve())
 
 
 @pytest.fixture
-def long_campaign(masters, tmp_path, parameters_file):
+def long_campaign(masters, programs, tmp_path, parameters_file):
     """A campaign of 200 000 rounds, which no test waits for."""
     text = parameters_file.read_text()
     assert "num_rounds = 400" in text
     long = tmp_path / "long.toml"
     long.write_text(text.replace("num_rounds = 400", "num_rounds = 200000"))
-    return Campaign(masters, tmp_path / "runs", long)
+    return Campaign(masters, tmp_path / "runs", long, programs.reserve())
 
 
 def assert_at_rest(master) -> None:

@@ -1,11 +1,13 @@
 """A lab day without the other node: what it leaves when it is ended, and when it needs nobody any more."""
 
-import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from diqkd.demo.ports import reserved_ports
+from diqkd.lab_day.run import NUM_PORTS
 from diqkd_node.unattended.decision_log import read_decisions
 from sim_devices.artiq_run import ArgumentManager, DatasetManager, TerminationRequested, load_experiment
 from tests.support.example_parameters import small_parameters
@@ -63,16 +65,21 @@ class Devices:
         return self.schedule
 
 
-def lab_day(directory: Path, schedule: Schedule) -> Any:
-    """Alice's lab day, prepared. Nobody listens for it."""
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Port of a lab day for which nobody listens."""
+    with reserved_ports(NUM_PORTS) as first:
+        yield first
+
+
+def lab_day(directory: Path, schedule: Schedule, port: int) -> Any:
+    """Alice's lab day, prepared."""
     small_parameters(400).save(directory / "parameters.toml")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     arguments = {
         "parameters_file": str(directory / "parameters.toml"),
         "run_directory": str(directory),
         "configuration_file": str(directory / "node.json"),
-        "peer_port": port - 1,
+        "peer_port": port,
     }
     managers = (Devices(schedule), DatasetManager(lambda key, value: None), ArgumentManager(arguments), {})
     experiment = load_experiment(FILE)(managers)
@@ -80,16 +87,16 @@ def lab_day(directory: Path, schedule: Schedule) -> Any:
     return experiment
 
 
-def test_a_lab_day_that_is_ended_while_it_waits_takes_its_key_run_with_it(tmp_path: Path) -> None:
+def test_a_lab_day_that_is_ended_while_it_waits_takes_its_key_run_with_it(tmp_path: Path, port: int) -> None:
     schedule = Schedule(tmp_path, looks=3)
     with pytest.raises(TerminationRequested):
-        lab_day(tmp_path, schedule).run()
+        lab_day(tmp_path, schedule, port).run()
     assert schedule.terminated == [HOLD, KEY_RUN]
     assert [entry["event"] for entry in read_decisions(tmp_path)] == ["terminated"]
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_lab_day_with_a_sealed_record_waits_for_nobody(tmp_path: Path, when: str) -> None:
+def test_a_lab_day_with_a_sealed_record_waits_for_nobody(tmp_path: Path, port: int, when: str) -> None:
     schedule = Schedule(tmp_path, looks=50)
     record = tmp_path / "record.h5"
     if when == "before":
@@ -97,6 +104,6 @@ def test_a_lab_day_with_a_sealed_record_waits_for_nobody(tmp_path: Path, when: s
     else:
         check_pause = schedule.check_pause
         schedule.check_pause = lambda: record.touch() or check_pause()  # type: ignore[func-returns-value]
-    lab_day(tmp_path, schedule).run()
+    lab_day(tmp_path, schedule, port).run()
     assert schedule.terminated == [HOLD]
     assert read_decisions(tmp_path)[-1]["event"] == "finish"

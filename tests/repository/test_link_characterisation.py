@@ -14,7 +14,7 @@ from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.physics import constants
 from sim_devices.physics.link import LinkModel
 from tests.support.example_parameters import small_parameters
-from tests.support.two_nodes import laboratory, run_both
+from tests.support.two_nodes import datasets, laboratory, run_both
 
 NUM_ROUNDS = 1500
 
@@ -33,8 +33,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         finished = run_both("link/link_characterisation", directory, address, **arguments)
     for code, output in finished.values():
         assert code == 0, output
-        assert "dataset diqkd.node_state finished" in output
-        assert "dataset diqkd.correlations" in output
+        published = datasets(output)
+        assert ("diqkd.node_state", "str", "finished") in published
+        assert "diqkd.correlations" in {name for name, _, _ in published}
     return directory
 
 

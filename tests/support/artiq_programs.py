@@ -1,4 +1,4 @@
-"""Runs `artiq_master` and its clients as processes, on ports that are free, in a folder of their own."""
+"""`artiq_master` and its clients as processes, on reserved ports, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from diqkd.demo.ports import LOOPBACK, reserved_ports
 from tests.support.paths import ROOT
 from tests.support.witness import DEVICE_DB
 
-LOOPBACK = "127.0.0.1"
 START_S = 60.0
 GRACE_S = 20.0
 
@@ -29,15 +29,6 @@ def program(name: str) -> str | None:
         if path.is_file():
             return str(path)
     return None
-
-
-def free_ports(number: int) -> list[int]:
-    """Different TCP ports on loopback that are free now."""
-    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(number)]
-    ports = [item.getsockname()[1] for item in sockets]
-    for item in sockets:
-        item.close()
-    return ports
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = START_S) -> Any:
@@ -57,6 +48,11 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._running: list[subprocess.Popen[bytes]] = []
+        self._ports = ExitStack()
+
+    def reserve(self, number: int = 1) -> int:
+        """The first of `number` consecutive TCP ports that nobody else gets until the test ends."""
+        return self._ports.enter_context(reserved_ports(number))
 
     def __enter__(self) -> Programs:
         return self
@@ -72,6 +68,7 @@ class Programs:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._ports.close()
 
     def start(
         self, name: str, command: Sequence[str | Path], folder: Path | None = None, **environment: str
@@ -118,7 +115,8 @@ class Master:
         self.folder = programs.folder / f"{role}_master"
         self.folder.mkdir()
         kinds = ("notify", "control", "logging", "broadcast")
-        self.ports = dict(zip(kinds, free_ports(len(kinds)), strict=True))
+        first = programs.reserve(len(kinds))
+        self.ports = dict(zip(kinds, range(first, first + len(kinds)), strict=True))
         command = [program("artiq_master"), "-r", ROOT / "repository", "--name", role, "-v"]
         self.testimony = self.folder / "outputs.json"
         self.device_db = self.folder / "device_db.py"

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from diqkd.demo.ports import reserved_ports
 from diqkd_node.run.peer_connection import MAX_MESSAGE_BYTES, PeerAbsentError, PeerConnection
 from diqkd_postproc.protocol.errors import RemoteProtocolError
 
@@ -120,9 +121,10 @@ def test_lost_connection(connections) -> None:
 
 
 def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(PeerAbsentError, match=f"127.0.0.1:{port}.*Bob"):
+    with (
+        reserved_ports(1) as port,
+        pytest.raises(PeerAbsentError, match=f"127.0.0.1:{port}.*Bob"),
+    ):
         PeerConnection.connect("127.0.0.1", port, 0.1)
 
 

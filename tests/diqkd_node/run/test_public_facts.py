@@ -1,12 +1,6 @@
 """Nothing private can reach the datasets of a key run: one door, a list, a run with all secrets changed."""
 
 import ast
-import json
-import os
-import socket
-import subprocess
-import sys
-import threading
 
 import numpy as np
 import pytest
@@ -22,64 +16,29 @@ from diqkd_node.run.public_facts import (
 )
 from diqkd_postproc.records.sealed_record import RoundRecord
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
-from sim_devices.laboratory.server import LaboratoryServer
 from tests.support.example_parameters import small_parameters
 from tests.support.paths import ROOT
+from tests.support.two_nodes import datasets, laboratory, run_both
 
 NUM_ROUNDS = 150
 # These hold times of this run's processes.
 TIMED = {"herald_rate", "last_update_unix"}
-NODE = """
-import json, sys
-from sim_devices.artiq_run import run_experiment
-role, directory, port, root = sys.argv[1:]
-run_experiment(
-    root + "/repository/key_generation.py", None, f"{root}/device_db/{role}_sim.py",
-    {"role": role, "parameters_file": directory + "/parameters.toml", "run_directory": f"{directory}/{role}",
-     "peer_port": int(port), "batch_rounds": 60},
-    dataset_sink=lambda key, value: print(json.dumps(
-        [key, type(value).__name__, value.tolist() if hasattr(value, "tolist") else value])),
-)
-"""
 
 
 def acquire(directory, qrng_seed, laboratory_seed=11):
-    """Datasets of a complete acquisition, [name, type, value] each, and the records, by role."""
+    """Datasets of a complete acquisition, (name, type, value) each, and the records, by role."""
     directory.mkdir()
-    small_parameters(NUM_ROUNDS).save(directory / "parameters.toml")
+    parameters = directory / "parameters.toml"
+    small_parameters(NUM_ROUNDS).save(parameters)
     faults = ((40, "bob_ion_loss"), (100, "lock_loss"))
-    server = LaboratoryServer(LaboratoryConfiguration(seed=laboratory_seed, scheduled_faults=faults))
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    environment = os.environ | {
-        "DIQKD_LABORATORY": f"{server.address[0]}:{server.address[1]}",
-        "DIQKD_QRNG_SEED": str(qrng_seed),
-    }
-    processes = {
-        role: subprocess.Popen(
-            [sys.executable, "-c", NODE, role, str(directory), str(port), str(ROOT)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for role in ("alice", "bob")
-    }
-    datasets, records = {}, {}
-    try:
-        for role, process in processes.items():
-            output, messages = process.communicate(timeout=100)
-            assert process.returncode == 0, messages
-            datasets[role] = [json.loads(line) for line in output.splitlines()]
-            records[role] = RoundRecord.read(directory / role / "record.h5")
-    finally:
-        for process in processes.values():
-            process.kill()
-        server.stop()
-        thread.join(10.0)
-    return datasets, records
+    with laboratory(LaboratoryConfiguration(seed=laboratory_seed, scheduled_faults=faults)) as address:
+        environment = {"DIQKD_QRNG_SEED": str(qrng_seed)}
+        arguments = {"parameters_file": parameters, "batch_rounds": 60, "environment": environment}
+        ends = run_both("key_generation", directory, address, **arguments)
+    for code, output in ends.values():
+        assert code == 0, output
+    published = {role: datasets(output) for role, (_, output) in ends.items()}
+    return published, {role: RoundRecord.read(directory / role / "record.h5") for role in ends}
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +49,11 @@ def runs(tmp_path_factory):
 
 
 def test_a_complete_run_sets_exactly_the_public_facts(runs):
-    for datasets, _ in runs:
+    for published, _ in runs:
         for role in ("alice", "bob"):
-            seen = {(name, type_name) for name, type_name, _ in datasets[role]}
+            seen = {(name, type_name) for name, type_name, _ in published[role]}
             assert seen == {(PREFIX + name, kind.__name__) for name, kind in KEY_RUN_FACTS.items()}
-            states = {value for name, _, value in datasets[role] if name == "diqkd.node_state"}
+            states = {value for name, _, value in published[role] if name == "diqkd.node_state"}
             assert states <= set(NODE_STATES)
 
 
@@ -106,13 +65,13 @@ def test_datasets_do_not_change_when_all_private_bits_do(runs):
         assert (one.round_type != other.round_type).any()
         np.testing.assert_array_equal(one.herald_pattern, other.herald_pattern)
         assert _last(first[role]) == _last(second[role])
-        for datasets in (first, second):
-            rates = [value for name, _, value in datasets[role] if name == "diqkd.herald_rate"]
+        for published in (first, second):
+            rates = [value for name, _, value in published[role] if name == "diqkd.herald_rate"]
             assert all(value >= 0 for value in rates)
 
 
-def _last(datasets):
-    values = {name.removeprefix(PREFIX): value for name, _, value in datasets}
+def _last(published):
+    values = {name.removeprefix(PREFIX): value for name, _, value in published}
     return {name: value for name, value in values.items() if name not in TIMED}
 
 

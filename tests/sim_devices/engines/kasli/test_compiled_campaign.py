@@ -6,11 +6,6 @@ and outcomes must agree round by round. Times differ by what the engines documen
 synthesisers, which ARTIQ's drivers do in full, and the time that reading the counter takes.
 """
 
-import os
-import socket
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +15,7 @@ from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.sealed_record import RoundRecord
 from sim_devices.engines.kasli import missing
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
-from sim_devices.laboratory.server import LaboratoryServer
-from tests.support.paths import ROOT
+from tests.support.two_nodes import laboratory, run_both
 
 pytestmark = [
     pytest.mark.artiq,
@@ -29,17 +23,6 @@ pytestmark = [
 ]
 
 DATABASES = {"host": "sim", "compiled": "compiled"}
-# Arguments: role, device database, directory, port.
-NODE = """
-import sys
-from sim_devices.artiq_run import run_experiment
-role, database, directory, port, root = sys.argv[1:]
-run_experiment(
-    root + "/repository/key_generation.py", None, database,
-    {"role": role, "parameters_file": directory + "/parameters.toml", "run_directory": f"{directory}/{role}",
-     "peer_port": int(port), "peer_timeout": 300.0, "stall_timeout": 300.0},
-)
-"""
 
 
 def run_campaign(directory: Path, engine: str, num_rounds: int, faults=()) -> dict[str, RoundRecord]:
@@ -58,35 +41,16 @@ def run_campaign(directory: Path, engine: str, num_rounds: int, faults=()) -> di
         design_qber=0.018,
     )
     parameters.save(directory / "parameters.toml")
-    server = LaboratoryServer(LaboratoryConfiguration(seed=11, scheduled_faults=faults))
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = str(listener.getsockname()[1])
-    environment = os.environ | {"DIQKD_QRNG_SEED": "12"}
-    environment["DIQKD_LABORATORY"] = f"{server.address[0]}:{server.address[1]}"
-    nodes = []
-    for role in ("alice", "bob"):
-        database = ROOT / "device_db" / f"{role}_{DATABASES[engine]}.py"
-        command = [sys.executable, "-c", NODE, role, database, directory, port, ROOT]
-        nodes.append(
-            subprocess.Popen(
-                list(map(str, command)),
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    try:
-        for node in nodes:
-            output, _ = node.communicate(timeout=500)
-            assert node.returncode == 0, output
-    finally:
-        for node in nodes:
-            node.kill()
-        server.stop()
-        thread.join(10.0)
+    arguments = {
+        "parameters_file": directory / "parameters.toml",
+        "peer_timeout": 300.0,
+        "stall_timeout": 300.0,
+        "database": DATABASES[engine],
+        "environment": {"DIQKD_QRNG_SEED": "12"},
+    }
+    with laboratory(LaboratoryConfiguration(seed=11, scheduled_faults=faults)) as address:
+        for code, output in run_both("key_generation", directory, address, **arguments).values():
+            assert code == 0, output
     return {role: RoundRecord.read(directory / role / "record.h5") for role in ("alice", "bob")}
 
 
