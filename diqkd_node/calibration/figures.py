@@ -1,4 +1,4 @@
-"""Figures of calibrations, drawn from the description that a result holds (see `description`)."""
+"""Figures of calibrations, drawn from the description that a result holds (see `figure_description`)."""
 
 from __future__ import annotations
 
