@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
 from diqkd.console import ProgressDisplay
 from diqkd_postproc.link.statistics import clopper_pearson_interval
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.roles import chsh_score_of_winning
+from diqkd_postproc.report.figure_style import BLUE, ORANGE, new_figure, save_figure
 from sim_devices.adversaries.acceptance import acceptance
 from sim_devices.adversaries.trials import TrialRuns
 from sim_devices.laboratory.tampering import Tampering
@@ -64,9 +67,12 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def plot(path: Path, rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Theory as a line, what was counted as points with their intervals."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MultipleLocator
+    with new_figure(6.4, 3.8) as figure:
+        _draw(figure, rows, arguments)
+        save_figure(figure, path)
 
+
+def _draw(figure: Figure, rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
     parameters = DesignPoint(arguments.rounds, Fraction(1, 4), SCORE, 0.02).parameters()
     link = LinkModel(arguments.link)
     shares = np.linspace(min(arguments.shares), max(arguments.shares), 120)
@@ -74,11 +80,8 @@ def plot(path: Path, rows: Sequence[dict[str, Any]], arguments: argparse.Namespa
         acceptance(parameters, link, Tampering(**{f"{arguments.kind}_fraction": float(share)}))
         for share in shares
     ]
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    axes.plot(
-        100 * shares, [c.acceptance_probability for c in curve], color="#2462c4", label="exact binomial"
-    )
+    axes.plot(100 * shares, [c.acceptance_probability for c in curve], color=BLUE, label="exact binomial")
     counted = np.array([row["accepted"] / row["repetitions"] for row in rows])
     bars = np.array([row["interval"] for row in rows]).T
     axes.errorbar(
@@ -86,7 +89,7 @@ def plot(path: Path, rows: Sequence[dict[str, Any]], arguments: argparse.Namespa
         counted,
         yerr=np.abs(bars - counted),
         fmt="o",
-        color="#c96a12",
+        color=ORANGE,
         markersize=4,
         capsize=3,
         label=f"counted in {arguments.repetitions} runs",
@@ -104,9 +107,7 @@ def plot(path: Path, rows: Sequence[dict[str, Any]], arguments: argparse.Namespa
     )
     score.xaxis.set_major_locator(MultipleLocator(0.2))
     score.set_xlabel(f"CHSH score S; {chsh_score_of_winning(parameters.omega_threshold):.3f} is demanded")
-    axes.grid(True, color="#e3e7ec")
-    axes.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    axes.legend()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

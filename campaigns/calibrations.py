@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from diqkd.console import ProgressDisplay, print_json
-from diqkd_node.calibration.fits.isolation import REQUIRED, settling_time
+from diqkd_node.calibration.fits.isolation_transient import settling_time
+from diqkd_node.calibration.fits.link_coupling import REQUIRED
 from diqkd_node.calibration.fits.readout_histogram import readout_errors
 from diqkd_node.calibration.result import Finding, Quantity
 from diqkd_postproc.protocol.roles import ROLES

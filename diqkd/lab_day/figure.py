@@ -7,16 +7,26 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-INK, MUTED, BLUE, GREEN, RED = "#1f2328", "#8b949e", "#1f6feb", "#2da44e", "#cf222e"
+from diqkd_postproc.report.figure_style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    RED,
+    new_figure,
+    save_figure,
+)
+
 # Reason of a gap (beginning of its text) -> colour and name. What is not listed is a pause.
 GAPS = (
-    ("674", "#cf222e", "laser not locked"),
-    ("ion", "#8250df", "ion lost"),
-    ("", "#d4a72c", "calibration"),
+    ("674", RED, "laser not locked"),
+    ("ion", PURPLE, "ion lost"),
+    ("", ORANGE, "calibration"),
 )
 CALIBRATIONS_SHOWN = 12
 LONG_GAP = 4.0  # steps of the windows, over which no line is drawn
@@ -25,8 +35,13 @@ LONG_GAP = 4.0  # steps of the windows, over which no line is drawn
 def draw(day: dict[str, Any], path: Path, other: dict[str, Any] | None = None) -> Path:
     """Write the picture of a day; `other` is the day whose S is drawn next to it, such as one without
     calibrations."""
-    figure = Figure(figsize=(11.0, 8.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    with new_figure(11.0, 8.2) as figure:
+        _draw(figure, day, other)
+        save_figure(figure, path)
+    return path
+
+
+def _draw(figure: Figure, day: dict[str, Any], other: dict[str, Any] | None) -> None:
     calibrated = any(entry["event"] == "calibrated" for entry in day["decisions"])
     ratios = (3.2, 1.6, 1.4, 1.8) if calibrated else (3.2, 1.6, 1.4)
     panels = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
@@ -38,10 +53,6 @@ def draw(day: dict[str, Any], path: Path, other: dict[str, Any] | None = None) -
     hours = day["times_s"][-1] / 3600
     for axes in panels:
         _shade(axes, day["gaps"], hours)
-        axes.grid(True, color="#eaeef2", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=MUTED, labelcolor=INK)
     panels[-1].set_xlim(0, hours)
     panels[-1].set_xlabel("time in the laboratory, hours")
     summary = day["summary"]
@@ -49,10 +60,7 @@ def draw(day: dict[str, Any], path: Path, other: dict[str, Any] | None = None) -
         f"{summary['num_rounds']:,} rounds in {hours:.1f} h without an operator: {summary['num_pauses']} "
         f"pauses, {summary['num_calibrations']} calibrations",
         fontsize=12,
-        color=INK,
     )
-    figure.savefig(path, dpi=110)
-    return path
 
 
 def _scores(axes: Axes, day: dict[str, Any], other: dict[str, Any] | None) -> None:
@@ -72,7 +80,7 @@ def _scores(axes: Axes, day: dict[str, Any], other: dict[str, Any] | None) -> No
     lowest = min(value for value in values if value is not None and np.isfinite(value))
     axes.set_ylim(1.2 if other is not None else min(1.9, lowest - 0.1), 2.92)
     axes.set_ylabel("CHSH score S")
-    axes.legend(loc="lower left", frameon=False, fontsize=9)
+    axes.legend(loc="lower left", fontsize=9)
 
 
 def _windows(day: dict[str, Any], *names: str) -> list[Any]:
@@ -126,7 +134,7 @@ def _events(axes: Axes, day: dict[str, Any]) -> None:
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=8)
     axes.set_ylim(len(names) - 0.4, -0.6)
     if names:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
 
 
 def _shade(axes: Axes, gaps: list[dict[str, Any]], hours: float) -> None:

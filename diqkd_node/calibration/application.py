@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from diqkd_node.calibration.result import CalibrationResult
+from diqkd_node.configuration import NodeConfiguration
 from diqkd_postproc.files import locked, replace_atomically
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 
@@ -163,8 +164,6 @@ def history(configuration_path: Path) -> list[dict[str, Any]]:
 
 
 def _settings(text: str, role: str, path: Path) -> dict[str, Any]:
-    from diqkd_node.configuration import NodeConfiguration
-
     try:
         values: dict[str, Any] = json.loads(NodeConfiguration.from_json(text, role).to_json())
     except ParameterError as error:

@@ -12,6 +12,8 @@ import numpy as np
 from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
+from diqkd_node.calibration import figures
+from diqkd_node.calibration.application import apply_result
 from diqkd_node.calibration.result import CalibrationResult
 from diqkd_node.calibration.scan_data import ScanData
 from diqkd_node.configuration import NodeConfiguration
@@ -145,8 +147,6 @@ class CalibrationExperiment(HasEnvironment):
     def conclude(self):
         """Find the result, keep it, and put it into the configuration. Belongs to `run`: the next experiment,
         or a key run that made way for this one, begins while this one is still in `analyze`."""
-        from diqkd_node.calibration.application import apply_result
-
         result = self.result = CalibrationResult(
             calibration=self.calibration,
             role=self.role,
@@ -170,8 +170,6 @@ class CalibrationExperiment(HasEnvironment):
 
     def analyze(self):
         """Show the result; one that was not applied can be looked at before this experiment fails."""
-        from diqkd_node.calibration import figures
-
         result = self.result
         figures.save(result, self.result_path.with_suffix(".png"))
         self.publish(result, self.result_path)

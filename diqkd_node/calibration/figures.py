@@ -1,4 +1,4 @@
-"""Figures of calibrations, drawn from the description that a result holds (see `description`)."""
+"""Figures of calibrations, drawn from the description that a result holds (see `figure_description`)."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diqkd_node.calibration.result import CalibrationResult
-
-COLOURS = ("#1f5fa8", "#d0722a", "#3d8f5f", "#8a4f9e")
-INK, MUTED = "#1d2430", "#6b7480"
+from diqkd_postproc.report.figure_style import INK, MUTED, SERIES, SURFACE, new_figure, save_figure
 
 
-def draw(result: CalibrationResult) -> Figure:
-    """The figure of a result."""
+def save(result: CalibrationResult, path: Path) -> None:
+    """Write the figure of a result; formats and errors as `save_figure`."""
+    with new_figure(7.2, 4.4) as figure:
+        _draw(figure, result)
+        save_figure(figure, path)
+
+
+def _draw(figure: Figure, result: CalibrationResult) -> None:
     description = result.finding.figure
-    figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for index, series in enumerate(description["series"]):
-        _draw_series(axes, series, COLOURS[index % len(COLOURS)], description)
+        _draw_series(axes, series, SERIES[index % len(SERIES)], description)
     for index, curve in enumerate(description["curves"]):
         axes.plot(
             curve["x"],
             curve["y"],
-            color=COLOURS[index % len(COLOURS)],
+            color=SERIES[index % len(SERIES)],
             linewidth=1.8,
             label=curve.get("label") or None,
             alpha=0.9,
@@ -52,22 +54,12 @@ def draw(result: CalibrationResult) -> Figure:
         axes.set_ylim(*description["y_range"])
     axes.set_xlabel(description["x_label"])
     axes.set_ylabel(description["y_label"])
-    axes.grid(color="#e4e7eb", linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
     if len(axes.get_legend_handles_labels()[0]) > 1:
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(fontsize=9)
     _title(figure, result)
-    return figure
 
 
-def save(result: CalibrationResult, path: Path) -> None:
-    """Write the figure; the suffix decides the format (.png, .svg, .pdf)."""
-    draw(result).savefig(path)
-
-
-def _draw_series(axes: Any, series: dict[str, Any], colour: str, description: dict[str, Any]) -> None:
+def _draw_series(axes: Axes, series: dict[str, Any], colour: str, description: dict[str, Any]) -> None:
     x, y = np.asarray(series["x"]), np.asarray(series["y"])
     label = series.get("label") or None
     if description.get("bars"):
@@ -77,7 +69,7 @@ def _draw_series(axes: Any, series: dict[str, Any], colour: str, description: di
     low, high = np.asarray(series["low"]), np.asarray(series["high"])
     if description.get("band"):
         axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(x, y, "o", color="white", markeredgecolor=colour, markersize=5, label=label)
+        axes.plot(x, y, "o", color=SURFACE, markeredgecolor=colour, markersize=5, label=label)
         return
     axes.vlines(x, low, high, color=colour, linewidth=1.1, alpha=0.65)
     axes.plot(x, y, "o", color=colour, markersize=4.2, label=label)

@@ -76,7 +76,7 @@ class PulseScan(Scan):
         return num_values + 1
 
 
-class DeshelvingScan(PulseScan):
+class ScramblingTimeScan(PulseScan):
     """The same with a deshelving pulse before the readout, of a length that the point tells."""
 
     kernel_invariants = PulseScan.kernel_invariants | {"deshelving_mu"}

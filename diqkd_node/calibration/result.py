@@ -81,7 +81,7 @@ class GoodnessOfFit:
 class Finding:
     """What a fit hands on: quantities, the settings that they propose, and the figure.
 
-    `settings` are fields of `NodeConfiguration`. `figure` is a `description`.
+    `settings` are fields of `NodeConfiguration`. `figure` is a `figure_description`.
     """
 
     quantities: dict[str, Quantity]

@@ -92,7 +92,7 @@ class IsolationScan(StationScan):
         return t_open + self.gate_mu
 
 
-class DisplacementScan(IsolationScan):
+class IsolationDisplacementScan(IsolationScan):
     """The ion at rest in a place between the focus (0) and the isolated position (1) or beyond."""
 
     kernel_invariants = IsolationScan.kernel_invariants | {"part"}
@@ -118,7 +118,7 @@ class DisplacementScan(IsolationScan):
         return self.read(t_open, t_close, values, num_values)
 
 
-class TransientScan(IsolationScan):
+class IsolationTransientScan(IsolationScan):
     """The ion on its way: photons from `lead_time` before the electrodes' step to the end of the gate."""
 
     kernel_invariants = IsolationScan.kernel_invariants | {"lead_mu"}
@@ -146,7 +146,7 @@ class TransientScan(IsolationScan):
         return self.read(t_open + self.lead_mu, t_close, values, num_values)
 
 
-class ArrivalScan(StationScan):
+class PhotonArrivalScan(StationScan):
     """Attempts with gates that are wide open: photons by their time after the picosecond pulse's switch."""
 
     kernel_invariants = StationScan.kernel_invariants | {"attempts_per_shot", "pulse_start_mu", "arrival_mu"}

@@ -9,15 +9,13 @@ import numpy.typing as npt
 
 from diqkd_postproc.link.characterisation import Characterisation
 from diqkd_postproc.link.timeline import time_unit
-from diqkd_postproc.report.drawing import (
+from diqkd_postproc.report.figure_style import (
     BLUE,
     GREEN,
     MUTED,
     inline_svg,
-    light_grid,
     new_figure,
     shade,
-    styled,
 )
 from diqkd_postproc.report.markup import Content, Markup, element, figure, section, table
 
@@ -53,8 +51,7 @@ def moving_scores_figure(result: Characterisation) -> str:
         return np.insert(values.astype(float), breaks, np.nan)
 
     times = broken(result.elapsed_s[middle] / scale)
-    with styled():
-        drawing = new_figure(10.4, 5.0)
+    with new_figure(10.4, 5.0) as drawing:
         above, below = drawing.subplots(2, 1, sharex=True)
         above.plot(times, broken(windows.chsh_score), color=BLUE)
         band = {"alpha": 0.25, "linewidth": 0}
@@ -70,6 +67,5 @@ def moving_scores_figure(result: Characterisation) -> str:
         for axes in (above, below):
             for gap in timeline.gaps:
                 shade(axes, gap, scale, 0.0025 * timeline.duration_s / scale)
-            light_grid(axes)
         drawing.align_ylabels([above, below])
         return inline_svg(drawing, "scores", "CHSH score and bit error rate in moving windows")

@@ -13,16 +13,16 @@ from matplotlib.ticker import EngFormatter
 
 from diqkd_postproc.link.characterisation import Characterisation
 from diqkd_postproc.link.timeline import time_unit
-from diqkd_postproc.report.pictures import BLUE, GREEN, INK, MUTED, ORANGE, picture, save_picture
+from diqkd_postproc.report.figure_style import BLUE, GREEN, INK, MUTED, ORANGE, new_figure, save_figure
 
 MAX_TIME_POINTS = 4000
 
 
 def draw_characterisation(result: Characterisation, path: Path, provenance: Mapping[str, Any]) -> None:
-    """Write the picture; see `save_picture` for formats and errors."""
+    """Write the picture; see `save_figure` for formats and errors."""
     windows = result.windows
     middle = windows.first_round + windows.window / 2
-    with picture(8.2, 6.4) as figure:
+    with new_figure(8.2, 6.4) as figure:
         score, error, clock = figure.subplots(3, 1, sharex=True, height_ratios=(1.15, 1.15, 1))
         score.plot(middle, windows.chsh_score, color=BLUE)
         score.fill_between(middle, windows.chsh_low, windows.chsh_high, color=BLUE, alpha=0.22, linewidth=0)
@@ -45,7 +45,7 @@ def draw_characterisation(result: Characterisation, path: Path, provenance: Mapp
             f"{result.chsh_score.num_rounds:,} test rounds of {result.num_rounds:,}",
             loc="left",
         )
-        save_picture(figure, path, provenance)
+        save_figure(figure, path, provenance)
 
 
 def _range(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import lost_test_probability
 from diqkd_postproc.reconciliation.code_design.intervals import (
     MAX_LIKELIHOOD_FACTOR,
@@ -20,6 +20,7 @@ from diqkd_postproc.reconciliation.code_design.intervals import (
 )
 from diqkd_postproc.reconciliation.code_design.results import Statistics
 from diqkd_postproc.reconciliation.code_design.task import FrameTask
+from diqkd_postproc.report.figure_style import SERIES, new_figure, save_figure
 
 Axis = Literal["efficiency", "true-q", "true-s"]
 LABELS = {
@@ -56,17 +57,23 @@ def _label(task: FrameTask, against: Axis) -> str:
     return ", ".join(parts)
 
 
-def failure_rate_figure(statistics: Sequence[Statistics], against: Axis = "efficiency") -> Figure:
-    """The figure. Points without a failure show as intervals that reach down to the frame.
+def plot_failure_rates(
+    statistics: Sequence[Statistics], path: Path | str, against: Axis = "efficiency"
+) -> None:
+    """Write the figure; points without a failure show as intervals that reach down to the frame.
 
-    Raises ParameterError if there is nothing to show.
+    Raises ParameterError if there is nothing to show; formats and other errors as `save_figure`.
     """
     present = [entry for entry in statistics if entry.frames]
     if not present:
         raise ParameterError("the results have no frames; collect some with `diqkd codes evaluate`")
     num_curves = len({repr(_curve(entry.task, against)) for entry in present})
-    figure = Figure(figsize=(7.5, 5.0 + 0.1 * num_curves), layout="constrained")
-    FigureCanvasAgg(figure)
+    with new_figure(7.5, 5.0 + 0.1 * num_curves) as figure:
+        _draw(figure, present, against)
+        save_figure(figure, path)
+
+
+def _draw(figure: Figure, present: Sequence[Statistics], against: Axis) -> None:
     axes = figure.subplots()
     floor = 0.1 / max(entry.frames for entry in present)
 
@@ -75,7 +82,7 @@ def failure_rate_figure(statistics: Sequence[Statistics], against: Axis = "effic
 
     for number, (_, group) in enumerate(groupby(sorted(present, key=name), key=name)):
         points = sorted(group, key=lambda entry: _abscissa(entry.task, against))
-        colour = f"C{number % 10}"
+        colour = SERIES[number % len(SERIES)]
         x = np.array([_abscissa(entry.task, against) for entry in points])
         rates = np.array([entry.wrong_frames / entry.frames for entry in points])
         bounds = np.array([likelihood_interval(entry.wrong_frames, entry.frames) for entry in points])
@@ -90,7 +97,7 @@ def failure_rate_figure(statistics: Sequence[Statistics], against: Axis = "effic
     axes.set_ylim(floor, 1.2)
     axes.set_xlabel(LABELS[against])
     axes.set_ylabel("frame failure rate")
-    axes.grid(which="both", alpha=0.25)
+    axes.grid(which="both")
     figure.legend(fontsize="small", loc="outside lower center", ncols=2)
     total = sum(entry.frames for entry in present)
     versions = ", ".join(sorted({entry.version for entry in present}))
@@ -102,10 +109,9 @@ def failure_rate_figure(statistics: Sequence[Statistics], against: Axis = "effic
         fontsize="small",
         loc="left",
     )
-    return figure
 
 
-def _plot_limit(axes: object, points: Sequence[Statistics], against: Axis, colour: str, floor: float) -> None:
+def _plot_limit(axes: Axes, points: Sequence[Statistics], against: Axis, colour: str, floor: float) -> None:
     """What the best code could do on the frames' own channel."""
     x = np.array([_abscissa(entry.task, against) for entry in points])
     low, high = float(x.min()), float(x.max())
@@ -121,15 +127,4 @@ def _plot_limit(axes: object, points: Sequence[Statistics], against: Axis, colou
         channel = (float(task.gamma), float(qber), lost_test_probability(float(score)))
         rates.append(finite_length_failure_rate(task.num_rounds, *channel, float(length)))
     shown = np.array(rates) >= floor
-    axes.plot(grid[shown], np.array(rates)[shown], "--", color=colour, lw=1)  # type: ignore[attr-defined]
-
-
-def plot_failure_rates(
-    statistics: Sequence[Statistics], path: Path | str, against: Axis = "efficiency"
-) -> None:
-    """Write the figure in the format that the file's name says; raises StorageError or ParameterError."""
-    figure = failure_rate_figure(statistics, against)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot write the figure {path}: {error}") from None
+    axes.plot(grid[shown], np.array(rates)[shown], "--", color=colour, lw=1)

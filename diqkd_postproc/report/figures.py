@@ -13,7 +13,8 @@ from diqkd_postproc.planning.design import asymptotic_rate, shannon_limit
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import chsh_score_of_winning
-from diqkd_postproc.report.drawing import (
+from diqkd_postproc.report.facts import RunFacts
+from diqkd_postproc.report.figure_style import (
     BLUE,
     GREEN,
     GRID,
@@ -23,12 +24,9 @@ from diqkd_postproc.report.drawing import (
     RED,
     SURFACE,
     inline_svg,
-    light_grid,
     new_figure,
     shade,
-    styled,
 )
-from diqkd_postproc.report.facts import RunFacts
 from diqkd_postproc.security.key_length import KeyLength
 
 NUM_RATE_POINTS = 28
@@ -57,8 +55,7 @@ def bell_test_figure(facts: RunFacts) -> str:
     threshold = chsh_score_of_winning(parameters.omega_threshold)
     score = facts.chsh_score
     top = 2 * math.sqrt(2)
-    with styled():
-        figure = new_figure(10.4, 1.35)
+    with new_figure(10.4, 1.35) as figure:
         axes = figure.subplots()
         low = min([1.9] + ([score.value - 4 * score.standard_error] if score else []))
         high = max([top] + ([score.value + 2.2 * score.standard_error] if score else []))
@@ -99,8 +96,7 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
     """
     proofs = ["paper"] if parameters.proof == "paper" else [parameters.proof, "paper"]
     here = parameters.num_rounds
-    with styled():
-        figure = new_figure(5.6, 3.9)
+    with new_figure(5.6, 3.9) as figure:
         axes = figure.subplots()
         highest = parameters.key_bits / here
         for proof, colour, style in zip(proofs, (BLUE, MUTED), ("-", "--"), strict=False):
@@ -135,7 +131,6 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
         axes.set_ylabel("key rate, bits a round")
         axes.xaxis.set_major_formatter(FuncFormatter(_power_of_ten))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
-        light_grid(axes)
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.86))
         return inline_svg(figure, "rate", "Key rate against the number of rounds, with this run")
 
@@ -184,8 +179,7 @@ def key_length_figure(length: KeyLength) -> str:
     small = sum(bits for name, bits in terms if (name, bits) not in large)
     rows = [(TERM_NAMES.get(name, name.replace("_", " ")), bits) for name, bits in large]
     rows += [("all other terms", small)] if len(large) < len(terms) else []
-    with styled():
-        figure = new_figure(5.6, 3.9)
+    with new_figure(5.6, 3.9) as figure:
         axes = figure.subplots()
         reached = 0.0
         widest = max(bits for _, bits in rows)
@@ -218,7 +212,7 @@ def key_length_figure(length: KeyLength) -> str:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value / 1000:,.0f}"))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        light_grid(axes, "x")
+        axes.grid(False, axis="y")
         return inline_svg(figure, "length", "Terms of the key length")
 
 
@@ -226,8 +220,7 @@ def timeline_figure(timeline: Timeline) -> str:
     """Rounds done and herald rate against time, pauses shaded (Fig. 3, bottom)."""
     scale, unit = time_unit(timeline.duration_s)
     edges = timeline.edges_s / scale
-    with styled():
-        figure = new_figure(7.6, 4.9)
+    with new_figure(7.6, 4.9) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.35, 1))
         done = np.concatenate(([0], np.cumsum(timeline.heralds)))
         divisor, prefix = (
@@ -247,7 +240,6 @@ def timeline_figure(timeline: Timeline) -> str:
         for axes in (above, below):
             for gap in timeline.gaps:
                 shade(axes, gap, scale, smallest)
-            light_grid(axes)
         figure.align_ylabels([above, below])
         return inline_svg(figure, "timeline", "Heralds against time, with the gaps of the run")
 
@@ -259,8 +251,7 @@ def pattern_figure(facts: RunFacts) -> str:
     total = max(1.0, counts.sum())
     shares = counts / total
     errors = 1.96 * np.sqrt(shares * (1 - shares) / total)
-    with styled():
-        figure = new_figure(4.4, 2.9)
+    with new_figure(4.4, 2.9) as figure:
         axes = figure.subplots()
         axes.bar(
             names, 100 * shares, yerr=100 * errors, color=BLUE, alpha=0.8, width=0.6, ecolor=INK, capsize=3
@@ -277,5 +268,5 @@ def pattern_figure(facts: RunFacts) -> str:
             )
         axes.set_ylabel("share of heralds, %")
         axes.set_xlabel("detectors that clicked")
-        light_grid(axes, "y")
+        axes.grid(False, axis="x")
         return inline_svg(figure, "patterns", "Shares of the four herald patterns")

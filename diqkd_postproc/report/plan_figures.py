@@ -11,22 +11,19 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from diqkd_postproc.planning.design_point import PUBLISHED_GAMMA, DesignPoint
 from diqkd_postproc.planning.plan import Plan
-from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.report.figure_style import BLUE, GREEN, INK, ORANGE, PURPLE, new_figure, save_figure
 from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
 
 PROOFS: tuple[tuple[str, str, dict[str, str | None]], ...] = (
-    ("paper", "#1f5fa8", {"proof": "paper", "bound": None, "extractor": "trevisan"}),
-    ("counted", "#2f8f5b", {"proof": "counted", "bound": None, "extractor": "trevisan"}),
-    ("renyi simple, Trevisan", "#c2681b", {"proof": "renyi", "bound": "simple", "extractor": "trevisan"}),
-    ("renyi full, Toeplitz", "#a8326e", {"proof": "renyi", "bound": "full", "extractor": "toeplitz"}),
+    ("paper", BLUE, {"proof": "paper", "bound": None, "extractor": "trevisan"}),
+    ("counted", GREEN, {"proof": "counted", "bound": None, "extractor": "trevisan"}),
+    ("renyi simple, Trevisan", ORANGE, {"proof": "renyi", "bound": "simple", "extractor": "trevisan"}),
+    ("renyi full, Toeplitz", PURPLE, {"proof": "renyi", "bound": "full", "extractor": "toeplitz"}),
 )
 BOTH = (PROOFS[0], PROOFS[3])
 STYLES = ("-", "--", ":")
@@ -37,29 +34,20 @@ SMALLEST_RUN_SCORES = 5
 
 
 def draw(point: DesignPoint, plan: Plan, path: Path) -> None:
-    """Write the figure; the format follows the file's name. StorageError where that fails."""
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(11, 8), layout="constrained")
-        FigureCanvasAgg(figure)
+    """Write the figure; the format follows the file's name. errors as `save_figure`."""
+    with new_figure(11, 8) as figure:
         ((rate, smallest), (by_score, by_error)) = figure.subplots(2, 2)
         _rates(rate, point, plan)
         _smallest_runs(smallest, point)
         _sensitivity(by_score, point, plan, "chsh_score")
         _sensitivity(by_error, point, plan, "qber")
-        for axes in (rate, smallest, by_score, by_error):
-            axes.grid(True, color="#dddddd", linewidth=0.6)
-            axes.set_axisbelow(True)
         figure.suptitle(
             f"S = {point.chsh_score:g}, Q = {100 * point.qber:g} %, "
             f"soundness error {point.soundness_error:g}; estimates at the best test probability; "
-            "only `paper` is peer-reviewed"
+            "only `paper` is peer-reviewed",
+            fontsize=10.5,
         )
-        try:
-            figure.savefig(path, dpi=150)
-        except OSError as error:
-            raise StorageError(f"cannot write the figure {path}: {error.strerror}") from None
-        except ValueError:
-            raise ParameterError(f"{path} has no known ending; write a .png, .pdf or .svg") from None
+        save_figure(figure, path)
 
 
 def _by(point: DesignPoint, security: dict[str, str | None]) -> DesignPoint:
@@ -90,10 +78,10 @@ def _rates(axes: Axes, point: DesignPoint, plan: Plan) -> None:
             rates = _best_rates(dataclasses.replace(here, num_rounds=int(n)) for n in rounds)
             label = name if style == "-" else None
             axes.plot(rounds, rates, style, color=colour, label=label)
-        axes.plot([], [], style, color="black", label=f"S = {score:.3f}, Q = {100 * error:.3g} %")
+        axes.plot([], [], style, color=INK, label=f"S = {score:.3f}, Q = {100 * error:.3g} %")
     p = plan.parameters
     if p.key_bits:
-        axes.plot([p.num_rounds], [p.key_bits / p.num_rounds], "ko", label="this plan")
+        axes.plot([p.num_rounds], [p.key_bits / p.num_rounds], "o", color=INK, label="this plan")
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("rounds n")
@@ -116,9 +104,7 @@ def _sensitivity(axes: Axes, point: DesignPoint, plan: Plan, quantity: str) -> N
         bits = np.array(rates) * num_rounds
         scale = 100.0 if quantity == "qber" else 1.0
         axes.plot(np.array(values) * scale, bits / 1000, color=colour, label=name)
-    axes.axvline(
-        getattr(point, quantity) * (100.0 if quantity == "qber" else 1.0), color="black", lw=0.8, ls=":"
-    )
+    axes.axvline(getattr(point, quantity) * (100.0 if quantity == "qber" else 1.0), color=INK, lw=0.8, ls=":")
     axes.set_ylim(bottom=0)
     axes.set_xlabel(
         "CHSH score S of the link" if quantity == "chsh_score" else "bit error rate Q of the link (%)"
@@ -143,12 +129,12 @@ def _smallest_runs(axes: Axes, point: DesignPoint) -> None:
                 found.append((score, num_rounds))
             label = name if style == "-" else None
             axes.plot(*zip(*found, strict=True), style + "o", ms=3, color=colour, label=label)
-        axes.plot([], [], style, color="black", label=f"Q = {100 * error:.3g} %")
+        axes.plot([], [], style, color=INK, label=f"Q = {100 * error:.3g} %")
     axes.set_yscale("log")
     axes.set_xlabel("CHSH score S")
     axes.set_ylabel("fewest rounds that give a key")
     axes.set_title("Smallest runs")
-    axes.legend(fontsize=7.5, frameon=False)
+    axes.legend(fontsize=7.5)
 
 
 def _zero_crossing(point: DesignPoint, gamma: Fraction) -> tuple[float | None, Fraction]:

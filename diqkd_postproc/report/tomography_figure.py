@@ -13,17 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from diqkd_postproc.link.tomography import TomographyResult
-from diqkd_postproc.report.pictures import BLUE, INK, MUTED, picture, save_picture
+from diqkd_postproc.report.figure_style import BLUE, INK, MUTED, new_figure, save_figure
 
 BASIS = ("00", "01", "10", "11")
 SMALLEST_LABEL = 0.1  # magnitude below which no phase is written
 
 
 def draw_tomography(result: TomographyResult, path: Path, provenance: Mapping[str, Any]) -> None:
-    """Write the picture; see `save_picture` for formats and errors."""
+    """Write the picture; see `save_figure` for formats and errors."""
     names = list(result.by_pattern)
     columns = max(len(names), 2)
-    with picture(2.65 * columns, 5.4) as figure:
+    with new_figure(2.65 * columns, 5.4) as figure:
         grid = figure.add_gridspec(2, 1, height_ratios=(1.25, 1))
         above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
         panels = np.atleast_1d(above.subplots(1, columns))
@@ -35,7 +35,7 @@ def draw_tomography(result: TomographyResult, path: Path, provenance: Mapping[st
             phase = f"{pattern.phase.value:+.3f} ± {pattern.phase.standard_error:.3f} rad"
             axes.set_title(f"{name}\n$\\varphi$ = {phase}")
         _fidelities(below.subplots(), result)
-        save_picture(figure, path, provenance)
+        save_figure(figure, path, provenance)
 
 
 def _density_matrix(axes: Axes, rho: npt.NDArray[np.complex128]) -> None:

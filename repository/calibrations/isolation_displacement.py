@@ -4,8 +4,8 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.calibration import experiment
-from diqkd_node.calibration.fits.isolation import fit_displacement
-from diqkd_node.calibration.station_scan import DisplacementScan
+from diqkd_node.calibration.fits.isolation_displacement import fit_isolation_displacement
+from diqkd_node.calibration.station_scan import IsolationDisplacementScan
 
 BACKGROUNDS = 4
 NEAR = 0.5  # part of the way within which a tenth of the shots will do
@@ -44,7 +44,7 @@ class IsolationDisplacement(experiment.CalibrationExperiment, EnvExperiment):
         self.parts = np.linspace(-0.3, 1.0, self.num_points)
         near = np.abs(self.parts) < NEAR
         shots = np.where(near, -(-self.num_shots // 10), self.num_shots)
-        return DisplacementScan(
+        return IsolationDisplacementScan(
             self,
             self.configuration,
             self.scan_data([*shots, *[self.num_shots] * BACKGROUNDS]),
@@ -59,6 +59,6 @@ class IsolationDisplacement(experiment.CalibrationExperiment, EnvExperiment):
         photons = np.array([len(self.data.values(point)) for point in range(len(exposures))])
         places = len(self.parts)
         background = int(photons[places:].sum()), float(exposures[places:].sum())
-        return fit_displacement(
+        return fit_isolation_displacement(
             self.parts, photons[:places], exposures[:places], background, self.distance_um
         )

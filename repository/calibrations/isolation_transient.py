@@ -4,8 +4,8 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.calibration import experiment
-from diqkd_node.calibration.fits.isolation import fit_transient
-from diqkd_node.calibration.station_scan import TransientScan
+from diqkd_node.calibration.fits.isolation_transient import fit_isolation_transient
+from diqkd_node.calibration.station_scan import IsolationTransientScan
 
 POINTS = 10  # of signal and of background, taken in turns
 LEAD_TIME = 10e-6
@@ -41,7 +41,7 @@ class IsolationTransient(experiment.CalibrationExperiment, EnvExperiment):
 
     def make_scan(self):
         shots = -(-self.num_shots // POINTS)
-        return TransientScan(
+        return IsolationTransientScan(
             self,
             self.configuration,
             self.scan_data([shots] * (2 * POINTS)),
@@ -58,4 +58,6 @@ class IsolationTransient(experiment.CalibrationExperiment, EnvExperiment):
         times = [self.core.ref_period * self.data.joined(range(first, 2 * POINTS, 2)) for first in (0, 1)]
         photons, background = (np.histogram(part, edges)[0] for part in times)
         shots = sum(self.data.num_shots) // 2
-        return fit_transient(edges, photons, background, (shots, shots), self.configuration.settling_time)
+        return fit_isolation_transient(
+            edges, photons, background, (shots, shots), self.configuration.settling_time
+        )

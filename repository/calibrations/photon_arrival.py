@@ -4,8 +4,8 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.calibration import experiment
-from diqkd_node.calibration.fits.photon_arrival import fit_arrival
-from diqkd_node.calibration.station_scan import ArrivalScan
+from diqkd_node.calibration.fits.photon_arrival import fit_photon_arrival
+from diqkd_node.calibration.station_scan import PhotonArrivalScan
 
 GATE_NS = (-50, 250)  # after the reference
 ATTEMPTS_PER_SHOT = 10
@@ -38,7 +38,7 @@ class PhotonArrival(experiment.CalibrationExperiment, EnvExperiment):
 
     def make_scan(self):
         shots = -(-self.num_attempts // (ATTEMPTS_PER_SHOT * POINTS))
-        return ArrivalScan(
+        return PhotonArrivalScan(
             self,
             self.configuration,
             self.scan_data([shots] * POINTS),
@@ -51,4 +51,4 @@ class PhotonArrival(experiment.CalibrationExperiment, EnvExperiment):
         nanosecond = round(1e-9 / self.core.ref_period)
         times = np.floor_divide(self.data.joined(range(POINTS)), nanosecond)
         times -= round(self.reference_delay / 1e-9)
-        return fit_arrival(times, *GATE_NS, ATTEMPTS_PER_SHOT * sum(self.data.num_shots))
+        return fit_photon_arrival(times, *GATE_NS, ATTEMPTS_PER_SHOT * sum(self.data.num_shots))

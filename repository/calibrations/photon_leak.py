@@ -4,8 +4,8 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.calibration import experiment
-from diqkd_node.calibration.fits.photon_leak import DETECTION_EFFICIENCY, PLACES, find_leak
-from diqkd_node.calibration.leak_scan import LeakScan
+from diqkd_node.calibration.fits.photon_leak import DETECTION_EFFICIENCY, PLACES, find_photon_leak
+from diqkd_node.calibration.photon_leak_scan import PhotonLeakScan
 
 REPETITIONS = 5  # points of each kind, in random order, so that a drift becomes noise
 CONNECTED_PART = 100  # of the shots that isolation needs, one in so many does for the connected link
@@ -42,7 +42,7 @@ class PhotonLeak(experiment.CalibrationExperiment, EnvExperiment):
         isolated = -(-self.num_shots // REPETITIONS)
         connected = -(-isolated // CONNECTED_PART)
         shots = [isolated if PLACES[place] == 1.0 else connected for place, _ in self.kinds]
-        return LeakScan(
+        return PhotonLeakScan(
             self,
             self.configuration,
             self.scan_data(shots),
@@ -61,4 +61,4 @@ class PhotonLeak(experiment.CalibrationExperiment, EnvExperiment):
             ]
             clicks[place] = tuple(sum(len(self.data.values(p)) for p in group) for group in points)
             shots[place] = tuple(int(np.sum([self.data.num_shots[p] for p in group])) for group in points)
-        return find_leak(clicks, shots, self.detection_efficiency)
+        return find_photon_leak(clicks, shots, self.detection_efficiency)

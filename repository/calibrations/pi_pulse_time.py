@@ -4,7 +4,7 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.calibration import experiment
-from diqkd_node.calibration.fits.pi_pulse_time import fit_rabi
+from diqkd_node.calibration.fits.pi_pulse_time import fit_pi_pulse_time
 from diqkd_node.calibration.pulse_scan import PulseScan, ScanPulse
 from diqkd_node.calibration.transitions import TRANSITIONS, transition
 
@@ -46,4 +46,4 @@ class PiPulseTime(experiment.CalibrationExperiment, EnvExperiment):
 
     def find(self):
         setting = transition(self.transition, self.configuration).pi_time_setting
-        return fit_rabi(self.times, *self.bright_shots(), setting)
+        return fit_pi_pulse_time(self.times, *self.bright_shots(), setting)

@@ -4,7 +4,7 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.calibration import experiment
-from diqkd_node.calibration.fits.ramsey_coherence import fit_ramsey
+from diqkd_node.calibration.fits.ramsey_coherence import fit_ramsey_coherence
 from diqkd_node.calibration.pulse_scan import PulseScan, ScanPulse
 from diqkd_node.calibration.transitions import transition
 
@@ -69,4 +69,4 @@ class RamseyCoherence(experiment.CalibrationExperiment, EnvExperiment):
     def find(self):
         line = transition(self.transition, self.configuration)
         setting = line.frequency_setting if self.set_frequency else None
-        return fit_ramsey(self.waits, self.phases, *self.bright_shots(), line.frequency, setting)
+        return fit_ramsey_coherence(self.waits, self.phases, *self.bright_shots(), line.frequency, setting)

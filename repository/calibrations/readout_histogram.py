@@ -3,7 +3,7 @@
 from artiq.experiment import *
 
 from diqkd_node.calibration import experiment
-from diqkd_node.calibration.fits.readout_histogram import fit_readout
+from diqkd_node.calibration.fits.readout_histogram import fit_readout_histogram
 from diqkd_node.calibration.pulse_scan import PulseScan, ScanPulse
 from diqkd_node.calibration.transitions import transition
 
@@ -30,4 +30,4 @@ class ReadoutHistogram(experiment.CalibrationExperiment, EnvExperiment):
 
     def find(self):
         bright, dark = (self.data.joined(range(first, 2 * POINTS, 2)) for first in (0, 1))
-        return fit_readout(bright, dark, self.configuration.readout_time)
+        return fit_readout_histogram(bright, dark, self.configuration.readout_time)

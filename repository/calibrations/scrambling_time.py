@@ -4,8 +4,8 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.calibration import experiment
-from diqkd_node.calibration.fits.scrambling_time import fit_deshelving
-from diqkd_node.calibration.pulse_scan import DeshelvingScan, ScanPulse
+from diqkd_node.calibration.fits.scrambling_time import fit_scrambling_time
+from diqkd_node.calibration.pulse_scan import ScanPulse, ScramblingTimeScan
 from diqkd_node.calibration.transitions import transition
 
 
@@ -31,7 +31,7 @@ class ScramblingTime(experiment.CalibrationExperiment, EnvExperiment):
         shelving = ScanPulse(line.frequency, line.pi_time, self.configuration.amplitude_674)
         times = self.longest_pulse * np.linspace(0.0, 1.0, self.num_points) ** 2
         self.times = np.round(times, 9)
-        return DeshelvingScan(
+        return ScramblingTimeScan(
             self,
             self.configuration,
             self.scan_data([self.num_shots] * len(times)),
@@ -40,4 +40,4 @@ class ScramblingTime(experiment.CalibrationExperiment, EnvExperiment):
         )
 
     def find(self):
-        return fit_deshelving(self.times, *self.bright_shots())
+        return fit_scrambling_time(self.times, *self.bright_shots())

@@ -4,7 +4,7 @@ import numpy as np
 from artiq.experiment import *
 
 from diqkd_node.calibration import experiment
-from diqkd_node.calibration.fits.transition_frequency import fit_spectrum
+from diqkd_node.calibration.fits.transition_frequency import fit_transition_frequency
 from diqkd_node.calibration.pulse_scan import PulseScan, ScanPulse
 from diqkd_node.calibration.transitions import TRANSITIONS, transition
 
@@ -56,4 +56,4 @@ class TransitionFrequency(experiment.CalibrationExperiment, EnvExperiment):
 
     def find(self):
         setting = transition(self.transition, self.configuration).frequency_setting
-        return fit_spectrum(self.frequencies, *self.bright_shots(), self.duration, setting)
+        return fit_transition_frequency(self.frequencies, *self.bright_shots(), self.duration, setting)

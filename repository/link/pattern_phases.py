@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 from artiq.experiment import *
 
+from diqkd_node.calibration import figures
+from diqkd_node.calibration.application import apply_result
+from diqkd_node.calibration.fits.pattern_phases import fit_pattern_phases
+from diqkd_node.calibration.result import CalibrationResult
 from diqkd_node.run.two_node_scan import TwoNodeScan
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 
@@ -59,10 +63,6 @@ class PatternPhases(TwoNodeScan, EnvExperiment):
         return [(configuration.frequency_qubit, float(phase), duration) for phase in self.phases]
 
     def conclude(self, rounds):
-        from diqkd_node.calibration.application import apply_result
-        from diqkd_node.calibration.fits.pattern_phases import fit_pattern_phases
-        from diqkd_node.calibration.result import CalibrationResult
-
         won = rounds["alice_bright"] != rounds["bob_bright"]
         setting, pattern = rounds["pair"][:, 1], rounds["herald_pattern"]
         patterns = self.configuration.herald_patterns
@@ -91,8 +91,6 @@ class PatternPhases(TwoNodeScan, EnvExperiment):
                 self.refusal = error
 
     def write_results(self, rounds):
-        from diqkd_node.calibration import figures
-
         figures.save(self.result, self.result_path.with_suffix(".png"))
         for name, quantity in self.result.finding.quantities.items():
             logger.info("%s = %s", name.replace("_", " "), quantity)

@@ -12,7 +12,7 @@ import pytest
 
 from diqkd_node.calibration import application
 from diqkd_node.calibration.experiment import CalibrationExperiment
-from diqkd_node.calibration.fits.isolation import settling_time
+from diqkd_node.calibration.fits.isolation_transient import settling_time
 from diqkd_node.calibration.fits.readout_histogram import readout_errors
 from diqkd_node.calibration.result import CalibrationResult
 from diqkd_node.calibration.scan_data import ScanData

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_node.calibration.fits.count_fit import CountFit, fit_binomial
-from diqkd_node.calibration.fits.description import binomial_series, curve
+from diqkd_node.calibration.fits.figure_description import binomial_series, curve
 from diqkd_node.calibration.result import Finding, GoodnessOfFit, Quantity
 from diqkd_postproc.protocol.errors import ParameterError
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import erfcx, ndtr
 
 from diqkd_node.calibration.fits.count_fit import fit_poisson
-from diqkd_node.calibration.fits.description import curve
+from diqkd_node.calibration.fits.figure_description import curve
 from diqkd_node.calibration.result import Finding, GoodnessOfFit, Quantity
 
 Array = NDArray[np.float64]
@@ -43,7 +43,7 @@ def arrived(times: Array, delay: float, lifetime: float, jitter: float) -> Array
     return part
 
 
-def fit_arrival(times: Array, start: int, stop: int, attempts: int) -> Finding:
+def fit_photon_arrival(times: Array, start: int, stop: int, attempts: int) -> Finding:
     """Decay and window from arrival `times` (ns after the pulse's switch, whole numbers: the nanosecond in
     which each began) of `attempts` attempts with gates from `start` to `stop` (ns)."""
     edges = np.arange(start, stop + 1, dtype=np.float64)

@@ -36,7 +36,7 @@ def joint_leaks(clicks: Array, rounds: Array, bright: NDArray[np.bool_]) -> tupl
     return values[1:], np.sqrt(np.diag(covariance))[1:]
 
 
-def find_leak(
+def find_photon_leak(
     clicks: dict[str, tuple[int, int]],
     shots: dict[str, tuple[int, int]],
     efficiency: float = DETECTION_EFFICIENCY,

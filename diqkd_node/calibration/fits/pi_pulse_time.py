@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_node.calibration.fits.count_fit import CountFit, angle, fit_binomial, fraction
-from diqkd_node.calibration.fits.description import binomial_series, curve
+from diqkd_node.calibration.fits.figure_description import binomial_series, curve
 from diqkd_node.calibration.result import Finding, GoodnessOfFit, Quantity
 
 Array = NDArray[np.float64]
@@ -26,7 +26,7 @@ def bright_fraction(times: Array, pi_time: float, high: float, low: float, decay
     return model
 
 
-def fit_rabi(times: Array, bright: Array, shots: Array, setting: str) -> Finding:
+def fit_pi_pulse_time(times: Array, bright: Array, shots: Array, setting: str) -> Finding:
     """Pi time from `bright` of `shots` at pulse lengths `times` (s); all (n,).
 
     :param setting: field of the configuration that takes the pi time

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_node.calibration.fits.count_fit import fit_binomial
-from diqkd_node.calibration.fits.description import curve
+from diqkd_node.calibration.fits.figure_description import curve
 from diqkd_node.calibration.result import Finding, GoodnessOfFit, Quantity
 
 Array = NDArray[np.float64]
@@ -33,7 +33,7 @@ def bright_fraction(waits: Array, phases: Array, fringe: Array) -> Array:
     return wave
 
 
-def fit_ramsey(
+def fit_ramsey_coherence(
     waits: Array, phases: Array, bright: Array, shots: Array, light: float, setting: str | None = None
 ) -> Finding:
     """Coherence time and resonance from `bright` of `shots` after `waits` (s, from the middle of one pulse to

@@ -50,7 +50,7 @@ def best_threshold(bright_mean: float, dark_mean: float, window: float) -> int:
     return min(candidates, key=lambda value: sum(readout_errors(value, bright_mean, dark_mean, window)))
 
 
-def fit_readout(bright_counts: Array, dark_counts: Array, window: float) -> Finding:
+def fit_readout_histogram(bright_counts: Array, dark_counts: Array, window: float) -> Finding:
     """Threshold from the counts of shots prepared bright and dark, in a window (s)."""
     fit = _fit(bright_counts, dark_counts, window)
     bright_mean, dark_mean = fit["bright_mean"], fit["dark_mean"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_node.calibration.fits.count_fit import angle, fit_binomial, fraction
-from diqkd_node.calibration.fits.description import binomial_series, curve
+from diqkd_node.calibration.fits.figure_description import binomial_series, curve
 from diqkd_node.calibration.result import Finding, GoodnessOfFit, Quantity
 
 Array = NDArray[np.float64]
@@ -26,7 +26,7 @@ def bright_fraction(times: Array, time_constant: float, final: float, initial: f
     return model
 
 
-def fit_deshelving(times: Array, bright: Array, shots: Array) -> Finding:
+def fit_scrambling_time(times: Array, bright: Array, shots: Array) -> Finding:
     """Time constant from `bright` of `shots` after deshelving for `times` (s); arrays (n,)."""
     seen = np.asarray(bright) / np.asarray(shots)
     starts = [

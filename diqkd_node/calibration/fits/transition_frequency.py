@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_node.calibration.fits.count_fit import angle, fit_binomial, fraction
-from diqkd_node.calibration.fits.description import binomial_series, curve
+from diqkd_node.calibration.fits.figure_description import binomial_series, curve
 from diqkd_node.calibration.result import Finding, GoodnessOfFit, Quantity
 
 Array = NDArray[np.float64]
@@ -30,7 +30,9 @@ def bright_fraction(offsets: Array, duration: float, line: Array) -> Array:
     return model
 
 
-def fit_spectrum(frequencies: Array, bright: Array, shots: Array, duration: float, setting: str) -> Finding:
+def fit_transition_frequency(
+    frequencies: Array, bright: Array, shots: Array, duration: float, setting: str
+) -> Finding:
     """Resonance from `bright` of `shots` at `frequencies` (Hz) under pulses of `duration` (s); arrays (n,).
 
     :param setting: field of the configuration that takes the frequency

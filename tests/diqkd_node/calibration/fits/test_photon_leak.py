@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diqkd_node.calibration.fits.photon_leak import DETECTION_EFFICIENCY, find_leak, joint_leaks
+from diqkd_node.calibration.fits.photon_leak import DETECTION_EFFICIENCY, find_photon_leak, joint_leaks
 
 # SI Table S5: rounds with k = 0, 1, 2, 3 clicks; outcomes (Alice, Bob) dark/dark, dark/bright, bright/dark,
 # bright/bright.
@@ -43,7 +43,9 @@ def test_planted_leaks_lie_in_the_stated_intervals() -> None:
             "link connected": (int(rng.poisson(50.03 * 500)), int(rng.poisson(0.5 * 500))),
             "link isolated": (int(rng.poisson(0.0307 * 40_000)), int(rng.poisson(0.0277 * 40_000))),
         }
-        finding = find_leak(clicks, {"link connected": (500, 500), "link isolated": (40_000, 40_000)}, 0.5)
+        finding = find_photon_leak(
+            clicks, {"link connected": (500, 500), "link isolated": (40_000, 40_000)}, 0.5
+        )
         leak = finding.quantities["leaked_photons"]
         missed += not leak.low <= 0.006 <= leak.high
         assert finding.quantities["photons_when_connected"].value == pytest.approx(99.06, abs=5)
@@ -52,7 +54,7 @@ def test_planted_leaks_lie_in_the_stated_intervals() -> None:
 
 def test_no_leak_is_bounded() -> None:
     shots = {"link connected": (100, 100), "link isolated": (10_000, 10_000)}
-    finding = find_leak({"link connected": (5000, 3), "link isolated": (270, 280)}, shots)
+    finding = find_photon_leak({"link connected": (5000, 3), "link isolated": (270, 280)}, shots)
     leak = finding.quantities["leaked_photons"]
     assert leak.value == 0 and leak.low == 0 and 0 < leak.high < 0.01
     assert finding.quantities["leaked_information"].high > 0

@@ -6,13 +6,13 @@ scrambles the ion afterwards. Where bright and dark ions give the same number of
 
 from artiq.experiment import *
 
-from diqkd_node.calibration.station_scan import DisplacementScan
+from diqkd_node.calibration.station_scan import IsolationDisplacementScan
 
 
-class LeakScan(DisplacementScan):
+class PhotonLeakScan(IsolationDisplacementScan):
     """A click a number. `dark`: for each point whether a mapping pulse hides the ion in D5/2."""
 
-    kernel_invariants = DisplacementScan.kernel_invariants | {
+    kernel_invariants = IsolationDisplacementScan.kernel_invariants | {
         "dark",
         "map_frequency",
         "map_amplitude",
@@ -20,11 +20,11 @@ class LeakScan(DisplacementScan):
     }
 
     def build_scan(self, gate_time, arrival_time, part, dark):
-        DisplacementScan.build_scan(self, gate_time, arrival_time, [True] * len(part), part)
+        IsolationDisplacementScan.build_scan(self, gate_time, arrival_time, [True] * len(part), part)
         self.dark = dark
 
     def prepare(self):
-        DisplacementScan.prepare(self)
+        IsolationDisplacementScan.prepare(self)
         self.map_frequency = self.configuration.frequency_map
         self.map_amplitude = self.configuration.amplitude_674
         self.map_mu = self.mu(self.configuration.pi_time_of("map"))
