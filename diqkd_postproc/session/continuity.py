@@ -51,9 +51,9 @@ def possible_pasts(role: Role, journal: Sequence[Persist]) -> frozenset[Past]:
         row = TABLES[role][state]
         if not rest:
             pasts.add(past)
-        if isinstance(row.asks, ConsumeKey):
-            past = replace(past, consumed=past.consumed | {row.asks.segment})
-        elif isinstance(row.asks, ActivateKey):
+        if isinstance(row.requests, ConsumeKey):
+            past = replace(past, consumed=past.consumed | {row.requests.segment})
+        elif isinstance(row.requests, ActivateKey):
             past = replace(past, key_is_active=True)
         if row.then is not None:
             walks.append((row.then, rest, past))
