@@ -79,7 +79,7 @@ class Reservations:
 
     def take_back(self, pieces: Sequence[Piece]) -> None:
         """Free own reservations again, which the peer has never set aside."""
-        self._generated.release([piece.label for piece in pieces], purpose=self._mine)
+        self._generated.free([piece.label for piece in pieces], purpose=self._mine)
 
     def claim(self, owners: Owners, key_ids: Sequence[str]) -> tuple[str, ...]:
         """Labels of the keys that wait for a slave here, which no other request can claim now.

@@ -264,7 +264,7 @@ class KeyStore:
                     f"{self.path}: no generated key has bits left that were set aside for pads; make a new "
                     "initial key"
                 )
-            (bits,) = self.generated.spend([sets[0].label], PADS)
+            (bits,) = self.generated.consume([sets[0].label], PADS)
             pads = np.packbits(bits.reshape(len(PAD_NAMES), PAD_BITS), axis=1)
             fields = ("diqkd next initial key", self.key_id, sets[0].label)
             key_id = hashlib.sha256("\n".join(fields).encode()).hexdigest()[:32]
