@@ -25,7 +25,7 @@ from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble, conditional_e
 Density = NDArray[np.float64]
 """(2 K + 1,) masses at the ratios -K step .. K step."""
 
-STALLED = 1e-6
+MIN_RELATIVE_PROGRESS = 1e-6
 """Relative gain of entropy in an iteration below which a fixed point is reached."""
 
 
@@ -184,7 +184,7 @@ def converges(
         if grid.error_rate(message) < target:
             return True
         entropy = grid.entropy(message)
-        if entropy > before * (1 - STALLED):
+        if entropy > before * (1 - MIN_RELATIVE_PROGRESS):
             return False
         before = entropy
     return False
