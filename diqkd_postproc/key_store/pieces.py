@@ -1,4 +1,4 @@
-"""The pieces of the generated keys: which bits are free, set aside, or gone.
+"""Pieces of the generated keys: bits that are free, set aside or delivered.
 
 A generated key is named by the session that made it, which both nodes know, never by a local number: Bob
 can hold a key that Alice has not got. A *piece* is a range of its bits, [first_bit, first_bit + num_bits).
