@@ -1,4 +1,4 @@
-"""Which pieces of the shared key are for whom: what this node reserves, and what the peer asks it to.
+"""Reservations of pieces of the shared key, by this node for its clients and at the peer's request.
 
 The key store's ledger is the only record. A piece's label is the key_ID with the SAE IDs of master and slave,
 its purpose names the KME that reserved it: so one transaction makes id, bits and rightful owners durable

@@ -1,4 +1,4 @@
-"""How far from the Shannon limit an ensemble can decode, for an infinite block length.
+"""Density evolution: the distance from the Shannon limit at which an ensemble decodes infinite blocks.
 
 Quantised density evolution (Richardson, Urbanke, IEEE TIT 47, 599 (2001); Chung et al., IEEE Commun. Lett. 5,
 58 (2001)): the distribution of a message, given that the transmitted bit is 0, is followed through the

@@ -1,4 +1,4 @@
-"""Which of the shipped ensembles serves a channel and a syndrome length, and how short a syndrome can be.
+"""Choice of a shipped ensemble for a channel and a syndrome length, and the shortest possible syndrome.
 
 Designs are tried in order, robust ones before near-limit ones and each by distance of its channel, until
 density evolution on the actual channel decodes with a margin for the finite block. A length that none serves

@@ -1,4 +1,4 @@
-"""The last errors: what sum-product decoding leaves behind, found by linear algebra on few positions.
+"""Repair of the few errors that sum-product decoding leaves, by linear algebra on few positions.
 
 Where columns of degree two form paths, most of whose positions are in error, sum-product decoding can stop
 in a trapping set: one or two checks stay violated, and the positions that would repair them are

@@ -1,4 +1,4 @@
-"""From a matplotlib figure to an SVG that lives inside the page and follows its light or dark colours.
+"""SVG of a matplotlib figure, embedded in the page and following its light or dark colours.
 
 Figures are drawn in marker colours, one for each role that a colour plays; in the SVG text every marker
 becomes a CSS variable, which the page's style sheet defines for both schemes and for print. Text stays text,

@@ -1,4 +1,4 @@
-"""The numerics and the secrets of one party: what the engine's work and effects stand for.
+"""Numerics and secrets of one party, which carry out the work and the effects that the engine requests.
 
 `perform` may run in a worker thread; `consume_pad`, which writes the key store, belongs to the thread of the
 key store. The engine asks for one thing at a time; only the extraction runs beside it.

@@ -1,4 +1,4 @@
-"""Whether key store, journal and peer remember one past: shows a restored old copy before a pad is used.
+"""Agreement of key store, journal and peer on the past, checked so that no old copy uses a pad again.
 
 A pad is consumed before the message under it is journalled, and a message is journalled before it is sent. So
 three memories of one session have to fit together:

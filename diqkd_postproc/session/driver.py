@@ -1,4 +1,4 @@
-"""Drives one engine over one transport: moves bytes, sends work to threads, makes effects durable.
+"""Driver of one engine over one transport: moves bytes, sends work to threads, makes effects durable.
 
 The extraction runs in a thread of its own as soon as the outcomes are final, so that Alice extracts while
 Bob decodes. Journal and key store are written in the event loop's thread only.

@@ -1,4 +1,4 @@
-"""What `run_session` gave, kept beside the key store so that a report can be written later.
+"""Result of a session, kept beside the key store so that a report can be written later.
 
 A private JSON file, one a session. No secret bit is in it, but Bob's count of lost test rounds is: it was
 never sent, and the proof does not pay for publishing it.

@@ -1,4 +1,4 @@
-"""`run_session` and `run_exchange`: one party's post-processing, from its record to the key in its key store.
+"""Post-processing of one party, from its record to the key in its key store.
 
 Checks that the inputs belong together, opens the journal, finds the peer, lets the driver work, and gives
 the result or the error that ended the session.

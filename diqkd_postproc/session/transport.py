@@ -1,4 +1,4 @@
-"""How bytes travel: what the driver needs of any transport, and TCP.
+"""Transport of bytes: the interface that the driver needs, and TCP.
 
 One side listens, the other connects; either role may do either.
 

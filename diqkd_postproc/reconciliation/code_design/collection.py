@@ -1,4 +1,4 @@
-"""Collecting frames: in this process, in a local Dask cluster, or in a cluster elsewhere.
+"""Collection of frames: in this process, in a local Dask cluster, or in a cluster elsewhere.
 
 All three are a `concurrent.futures.Executor`, so the collection itself knows nothing of them. With more than
 one worker the default is a local Dask cluster, if `distributed` is installed (`pip install diqkd[campaign]`),
