@@ -1,10 +1,10 @@
 """A full, failing or read-only disk at every write of key store, round spool and sealed record.
 
 For each step of each workload, for each effect of that step on the files, for ENOSPC, EIO and EROFS: the step
-runs on a fresh copy and that effect fails, either once or from then on until the disk is mended. It has to
+runs on a fresh copy and that effect fails, either once or from then on until the disk is repaired. It has to
 raise StorageError with a remedy; what is on the disk has to be what was before the step, or (where the last
-synchronisation of a commit failed) what is after it, never anything between; and when the disk is mended the
-same open object has to go on: with the step done again, or done already. A fault that only keeps an empty
+synchronisation of a commit failed) what is after it, never anything between; and when the disk is repaired
+the same open object has to go on: with the step done again, or done already. A fault that only keeps an empty
 temporary file from being removed, with the step done, is harmless.
 
 The faults are injected below SQLite and below Python's functions, so that they hit whoever runs this; a

@@ -132,7 +132,7 @@ KEY_STORE = Workload(
         ("reserve", _on_store(lambda store: store.generated.reserve(300, ["a", "b", "c"]))),
         ("reserve at the end", _on_store(lambda store: store.generated.reserve(100, ["d"], from_end=True))),
         ("deliver", _on_store(lambda store: store.generated.deliver(["a"]))),
-        ("release", _on_store(lambda store: store.generated.release(["b"]))),
+        ("free", _on_store(lambda store: store.generated.free(["b"]))),
         ("discard", _on_store(lambda store: store.generated.discard(["c"]))),
         ("renew", _on_store(lambda store: store.renew())),
         ("consume again", _consume("pad_ec", "s2")),

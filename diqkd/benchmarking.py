@@ -1,4 +1,4 @@
-"""How fast the numerics are on this machine, each at the size of a run of n rounds.
+"""Timings of the numerics on this machine, each at the size of a run of n rounds.
 
 Every figure is the median of warm repeats, with the fastest and the first (`cold`: with compilation, or with
 loading what was compiled before) beside it. Processor seconds over all threads are given too: the figure to

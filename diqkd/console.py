@@ -1,4 +1,4 @@
-"""What a command shows while it works: progress on stderr, results on stdout.
+"""Output of a command: progress on stderr, results on stdout.
 
 A terminal gets bars; a parent process asks for `--progress lines` and gets one JSON object a line; a file
 or a pipe gets nothing. Only public facts (stage names, counts, fractions) are ever passed in.

@@ -1,4 +1,4 @@
-"""The machine that a measurement was made on: a figure without it says little."""
+"""Description of the machine that a measurement was made on, without which no timing can be compared."""
 
 from __future__ import annotations
 

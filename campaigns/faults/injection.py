@@ -101,13 +101,13 @@ def faulty_database(hardware_path: str | Path, role: str, plan_path: str | Path)
 
 def _trace_spool(trace: Trace, death: Death | None) -> None:
     """Note which bits of the pool every batch takes, and what settings they give."""
-    begin_batch, spend = round_spool.RoundSpool.begin_batch, random_pool.RandomPool.spend
+    begin_batch, consume = round_spool.RoundSpool.begin_batch, random_pool.RandomPool.consume
     taken: list[tuple[int, int]] = []
 
-    def traced_spend(self: random_pool.RandomPool, num_bits: int) -> Any:
+    def traced_consume(self: random_pool.RandomPool, num_bits: int) -> Any:
         _, start = self._counters()
         taken.append((start, start + num_bits))
-        return spend(self, num_bits)
+        return consume(self, num_bits)
 
     def traced_begin_batch(self: round_spool.RoundSpool, num_rounds: int) -> Any:
         first = self.rounds_done
@@ -117,7 +117,7 @@ def _trace_spool(trace: Trace, death: Death | None) -> None:
             death.arm()
         return settings
 
-    random_pool.RandomPool.spend = traced_spend  # type: ignore[method-assign]
+    random_pool.RandomPool.consume = traced_consume  # type: ignore[method-assign]
     round_spool.RoundSpool.begin_batch = traced_begin_batch  # type: ignore[method-assign]
 
 

@@ -1,0 +1,1 @@
+"""Commands of the program `diqkd`, one module each: its options, its call of the library, its output."""

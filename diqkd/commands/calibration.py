@@ -1,4 +1,4 @@
-"""`diqkd calibration`: look at calibration results and write them into a node's configuration."""
+"""`diqkd calibration`: results of calibrations, shown or written into a node's configuration."""
 
 from __future__ import annotations
 

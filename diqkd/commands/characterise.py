@@ -1,4 +1,4 @@
-"""`diqkd characterise`: from both records of a characterisation run to Fig. 3, its table and its numbers."""
+"""`diqkd characterise`: Fig. 3, its table and its numbers, from both records of a characterisation run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`diqkd codes`: designing syndrome codes and measuring how often they fail.
+"""`diqkd codes`: design of syndrome codes and measurement of their failure rates.
 
 Only argument parsing is imported with this module; the commands import the numerics.
 """

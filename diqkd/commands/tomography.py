@@ -1,4 +1,4 @@
-"""`diqkd tomography`: from a table of counts, from here or anywhere, to states, fidelities and a picture."""
+"""`diqkd tomography`: states, fidelities and a picture from a table of counts, made by `diqkd` or not."""
 
 from __future__ import annotations
 

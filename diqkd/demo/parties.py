@@ -29,7 +29,7 @@ BATCH_ROUNDS = 10_000  # over a second: simulated rounds come seventy times as f
 CLI = (sys.executable, "-m", "diqkd")
 LABORATORY = (sys.executable, "-m", "sim_devices.laboratory")
 # Alice is started once Bob listens; longer than this she only takes if nobody is left to start her.
-MEETING_S = 120.0
+CONNECT_TIMEOUT_S = 120.0
 
 
 def source_file(name: str) -> Path:
@@ -122,7 +122,7 @@ def postprocess(
         keys = impostor_keys if impostor_keys and role == "bob" else folder / "keys.sqlite"
         return [
             *(*CLI, "postprocess", role, "--json", "--progress", "lines"),
-            *("--parameters", str(directory / "parameters.toml"), "--timeout", str(MEETING_S)),
+            *("--parameters", str(directory / "parameters.toml"), "--timeout", str(CONNECT_TIMEOUT_S)),
             *("--record", str(folder / "record.h5"), "--keys", str(keys)),
             *(where, target),
         ]

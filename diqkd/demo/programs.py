@@ -15,7 +15,7 @@ from typing import IO, Any
 from diqkd_postproc.protocol.errors import DiqkdError
 
 # A child gets this long to store what it has after the first request to stop.
-GRACE_S = 20.0
+STOP_TIMEOUT_S = 20.0
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Programs:
         running = [child.process for child in self._children if child.process.poll() is None]
         for process in running:
             process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_S
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         for process in running:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
@@ -156,7 +156,7 @@ class Programs:
     @staticmethod
     def _let_end(children: Iterator[Child] | Any) -> None:
         """Give the peer of a failed program time to report its own side, then stop it."""
-        deadline = time.monotonic() + GRACE_S
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         for child in children:
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,1 @@
+"""Simulated day of an unattended laboratory: run, evaluation and figure."""

@@ -1,4 +1,4 @@
-"""What became of a simulated lab day: its timeline, S and Q in windows, and S as nature knows it.
+"""Evaluation of a simulated lab day: its timeline, S and Q in windows, and the simulation's true S.
 
 Both records are read together, and the drifts, which nobody in a real laboratory could. Times are seconds of
 the laboratory since its start.

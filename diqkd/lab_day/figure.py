@@ -1,4 +1,4 @@
-"""The picture of a lab day, after Fig. 3: S and Q against time, the gaps, and what they were for."""
+"""The picture of a lab day, after Fig. 3: S and Q against time, the gaps and their causes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Universal hashing and one-time tags (SI section S9 A): what validates the reconciliation and authenticates.
+"""Universal hash and one-time tags, for validation and authentication of messages (SI section S9 A).
 
 The published run used VHASH-64 with a seed of 1280 bits and collision probability 2^-61. Here the hash is a
 polynomial over GF(2^128) followed by a multiplication and truncation, with a seed of 256 bits and a smaller

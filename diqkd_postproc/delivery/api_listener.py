@@ -1,4 +1,4 @@
-"""The listening side of the key delivery API: TLS, who is calling, how many may call at once."""
+"""The listening side of the key delivery API: TLS, identity of the client, limit of connections."""
 
 from __future__ import annotations
 

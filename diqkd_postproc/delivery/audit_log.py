@@ -1,4 +1,4 @@
-"""Who got which key, when: one JSON object a line in a private file, and never a bit of a key.
+"""Audit log of key delivery: who got which key, when, one JSON object a line, and never a bit of a key.
 
 Ids of keys, names of SAEs, sizes and outcomes are public within the node. What a client chose freely is
 written as JSON and cut to a bounded length, so that it can neither forge a line nor fill the disk. A line is

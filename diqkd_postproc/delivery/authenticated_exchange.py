@@ -1,4 +1,4 @@
-"""A request and its answer between the KMEs, each under a tag whose pad no other message ever uses.
+"""Authenticated requests and answers between the KMEs, each under a tag whose pad serves one message.
 
 What rests on the tags, for any adversary with any computer: that an SAE gets only bits that the other KME
 has set aside for it, and that bits which one KME delivers were set aside by the other. The forgery

@@ -1,4 +1,4 @@
-"""X.509 certificates: whose a presented one is, and a small authority for a trial on one machine.
+"""X.509 certificates: identity of a presented one, and a small authority for a trial on one machine.
 
 Which name counts is configured, one of `common_name` (of the subject), `uri` or `dns` (of the subject
 alternative names). A certificate names its owner only if that field has exactly one value: of two, one could

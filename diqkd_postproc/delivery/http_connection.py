@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection of a client: bounded in every direction, one request after the other.
+"""HTTP/1.1 connection of a client: bounded in every direction, one request after the other.
 
 h11 does the parsing, which is the part where request smuggling starts; this module moves bytes and sets
 bounds. A request has to arrive whole within `request_s`; its head fits into `head_bytes`, its body into

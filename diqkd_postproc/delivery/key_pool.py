@@ -25,12 +25,12 @@ from diqkd_postproc.protocol.errors import DiqkdError, InsufficientKeyError
 MAX_KEYS_IN_EXCHANGE = 512
 MAX_WAITING = 1024
 MAX_ATTEMPTS = 3
-COUNTS_S = 0.5
+COUNTS_LIFETIME_S = 0.5
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
-class _Wish:
+class _KeyRequestInProgress:
     """One client's request for keys, new ones (`number`, `size`) or known ones (`labels`)."""
 
     owners: Owners
@@ -67,8 +67,8 @@ class KeyPool:
         self._reservations = reservations
         self._link = link
         self._store_thread = store_thread
-        self._new: asyncio.Queue[_Wish] = asyncio.Queue(MAX_WAITING)
-        self._known: asyncio.Queue[_Wish] = asyncio.Queue(MAX_WAITING)
+        self._new: asyncio.Queue[_KeyRequestInProgress] = asyncio.Queue(MAX_WAITING)
+        self._known: asyncio.Queue[_KeyRequestInProgress] = asyncio.Queue(MAX_WAITING)
         self._to_cancel: tuple[Piece, ...] = ()
         self._cancelling = asyncio.Lock()
         self._held: tuple[HeldKey, ...] | None = None
@@ -82,7 +82,7 @@ class KeyPool:
         return self._link.is_up
 
     async def start(self) -> None:
-        """Begin to serve; what an earlier process left half done is cancelled when the link is up."""
+        """Begin to deliver; what an earlier process left half done is cancelled when the link is up."""
         self._to_cancel = await self._store_thread.run(self._reservations.left_over)
         loop = asyncio.get_running_loop()
         self._tasks = [
@@ -97,7 +97,7 @@ class KeyPool:
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
-        """Serve nobody any more."""
+        """Refuse every further request."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -108,8 +108,8 @@ class KeyPool:
         """New keys of `size` bits that the other KME holds for `slave`; gone from the pool."""
         if not self._link.is_up:
             raise Unavailable("the other KME cannot be reached; ask again later")
-        wish = self._wish(master, slave, is_abandoned, number=number, size=size)
-        return await self._granted(self._new, wish)
+        request = self._begin(master, slave, is_abandoned, number=number, size=size)
+        return await self._enqueue(self._new, request)
 
     async def collect(
         self, master: str, slave: str, key_ids: Sequence[str], is_abandoned: Callable[[], bool]
@@ -118,7 +118,7 @@ class KeyPool:
         owners = Owners(master=master, slave=slave)
         labels = await self._store_thread.run(self._reservations.claim, owners, key_ids)
         try:
-            return await self._granted(self._known, self._wish(master, slave, is_abandoned, labels=labels))
+            return await self._enqueue(self._known, self._begin(master, slave, is_abandoned, labels=labels))
         except BaseException:
             await asyncio.shield(self._store_thread.run(self._reservations.unclaim, labels))
             raise
@@ -126,18 +126,18 @@ class KeyPool:
     async def counts(self, size: int) -> tuple[int, int]:
         """(keys of `size` bits that are left, most that there were), of what both nodes hold.
 
-        Up to date with this node's requests, and by COUNTS_S with the peer's.
+        Up to date with this node's requests, and by COUNTS_LIFETIME_S with the peer's.
         """
         now = asyncio.get_running_loop().time()
         if self._held is None or now > self._held_until:
             self._held = await self._store_thread.run(self._generated.held)
-            self._held_until = now + COUNTS_S
+            self._held_until = now + COUNTS_LIFETIME_S
         known = {key.session_id for key in self._link.keys}
         sessions = set(self._link.sessions) if self._link.is_up else known
         held = [key for key in self._held if key.session_id in sessions]
         return sum(key.available // size for key in held), sum(key.num_bits // size for key in held)
 
-    def _wish(
+    def _begin(
         self,
         master: str,
         slave: str,
@@ -146,8 +146,8 @@ class KeyPool:
         number: int = 0,
         size: int = 0,
         labels: tuple[str, ...] = (),
-    ) -> _Wish:
-        return _Wish(
+    ) -> _KeyRequestInProgress:
+        return _KeyRequestInProgress(
             owners=Owners(master=master, slave=slave),
             is_abandoned=is_abandoned,
             keys=asyncio.get_running_loop().create_future(),
@@ -156,77 +156,83 @@ class KeyPool:
             labels=labels,
         )
 
-    async def _granted(self, queue: asyncio.Queue[_Wish], wish: _Wish) -> tuple[Key, ...]:
+    async def _enqueue(
+        self, queue: asyncio.Queue[_KeyRequestInProgress], request: _KeyRequestInProgress
+    ) -> tuple[Key, ...]:
         try:
-            queue.put_nowait(wish)
+            queue.put_nowait(request)
         except asyncio.QueueFull:
             raise Unavailable(f"{MAX_WAITING} requests are waiting already; ask again later") from None
-        return await wish.keys
+        return await request.keys
 
     async def _serve(
-        self, queue: asyncio.Queue[_Wish], work: Callable[[list[_Wish]], Awaitable[None]]
+        self,
+        queue: asyncio.Queue[_KeyRequestInProgress],
+        work: Callable[[list[_KeyRequestInProgress]], Awaitable[None]],
     ) -> None:
         while True:
-            wishes = [await queue.get()]
-            num_keys = wishes[0].num_keys
+            requests = [await queue.get()]
+            num_keys = requests[0].num_keys
             while not queue.empty() and num_keys < MAX_KEYS_IN_EXCHANGE:
-                wishes.append(queue.get_nowait())
-                num_keys += wishes[-1].num_keys
+                requests.append(queue.get_nowait())
+                num_keys += requests[-1].num_keys
             try:
                 self._held = None
-                await work(wishes)
+                await work(requests)
                 self._held = None
             except DiqkdError as error:
-                for wish in wishes:
-                    wish.fail(error)
+                for request in requests:
+                    request.fail(error)
             except Exception as error:
                 _log.error("requests failed by a fault of this program: %s", type(error).__name__)
-                for wish in wishes:
-                    wish.fail(Unavailable("the service has a fault"))
+                for request in requests:
+                    request.fail(Unavailable("the service has a fault"))
             except asyncio.CancelledError:
-                for wish in wishes:
-                    wish.keys.cancel()
+                for request in requests:
+                    request.keys.cancel()
                 raise
 
-    async def _allot_all(self, wishes: list[_Wish]) -> None:
+    async def _allot_all(self, requests: list[_KeyRequestInProgress]) -> None:
         if not self._link.is_up:
             raise Unavailable("the other KME cannot be reached; ask again later")
-        wishes = _still_wanted(wishes)
+        requests = _not_abandoned(requests)
         try:
-            failed = await self._store_thread.run(self._reserve_all, wishes, self._link.sessions)
-            for wish, error in failed:
-                wish.fail(error)
-            reserved = [wish for wish in wishes if wish.pieces]
+            failed = await self._store_thread.run(self._reserve_all, requests, self._link.sessions)
+            for request, error in failed:
+                request.fail(error)
+            reserved = [request for request in requests if request.pieces]
             await self._agree_and_deliver(reserved)
         finally:  # what was reserved and got by nobody, whatever has happened
-            self._to_cancel += tuple(piece for wish in wishes for piece in wish.pieces)
-            for wish in wishes:
-                wish.pieces = ()
+            self._to_cancel += tuple(piece for request in requests for piece in request.pieces)
+            for request in requests:
+                request.pieces = ()
         if self._to_cancel:
             await self._cancel_left_overs()
 
-    async def _agree_and_deliver(self, reserved: Sequence[_Wish]) -> None:
+    async def _agree_and_deliver(self, reserved: Sequence[_KeyRequestInProgress]) -> None:
         if not reserved:
             return
-        groups = [Group(kind="keys", ranges=[Range.of(piece) for piece in wish.pieces]) for wish in reserved]
+        groups = [
+            Group(kind="keys", ranges=[Range.of(piece) for piece in request.pieces]) for request in reserved
+        ]
         outcomes = list(zip(reserved, await self._link.exchange(groups), strict=True))
-        agreed = _still_wanted([wish for wish, outcome in outcomes if outcome == "done"])
+        agreed = _not_abandoned([request for request, outcome in outcomes if outcome == "done"])
         keys = await self._store_thread.run(self._deliver_all, agreed)
-        for wish, delivered in zip(agreed, keys, strict=True):
-            wish.pieces = ()
-            wish.succeed(delivered)
-        if forbidden := [wish for wish, outcome in outcomes if outcome == "forbidden"]:
+        for request, delivered in zip(agreed, keys, strict=True):
+            request.pieces = ()
+            request.succeed(delivered)
+        if forbidden := [request for request, outcome in outcomes if outcome == "forbidden"]:
             await self._take_back(forbidden)
-        if taken := [wish for wish, outcome in outcomes if outcome == "taken"]:
+        if taken := [request for request, outcome in outcomes if outcome == "taken"]:
             await self._try_again(taken)
 
     def _reserve_all(
-        self, wishes: Sequence[_Wish], sessions: Sequence[str]
-    ) -> list[tuple[_Wish, InsufficientKeyError]]:
-        """Reserve for all wishes, in one transaction for each size; those for which no bits are left."""
+        self, requests: Sequence[_KeyRequestInProgress], sessions: Sequence[str]
+    ) -> list[tuple[_KeyRequestInProgress, InsufficientKeyError]]:
+        """Reserve for all requests, in one transaction for each size; those for which no bits are left."""
         failed = []
-        for size in {wish.size for wish in wishes}:
-            alike = [wish for wish in wishes if wish.size == size]
+        for size in {request.size for request in requests}:
+            alike = [request for request in requests if request.size == size]
             try:
                 self._reserve_alike(alike, sessions)
                 continue
@@ -234,48 +240,48 @@ class KeyPool:
                 if len(alike) == 1:
                     failed.append((alike[0], error))
                     continue
-            for wish in alike:
+            for request in alike:
                 try:
-                    self._reserve_alike([wish], sessions)
+                    self._reserve_alike([request], sessions)
                 except InsufficientKeyError as error:
-                    failed.append((wish, error))
+                    failed.append((request, error))
         return failed
 
-    def _reserve_alike(self, wishes: Sequence[_Wish], sessions: Sequence[str]) -> None:
-        owners = [wish.owners for wish in wishes for _ in range(wish.number)]
-        pieces = iter(self._reservations.reserve(owners, wishes[0].size, sessions))
-        for wish in wishes:
-            wish.pieces = tuple(next(pieces) for _ in range(wish.number))
+    def _reserve_alike(self, requests: Sequence[_KeyRequestInProgress], sessions: Sequence[str]) -> None:
+        owners = [request.owners for request in requests for _ in range(request.number)]
+        pieces = iter(self._reservations.reserve(owners, requests[0].size, sessions))
+        for request in requests:
+            request.pieces = tuple(next(pieces) for _ in range(request.number))
 
-    def _deliver_all(self, wishes: Sequence[_Wish]) -> list[tuple[Key, ...]]:
-        keys = iter(self._reservations.deliver([piece for wish in wishes for piece in wish.pieces]))
-        return [tuple(next(keys) for _ in wish.pieces) for wish in wishes]
+    def _deliver_all(self, requests: Sequence[_KeyRequestInProgress]) -> list[tuple[Key, ...]]:
+        keys = iter(self._reservations.deliver([piece for request in requests for piece in request.pieces]))
+        return [tuple(next(keys) for _ in request.pieces) for request in requests]
 
-    async def _take_back(self, forbidden: Sequence[_Wish]) -> None:
+    async def _take_back(self, forbidden: Sequence[_KeyRequestInProgress]) -> None:
         """The peer's configuration differs from ours; it has set nothing aside, so the bits are free."""
         await self._store_thread.run(self._reservations.take_back, _pieces_of(forbidden))
-        for wish in forbidden:
-            wish.pieces = ()
+        for request in forbidden:
+            request.pieces = ()
             _log.error(
-                "the other KME does not let %s and %s share keys", wish.owners.master, wish.owners.slave
+                "the other KME does not let %s and %s share keys", request.owners.master, request.owners.slave
             )
-            wish.fail(Unavailable("the other KME does not let these SAEs share keys"))
+            request.fail(Unavailable("the other KME does not let these SAEs share keys"))
 
-    async def _try_again(self, taken: Sequence[_Wish]) -> None:
+    async def _try_again(self, taken: Sequence[_KeyRequestInProgress]) -> None:
         """The peer has issued those bits already; give them up and take others."""
         pieces = _pieces_of(taken)
         _log.warning("the other KME refused %d pieces: its store has no such free bits", len(pieces))
         await self._store_thread.run(self._reservations.give_up, pieces)
-        for wish in taken:
-            wish.attempts += 1
-            wish.pieces = ()
-            if wish.attempts >= MAX_ATTEMPTS or self._new.full():
-                wish.fail(Unavailable("the two KMEs do not agree on which bits are free; ask again later"))
+        for request in taken:
+            request.attempts += 1
+            request.pieces = ()
+            if request.attempts >= MAX_ATTEMPTS or self._new.full():
+                request.fail(Unavailable("the two KMEs do not agree on which bits are free; ask again later"))
             else:
-                self._new.put_nowait(wish)
+                self._new.put_nowait(request)
 
     async def _cancel_left_overs(self) -> None:
-        """Tell the peer to give up what nobody got, then do the same."""
+        """Request the peer to free what no client received, then free it here."""
         async with self._cancelling:
             pieces = self._to_cancel[:MAX_KEYS_IN_EXCHANGE]
             if not pieces and not self._link.peer_needs_pads:
@@ -288,29 +294,29 @@ class KeyPool:
             else:
                 self._to_cancel = tuple(piece for piece in self._to_cancel if piece not in pieces)
 
-    async def _collect_all(self, wishes: list[_Wish]) -> None:
-        served = _still_wanted(wishes)
-        labels = [label for wish in served for label in wish.labels]
+    async def _collect_all(self, requests: list[_KeyRequestInProgress]) -> None:
+        waiting = _not_abandoned(requests)
+        labels = [label for request in waiting for label in request.labels]
         try:
             keys = iter(await self._store_thread.run(self._reservations.collect, labels))
         except InsufficientKeyError:  # someone else uses the store; let the others not suffer from it
-            if len(served) == 1:
+            if len(waiting) == 1:
                 raise
-            for wish in served:
+            for request in waiting:
                 with contextlib.suppress(DiqkdError):
-                    wish.succeed(await self._store_thread.run(self._reservations.collect, wish.labels))
+                    request.succeed(await self._store_thread.run(self._reservations.collect, request.labels))
             raise
-        for wish in served:
-            wish.succeed(tuple(next(keys) for _ in wish.labels))
+        for request in waiting:
+            request.succeed(tuple(next(keys) for _ in request.labels))
 
 
-def _pieces_of(wishes: Sequence[_Wish]) -> list[Piece]:
-    return [piece for wish in wishes for piece in wish.pieces]
+def _pieces_of(requests: Sequence[_KeyRequestInProgress]) -> list[Piece]:
+    return [piece for request in requests for piece in request.pieces]
 
 
-def _still_wanted(wishes: Sequence[_Wish]) -> list[_Wish]:
-    """The wishes of clients that are still there; the others end here."""
-    for wish in wishes:
-        if wish.is_abandoned():
-            wish.fail(Unavailable("the client has gone"))
-    return [wish for wish in wishes if not wish.keys.done()]
+def _not_abandoned(requests: Sequence[_KeyRequestInProgress]) -> list[_KeyRequestInProgress]:
+    """The requests of clients that are still there; the others end here."""
+    for request in requests:
+        if request.is_abandoned():
+            request.fail(Unavailable("the client has gone"))
+    return [request for request in requests if not request.keys.done()]

@@ -1,4 +1,4 @@
-"""What the two KMEs say to each other: ids and ranges of key bits, never the bits.
+"""Messages between the two KMEs: ids and ranges of key bits, never the bits.
 
     frame = length (4 bytes, big-endian, of what follows) | kind (1) | tag (8) | JSON
 

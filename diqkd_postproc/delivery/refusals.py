@@ -1,4 +1,4 @@
-"""Why a request is not served, with the status code that the standard gives it (clause 5, tables 4 to 8)."""
+"""Refusals of a request, with the status codes of the standard (clause 5, tables 4 to 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pieces of the shared key are for whom: what this node reserves, and what the peer asks it to.
+"""Reservations of pieces of the shared key, by this node for its clients and at the peer's request.
 
 The key store's ledger is the only record. A piece's label is the key_ID with the SAE IDs of master and slave,
 its purpose names the KME that reserved it: so one transaction makes id, bits and rightful owners durable
@@ -80,7 +80,7 @@ class Reservations:
 
     def take_back(self, pieces: Sequence[Piece]) -> None:
         """Free own reservations again, which the peer has never set aside."""
-        self._generated.release([piece.label for piece in pieces], purpose=self._mine)
+        self._generated.free([piece.label for piece in pieces], purpose=self._mine)
 
     def claim(self, owners: Owners, key_ids: Sequence[str]) -> tuple[str, ...]:
         """Labels of the keys that wait for a slave here, which no other request can claim now.

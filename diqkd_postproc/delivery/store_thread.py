@@ -1,4 +1,4 @@
-"""One thread that uses the key store: a commit waits for the disk, and the event loop must not.
+"""Thread of the key store: a commit waits for the disk, and the event loop must not.
 
 A single thread keeps the store's changes in the order in which they were asked for.
 """

@@ -1,4 +1,4 @@
-"""One-time pads for the tags between the KMEs: which bits of the shared key, each used once.
+"""One-time pads for the tags between the KMEs: ranges of the shared key, each used once.
 
 Every exchange between the KMEs, a request and its answer, consumes two pads of 64 bits, one for the tag of
 each (`authentication.one_time_tag`). The pads are pieces of the generated key like any delivered key, so that

@@ -1,4 +1,4 @@
-"""Everything for a trial of key delivery on one machine: certificates, configurations, profiles of two SAEs.
+"""Trial of key delivery on one machine: certificates, configurations, profiles of two SAEs.
 
 The names and layout:
 

@@ -1,4 +1,4 @@
-"""The ledger of shared secret bits: what K0 was made of, what has been spent, what was generated.
+"""The ledger of shared secret bits: segments of K0, pads consumed, keys generated.
 
 K0 = extractor_seed | hash_seed | pad_ec | pad_a | pad_b | pad_f (SI S4). Seeds are reusable, because the
 extractor is strong and every hash is encrypted; a pad encrypts one message, once (`segments`). After

@@ -1,4 +1,4 @@
-"""What opens an encrypted key store: a passphrase, asked for or read from a private file, or a key file.
+"""Credentials of an encrypted key store: a passphrase, typed or read from a private file, or a key file.
 
 Never an argument or an environment variable: other processes can read those. A passphrase is stretched with
 scrypt (RFC 7914), which costs whoever guesses 128 MiB of memory a guess; a key file has to hold at least 32

@@ -1,4 +1,4 @@
-"""What this account remembers of a key store's epoch: evidence that an old copy of the file was restored.
+"""Note of a key store's epoch outside its file: evidence that an old copy of the file was restored.
 
 A ledger cannot tell that it was replaced by an older copy of itself, in which spent pads look unused. So
 the highest epoch of every store is also noted outside it, in one small file a store below the account's
@@ -46,9 +46,12 @@ def state_directory() -> Path:
 class EpochWitness:
     """The highest epoch that was seen of one store, by the store's own random name."""
 
-    def __init__(self, store_id: str) -> None:
-        """Find or create the note; StorageError if this account cannot keep one."""
-        self.path = state_directory() / f"{store_id}.epoch"
+    def __init__(self, store_id: str, folder: Path | None = None) -> None:
+        """Find or create the note in `folder`, None for `state_directory()`.
+
+        Raises StorageError if this account cannot keep one there.
+        """
+        self.path = (state_directory() if folder is None else folder) / f"{store_id}.epoch"
         try:
             if not os.path.lexists(self.path):
                 with contextlib.suppress(FileExistsError):
@@ -69,7 +72,7 @@ class EpochWitness:
         return int(text) if len(text) == _DIGITS and text.isdigit() else 0
 
     def note(self, epoch: int) -> None:
-        """Raise the note to `epoch`. A failure is no error: the change that it tells of has been made."""
+        """Raise the note to `epoch`. A failure is no error: the change that it records has been made."""
         if epoch <= self.seen():
             return
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a key store refuses: bits that were issued already, pieces that it does not hold."""
+"""Errors of a key store: bits that were issued already, pieces that it does not hold."""
 
 from __future__ import annotations
 

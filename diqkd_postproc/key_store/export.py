@@ -1,4 +1,4 @@
-"""Moving what is left of a generated key into a file, once and crash-safe.
+"""Crash-safe export of the free bits of a generated key, each exported once.
 
 Three steps: the free bits are reserved for this one file; the file is written durably; the bits are zeroed
 in the store. After a crash the same call goes on with the same bits and the same file; another file is

@@ -1,4 +1,4 @@
-"""How the initial key K0 is cut into its segments (SI S4): two reusable seeds and four one-time pads."""
+"""Segments of the initial key K0 (SI S4): two reusable seeds and four one-time pads."""
 
 from __future__ import annotations
 

@@ -51,10 +51,13 @@ class Secrets(Protocol):
 class Ledger:
     """One open key store file."""
 
-    def __init__(self, path: Path, credential: Credential | None = None) -> None:
+    def __init__(
+        self, path: Path, credential: Credential | None = None, witness_folder: Path | None = None
+    ) -> None:
         """Open an existing private file.
 
-        credential: what opens an encrypted store; without it only its public facts can be read. Raises
+        credential: what opens an encrypted store; without it only its public facts can be read.
+        witness_folder: where the epoch is noted, None for the account's folder (`epoch_witness`). Raises
         StorageError if the file is unsafe, of another kind or schema, or an old copy; WrongCredentialError
         (a StorageError) if the credential does not open it.
         """
@@ -64,7 +67,7 @@ class Ledger:
             version = int(self.meta("schema_version"))
             if version != SCHEMA_VERSION:
                 raise StorageError(f"{path} has schema {version}, this program reads {SCHEMA_VERSION}")
-            self._witness = EpochWitness(self.meta("store_id"))
+            self._witness = EpochWitness(self.meta("store_id"), witness_folder)
             self._refuse_old_copy()
             self._encryption = self._sealed_key()
             self._blobs = self._open_blobs(credential)

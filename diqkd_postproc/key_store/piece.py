@@ -1,4 +1,4 @@
-"""A piece of a generated key: its range, its name, its state, and which pieces every key begins with."""
+"""A piece of a generated key: its range, name and state, and the pieces that every key begins with."""
 
 from __future__ import annotations
 

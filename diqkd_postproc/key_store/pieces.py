@@ -1,4 +1,4 @@
-"""The pieces of the generated keys: which bits are free, set aside, or gone.
+"""Pieces of the generated keys: bits that are free, set aside or delivered.
 
 A generated key is named by the session that made it, which both nodes know, never by a local number: Bob
 can hold a key that Alice has not got. A *piece* is a range of its bits, [first_bit, first_bit + num_bits).
@@ -6,7 +6,7 @@ The pieces of a key tile it: no bit is in two, none is in no piece.
 
     available --reserve--> reserved --deliver--> delivered     (returned once, zeros in the file)
         ^                     |  |
-        +-------release-------+  +----discard--> delivered     (zeros in the file, never returned)
+        +--------free---------+  +----discard--> delivered     (zeros in the file, never returned)
 
 Every method is one immediate transaction, all or nothing: processes that share the file never get
 overlapping ranges, and a crash leaves the state before or after. `deliver` commits before it returns the
@@ -16,7 +16,7 @@ Agreement between the nodes: one reserves ranges (`reserve`, under public unique
 other, which applies the same ranges (`apply_reservations`) or refuses because bits are not free; only then
 is anything delivered. Nodes that reserve at the same time avoid each other by working from opposite ends of
 the keys (`from_end`). Where the peer may have heard of a reservation that came to nothing, `discard` it;
-`release` is for one that surely never left this node.
+`free` is for one that surely never left this node.
 
 The first bits of every key are set aside when it is activated, by its length alone, hence alike on both
 nodes (`set_aside`): sets of one-time pads for later sessions (`KeyStore.renew`), then the authentication key
@@ -258,7 +258,7 @@ class GeneratedKeys:
         for one that was delivered before.
         """
         with self._ledger.change():
-            bits = self.spend(labels, purpose)
+            bits = self.consume(labels, purpose)
             self._ledger.advance_epoch()
         return tuple(np.packbits(piece).tobytes() for piece in bits)
 
@@ -266,7 +266,7 @@ class GeneratedKeys:
         """Zero reserved pieces without returning them; errors as `deliver`."""
         self.deliver(labels, purpose=purpose)
 
-    def release(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> None:
+    def free(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> None:
         """Free reserved pieces that the peer surely never heard of; all or none, errors as `deliver`."""
         with self._ledger.change():
             for label in labels:
@@ -340,7 +340,7 @@ class GeneratedKeys:
             self._cut_out([piece])
             first_bit += num_bits
 
-    def spend(self, labels: Sequence[str], purpose: str) -> list[Bits]:
+    def consume(self, labels: Sequence[str], purpose: str) -> list[Bits]:
         """(num_bits,) uint8 each: reserved pieces, zeroed from here on, inside the caller's transaction."""
         if len(set(labels)) != len(labels):
             raise KeyReuseError("a piece is named twice; it is never issued twice")

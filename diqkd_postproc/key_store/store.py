@@ -1,4 +1,4 @@
-"""`KeyStore`: one party's shared secret bits and what it may do with them."""
+"""Key store of one party: its shared secret bits, and every operation on them."""
 
 from __future__ import annotations
 
@@ -54,10 +54,12 @@ class KeyStore:
     generated: the pieces of the generated keys, see `GeneratedKeys`.
     """
 
-    def __init__(self, path: Path | str, credential: Credential | None = None) -> None:
+    def __init__(
+        self, path: Path | str, credential: Credential | None = None, witness_folder: Path | None = None
+    ) -> None:
         """Open an existing store; same as `KeyStore.open`."""
         self.path = Path(path)
-        self._ledger = Ledger(self.path, credential)
+        self._ledger = Ledger(self.path, credential, witness_folder)
         self._segments = Segments(self._ledger)
         self.generated = GeneratedKeys(self._ledger)
 
@@ -67,13 +69,16 @@ class KeyStore:
         path: Path | str,
         parameters: ProtocolParameters | None = None,
         credential: Credential | None = None,
+        witness_folder: Path | None = None,
     ) -> KeyStore:
         """Open a store; with `parameters`, refuse one that was made for another protocol run.
 
         credential: used where the store is encrypted (`credentials`), and only then; without it such a store
-        shows its public facts, and raises LockedStoreError where a secret is wanted.
+        shows its public facts, and raises LockedStoreError where a secret is wanted. witness_folder: private
+        folder in which this machine notes the store's epoch, outside the store so that a restored old copy
+        shows; None for the account's (`epoch_witness`). Give the same folder to every use of the store.
         """
-        store = cls(path, credential)
+        store = cls(path, credential, witness_folder)
         if parameters is not None and store.parameters_digest != parameters.digest:
             made_for = store.parameters_digest
             store.close()
@@ -91,12 +96,14 @@ class KeyStore:
         parameters: ProtocolParameters,
         key_id: str,
         credential: Credential | None = None,
+        witness_folder: Path | None = None,
     ) -> KeyStore:
         """Create a store from `name -> (bits, packed bytes)`; every segment of K0 has to be there.
 
         The store keeps the digest of `parameters` and the name of their proof. `key_id` is a random public
         name that both copies of one K0 share, so that a session with a store of another pair is refused
         before a pad is spent. `credential`: encrypt the secret columns under it.
+        `witness_folder`: as in `open`.
         """
         store_id = secrets.token_hex(16)
         encryption = {}
@@ -117,9 +124,9 @@ class KeyStore:
             "INSERT INTO initial_keys (key_id) VALUES (?)": [(key_id,)],
             INSERT_SEGMENT: segment_rows(segments, blobs),
         }
-        EpochWitness(store_id)  # what cannot be kept is told before there is a store
+        EpochWitness(store_id, witness_folder)  # raises, where it must, before there is a store
         create_database(path, _SCHEMA, APPLICATION_ID, rows)
-        return cls(path, credential)
+        return cls(path, credential, witness_folder)
 
     @classmethod
     def import_initial_key(
@@ -130,13 +137,14 @@ class KeyStore:
         key_id: str,
         seed_bits: int | None = None,
         credential: Credential | None = None,
+        witness_folder: Path | None = None,
     ) -> KeyStore:
         """Create a store from a K0 that the parties share already: its segments in order, without padding.
 
         Raises InsufficientKeyError where `initial_key` is too short; bits beyond the last segment are unused.
         """
         segments = segments_of(initial_key, segment_sizes(parameters, seed_bits))
-        return cls.create(path, segments, parameters, key_id, credential)
+        return cls.create(path, segments, parameters, key_id, credential, witness_folder)
 
     @classmethod
     def create_pair(
@@ -147,10 +155,12 @@ class KeyStore:
         read_bytes: Callable[[int], bytes],
         seed_bits: int | None = None,
         credential: Credential | None = None,
+        witness_folder: Path | None = None,
     ) -> tuple[KeyStore, KeyStore]:
         """Create Alice's and Bob's stores with one fresh K0; a trusted courier then parts the files.
 
-        credential: encrypts both; each owner then changes it (`change_credential`).
+        credential: encrypts both; each owner then changes it (`change_credential`). witness_folder:
+        of both on this machine, as in `open`.
         """
         num_bytes = (sum(segment_sizes(parameters, seed_bits).values()) + 7) // 8
         initial_key = read_bytes(num_bytes)
@@ -159,7 +169,7 @@ class KeyStore:
                 f"the random source gave {len(initial_key)} bytes, an initial key needs {num_bytes}"
             )
         key_id = secrets.token_hex(16)
-        common = (parameters, initial_key, key_id, seed_bits, credential)
+        common = (parameters, initial_key, key_id, seed_bits, credential, witness_folder)
         alice = cls.import_initial_key(alice_path, *common)
         try:
             return alice, cls.import_initial_key(bob_path, *common)
@@ -264,7 +274,7 @@ class KeyStore:
                     f"{self.path}: no generated key has bits left that were set aside for pads; make a new "
                     "initial key"
                 )
-            (bits,) = self.generated.spend([sets[0].label], PADS)
+            (bits,) = self.generated.consume([sets[0].label], PADS)
             pads = np.packbits(bits.reshape(len(PAD_NAMES), PAD_BITS), axis=1)
             fields = ("diqkd next initial key", self.key_id, sets[0].label)
             key_id = hashlib.sha256("\n".join(fields).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""What the outcomes of both nodes say about the link: CHSH score, bit error rate, probabilities, windows.
+"""Statistics of both nodes' outcomes: CHSH score, bit error rate, probabilities, moving windows.
 
 For characterisation runs, whose outcomes are shared, and for Bob after reconciliation. All functions take the
 four arrays `x, y, a, b` of one value a round: Alice's effective setting (0 or 1; 0 in key rounds), Bob's

@@ -1,4 +1,4 @@
-"""When the heralds of a run came: elapsed time, rate and pauses, from public timestamps.
+"""Timeline of a run's heralds: elapsed time, rate and pauses, from public timestamps.
 
 The axis is the clock of the node's core device, which a restart sets back; there, and only there, the pause
 that was noted by the wall clock takes the place of the difference of two timestamps.

@@ -49,8 +49,8 @@ BOOTSTRAP_GAP = 1e-2
 
 NUM_RESAMPLES = 200
 FIRST_STEP = 0.5
-"""s for commuting operators that of expectation maximisation, whose errors never change sign; with s = 1 they
-may, and momentum would feed them."""
+"""First step size s. For commuting operators s = 1/2 is expectation maximisation, whose errors keep their
+sign; with s = 1 an error may change sign at every step, and momentum would amplify that oscillation."""
 
 MAX_ITERATIONS = 100_000
 BATCH = 512  # states iterated at a time: what fits in a processor's cache

@@ -1,4 +1,4 @@
-"""Choosing the parameters of a run, and what to expect of it.
+"""Plan of a run: its parameters, and what to expect of it.
 
 Only the key length is a matter of security, and `security` proves it for whatever is chosen here. The choices
 serve an honest link with independent rounds: every test round is lost with probability (4 - S)/8, every key

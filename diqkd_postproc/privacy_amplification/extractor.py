@@ -1,4 +1,4 @@
-"""The extractor of a run, whichever it is: what session and key store see of privacy amplification."""
+"""Common interface of the extractors, so that session and key store need not know which a run uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hashing with a random Toeplitz matrix: a quantum-proof strong extractor with a reusable seed.
+"""Toeplitz hashing: a quantum-proof strong extractor with a reusable seed.
 
 The key is T a over GF(2), a the n outcomes and T the l x n matrix T[i, j] = s[i - j + n - 1] of n + l - 1
 uniform seed bits s. Two different inputs collide with probability 2^-l *exactly*, because T d is uniform for

@@ -1,4 +1,4 @@
-"""What both parties fix before the first round (PROTOCOL step 0; SI section S4).
+"""Parameters that both parties fix before the first round (PROTOCOL step 0; SI section S4).
 
 A `ProtocolParameters` is immutable and validated; its digest is compared between the nodes before the
 first round and again before post-processing, so that a disagreement is an error on both sides.

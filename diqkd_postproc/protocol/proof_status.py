@@ -1,4 +1,4 @@
-"""The names of the proofs and how far each has been reviewed: what reports say of a key."""
+"""Names of the proofs and the state of their review, as every report of a key states them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from diqkd_postproc.reconciliation import belief_propagation, flooding, residual
 from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, check_bits
 
 MAX_ITERATIONS = 400
-PATIENCE = 80
+MAX_STALLED_ITERATIONS = 80
 """Iterations without a new minimum of violated checks after which a frame is given up. Frames that decode
 have been seen to wait 41; those that do not have their minimum early and then wander about it for ever.
 A second attempt with other rates, actual ones or up to double, rescued none of nine, so there is none."""
@@ -85,7 +85,7 @@ def decode(
     run = _flooding if code.ensemble.chain_length else _layered
     attempt = run(code, target, prior, max_iterations, progress)
     if attempt.unsatisfied:
-        attempt = _mended(code, target, attempt)
+        attempt = _repair_residual_errors(code, target, attempt)
 
     error = np.empty(code.num_rounds, dtype=np.uint8)
     error[positions] = attempt.word[: code.num_rounds]
@@ -106,7 +106,7 @@ class _Attempt(NamedTuple):
     unsatisfied: int
 
 
-def _mended(code: SyndromeCode, target: NDArray[np.uint8], attempt: _Attempt) -> _Attempt:
+def _repair_residual_errors(code: SyndromeCode, target: NDArray[np.uint8], attempt: _Attempt) -> _Attempt:
     """The attempt with the last violated checks satisfied, where flips for that are found."""
     parities = np.empty_like(target)
     belief_propagation.syndrome_of(
@@ -124,15 +124,15 @@ class _Stall:
 
     def __init__(self) -> None:
         self._fewest: float = math.inf
-        self._waited = 0
+        self._stalled = 0
 
     def ends(self, unsatisfied: int) -> bool:
-        """True once nothing is violated, or nothing was gained for `PATIENCE` iterations."""
+        """True once nothing is violated, or no new minimum came for `MAX_STALLED_ITERATIONS` iterations."""
         if unsatisfied < self._fewest:
-            self._fewest, self._waited = unsatisfied, 0
+            self._fewest, self._stalled = unsatisfied, 0
         else:
-            self._waited += 1
-        return unsatisfied == 0 or self._waited >= PATIENCE
+            self._stalled += 1
+        return unsatisfied == 0 or self._stalled >= MAX_STALLED_ITERATIONS
 
 
 def _layered(

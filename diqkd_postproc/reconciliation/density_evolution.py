@@ -1,4 +1,4 @@
-"""How far from the Shannon limit an ensemble can decode, for an infinite block length.
+"""Density evolution: the distance from the Shannon limit at which an ensemble decodes infinite blocks.
 
 Quantised density evolution (Richardson, Urbanke, IEEE TIT 47, 599 (2001); Chung et al., IEEE Commun. Lett. 5,
 58 (2001)): the distribution of a message, given that the transmitted bit is 0, is followed through the
@@ -25,7 +25,7 @@ from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble, conditional_e
 Density = NDArray[np.float64]
 """(2 K + 1,) masses at the ratios -K step .. K step."""
 
-STALLED = 1e-6
+MIN_RELATIVE_PROGRESS = 1e-6
 """Relative gain of entropy in an iteration below which a fixed point is reached."""
 
 
@@ -184,7 +184,7 @@ def converges(
         if grid.error_rate(message) < target:
             return True
         entropy = grid.entropy(message)
-        if entropy > before * (1 - STALLED):
+        if entropy > before * (1 - MIN_RELATIVE_PROGRESS):
             return False
         before = entropy
     return False

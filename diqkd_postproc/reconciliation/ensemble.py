@@ -1,4 +1,4 @@
-"""Degree distributions of the codes: which ensemble serves which channel and syndrome length.
+"""Degree distributions of the shipped codes, each for its channels and syndrome lengths.
 
 Test rounds (error (4 - S) / 8) and key rounds (error Q) are sent through one code, whose columns form two
 classes with their own degrees: noisy positions get many checks, so that what the quiet ones learn flows to

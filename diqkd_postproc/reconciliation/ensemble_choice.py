@@ -1,4 +1,4 @@
-"""Which of the shipped ensembles serves a channel and a syndrome length, and how short a syndrome can be.
+"""Choice of a shipped ensemble for a channel and a syndrome length, and the shortest possible syndrome.
 
 Designs are tried in order, robust ones before near-limit ones and each by distance of its channel, until
 density evolution on the actual channel decodes with a margin for the finite block. A length that none serves
@@ -31,10 +31,10 @@ Near the limit that it sets, 6 frames of 200 were lost at 1e5 rounds, 3 of 300 a
 at 1e5."""
 MIN_QBER = 1e-5
 MAX_ITERATIONS = 400
-NEAR_DESIGNS = 4
-"""How many channels' ensembles are tried, the nearest."""
-LONGEST = 4000
-"""Efficiency, in thousandths, beyond which it makes no difference."""
+NUM_NEAREST_DESIGNS = 4
+"""Number of nearest channels whose ensembles are tried."""
+MAX_EFFICIENCY_PERMILLE = 4000
+"""Syndrome length over Shannon limit, in thousandths, to which greater ones are cut."""
 MIN_ROUNDS = 1000
 """Shorter blocks say nothing of a link and follow no density evolution: they are not refused."""
 
@@ -43,7 +43,7 @@ _PARTS = 10_000
 
 def ensembles_by_preference(gamma: float, qber: float) -> list[DegreeEnsemble]:
     """Shipped ensembles of the nearest channels: robust before near-limit, nearer channels first."""
-    designs = sorted(DESIGNS, key=lambda candidate: candidate.distance(gamma, qber))[:NEAR_DESIGNS]
+    designs = sorted(DESIGNS, key=lambda candidate: candidate.distance(gamma, qber))[:NUM_NEAREST_DESIGNS]
     ranks = range(max(len(d.ensembles) for d in designs))
     return [d.ensembles[rank] for rank in ranks for d in designs if rank < len(d.ensembles)]
 
@@ -56,7 +56,7 @@ def choose_ensemble(
     Raises ParameterError if there is none, naming the shortest syndrome that is served.
     """
     limit, margin = _limit_and_margin(num_rounds, gamma, qber, test_error)
-    efficiency = min(1000 * _PARTS * syndrome_bits // (limit * margin), LONGEST)
+    efficiency = min(1000 * _PARTS * syndrome_bits // (limit * margin), MAX_EFFICIENCY_PERMILLE)
     candidates = ensembles_by_preference(gamma, qber)
     if efficiency > 1000:
         for ensemble in candidates:
@@ -119,8 +119,8 @@ def _decodes(name: str, efficiency: int, gamma: float, qber: float, test_error: 
 
 @lru_cache(maxsize=64)
 def lowest_efficiency(gamma: float, qber: float, test_error: float) -> int:
-    """Lowest threshold on the channel, in thousandths, from above; at most LONGEST."""
-    lowest = LONGEST
+    """Lowest threshold on the channel, in thousandths, from above; at most MAX_EFFICIENCY_PERMILLE."""
+    lowest = MAX_EFFICIENCY_PERMILLE
     for ensemble in sorted(ensembles_by_preference(gamma, qber), key=lambda e: e.threshold):
 
         def works(efficiency: int, name: str = ensemble.name) -> bool:

@@ -1,7 +1,7 @@
-"""The last errors: what sum-product decoding leaves behind, found by linear algebra on few positions.
+"""Repair of the few errors that sum-product decoding leaves, by linear algebra on few positions.
 
 Where columns of degree two form paths, most of whose positions are in error, sum-product decoding can stop
-in a trapping set: one or two checks stay violated for ever, and the positions that would mend them are
+in a trapping set: one or two checks stay violated, and the positions that would repair them are
 among the few that it is unsure of. So the violated checks are solved for exactly those, as in
 ordered-statistics decoding (Fossorier, Lin, IEEE TIT 41, 1379 (1995)) but on the positions that are least
 reliable, not on a whole basis: by Gaussian elimination over GF(2), taken in order of reliability, so that
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode
 
-MOST_VIOLATED = 64
+MAX_VIOLATED_CHECKS = 64
 """Checks beyond which a word is not nearly right: frames with too many errors end with thousands."""
-MOST_POSITIONS = 1024
+MAX_POSITIONS = 1024
 """Least reliable positions that are tried. In frames that failed at n = 1.5e6, f = 1.047, all wrong positions
 were among the first 53."""
 
@@ -30,9 +30,9 @@ def solve(
 
     posterior: (positions,) log(P(0)/P(1)) at the end of decoding; violated: indices of the checks.
     """
-    if not 0 < violated.size <= MOST_VIOLATED:
+    if not 0 < violated.size <= MAX_VIOLATED_CHECKS:
         return None
-    count = min(MOST_POSITIONS, code.num_rounds)
+    count = min(MAX_POSITIONS, code.num_rounds)
     reliability = np.abs(posterior[: code.num_rounds])
     candidates = np.argpartition(reliability, count - 1)[:count]
     candidates = candidates[np.argsort(reliability[candidates], kind="stable")]
@@ -48,8 +48,8 @@ def _checks_of(code: SyndromeCode, positions: NDArray[np.int64]) -> list[NDArray
     checks = []
     for column, offset in zip(columns, offsets, strict=True):
         own = edges[bounds[column] : bounds[column + 1]]
-        met = edge_row[own] * code.lifting + (offset - code.edge_shift[own]) % code.lifting
-        checks.append(met[met < code.syndrome_bits])  # the last row may be partial
+        incident = edge_row[own] * code.lifting + (offset - code.edge_shift[own]) % code.lifting
+        checks.append(incident[incident < code.syndrome_bits])  # the last row may be partial
     return checks
 
 
@@ -73,8 +73,8 @@ def _combination(
         return bits, members
 
     target, solution = vector(violated), 0
-    for number, met in enumerate(checks):
-        bits, members = reduce(vector(met), 1 << number)
+    for number, incident in enumerate(checks):
+        bits, members = reduce(vector(incident), 1 << number)
         if bits:
             pivots[bits.bit_length()] = bits, members
             target, solution = reduce(target, solution)

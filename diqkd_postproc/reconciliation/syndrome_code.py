@@ -28,10 +28,10 @@ from diqkd_postproc.reconciliation.coupled_chain import grow_chain
 from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, DegreeEnsemble
 from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
 
-COMFORTABLE_LIFTING = 512
+PREFERRED_LIFTING = 512
 """The decoder's scratch space for one base row still fits a core's cache."""
 MAX_LIFTING = 2048
-MANY_BASE_COLUMNS = 4000
+MIN_COLUMNS_BEYOND = 4000
 MIN_BASE_ROWS = 100
 MIN_BASE_COLUMNS = 500
 SEARCH_BUDGET = 15_000
@@ -130,12 +130,12 @@ def check_bits(name: str, bits: NDArray[np.uint8], length: int) -> None:
 def lifting_for(num_rounds: int, syndrome_bits: int) -> int:
     """Largest power of two that leaves a base matrix of a useful size; 1 for tiny codes.
 
-    Up to COMFORTABLE_LIFTING a few hundred columns suffice, beyond it only a large matrix justifies more.
+    Up to PREFERRED_LIFTING a few hundred columns suffice, beyond it only a large matrix justifies more.
     """
     lifting = MAX_LIFTING
     while lifting > 1 and (
         syndrome_bits // lifting < MIN_BASE_ROWS
-        or num_rounds // lifting < (MIN_BASE_COLUMNS if lifting <= COMFORTABLE_LIFTING else MANY_BASE_COLUMNS)
+        or num_rounds // lifting < (MIN_BASE_COLUMNS if lifting <= PREFERRED_LIFTING else MIN_COLUMNS_BEYOND)
     ):
         lifting //= 2
     return lifting

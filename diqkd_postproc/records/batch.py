@@ -1,4 +1,4 @@
-"""An open batch: the settings that were drawn for the next rounds, and how rounds follow from them."""
+"""An open batch: the settings drawn for the next rounds, and the rounds that follow from them."""
 
 from __future__ import annotations
 

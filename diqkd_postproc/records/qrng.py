@@ -1,4 +1,4 @@
-"""Sources of private random bytes: what fills the pool before a run.
+"""Sources of the private random bytes that fill the pool before a run.
 
 `QuantisByteSource` reads an ID Quantique Quantis (4M USB in the paper), whose Linux driver offers the raw
 bits as a character device. Wrap a source in `health_tests.HealthTested` before using its bytes.

@@ -64,7 +64,7 @@ class RandomPool:
                 connection.execute("UPDATE pool_state SET filled_bits = ?", (filled + 8 * len(data),))
             num_bytes -= len(data)
 
-    def spend(self, num_bits: int) -> npt.NDArray[np.uint8]:
+    def consume(self, num_bits: int) -> npt.NDArray[np.uint8]:
         """Take (num_bits,) uint8 bits off the head, inside the caller's transaction."""
         _, start = self._counters()
         end = start + num_bits

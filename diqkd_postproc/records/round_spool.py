@@ -241,7 +241,7 @@ class RoundSpool:
                 f"{self.bits_available} are left; fill it with at least {(self.bits_needed + 7) // 8} bytes"
             )
         with transaction(self._connection, self.path) as connection:
-            settings = settings_from_bits(self.role, self.parameters, self._pool.spend(num_bits))
+            settings = settings_from_bits(self.role, self.parameters, self._pool.consume(num_bits))
             connection.execute(
                 "INSERT INTO batch VALUES (0, ?, ?, ?)", (self._done, num_rounds, settings.tobytes())
             )

@@ -1,4 +1,4 @@
-"""What a key rests on, as the report says it; the long form is docs/threat_model.md."""
+"""Assumptions of a key's security, as a report states them; the long form is docs/threat_model.md."""
 
 from __future__ import annotations
 

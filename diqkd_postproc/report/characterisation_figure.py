@@ -1,4 +1,4 @@
-"""Fig. 3 of the paper from one's own run: S and Q in moving windows and the time, against the Bell pairs."""
+"""Fig. 3 of the paper for any run: S and Q in moving windows and the time, against the Bell pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report tells of a run, taken from the private files of one node or of a demonstration's two.
+"""Facts of a run for its report, taken from the private files of one node or of a demonstration's two.
 
 Of a record only public columns are looked at: round types, herald patterns, timestamps, lost rounds. Of a key
 store only the balance sheet and its public name. The one number that derives from outcomes is Bob's count of

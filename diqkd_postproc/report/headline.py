@@ -1,4 +1,4 @@
-"""The top of the page: the key, its proof, what it cost, and what the reader has to be warned of."""
+"""The top of the page: the key, its proof, its cost and every warning."""
 
 from __future__ import annotations
 

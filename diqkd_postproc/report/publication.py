@@ -1,4 +1,4 @@
-"""What leaves the laboratory: the facts of a run without what only the laboratory may know.
+"""Public variant of a run's facts, without what only the laboratory may know.
 
 Removed are paths, the nodes' configuration, wall-clock times, reasons in free text, and everything finer than
 the timeline's coarse bins. Removed too is Bob's count of lost test rounds after a success, and with it the

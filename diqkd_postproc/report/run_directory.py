@@ -1,4 +1,4 @@
-"""Where the files of a run are: one node's directory, or a demonstration's with both nodes in it."""
+"""Directory of a run: one node's files, or a demonstration's with both nodes in it."""
 
 from __future__ import annotations
 

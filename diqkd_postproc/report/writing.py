@@ -1,4 +1,4 @@
-"""Writes the report of a run: HTML, and PDF if asked."""
+"""Files of a run's report: HTML, and PDF on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Key lengths confirmed in ball arithmetic: every number is an interval that provably holds the true value.
+"""Confirmation of key lengths in ball arithmetic, where every number is an interval around the true value.
 
 The double-precision evaluations of `paper`, `counted` and `renyi` subtract documented margins for rounding
 errors. This module evaluates the same theorems once more at the free parameters that they chose, with Arb

@@ -1,4 +1,4 @@
-"""Guards the one number whose error nobody would notice: a parameter file's key length.
+"""Check of a parameter file's key length, the one number whose error nobody would notice.
 
 Parameter files are written by `diqkd plan`, but are text that anybody can edit. Whoever reads one in order
 to spend or to make key, checks it against the theorem that it names.

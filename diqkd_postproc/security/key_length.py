@@ -1,4 +1,4 @@
-"""The answer of every key-length theorem: how many bits, by which proof, out of which terms."""
+"""Key length in bits, with the proof that certifies it and the terms it consists of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One way to ask any of the proofs for a key length.
+"""Common interface of the key-length proofs.
 
 `paper`: Proposition 2 as published. `counted`: the same with the number of test rounds in place of the second
 entropy accumulation; the protocol then also aborts on more than N* test rounds. `renyi`: the project's own

@@ -1,6 +1,6 @@
-"""The numerics and the secrets of one party: what the engine's work and effects stand for.
+"""Numerics and secrets of one party, which carry out the work and the effects that the engine requests.
 
-`perform` may run in a worker thread; `spend`, which writes the key store, belongs to the thread of the
+`perform` may run in a worker thread; `consume_pad`, which writes the key store, belongs to the thread of the
 key store. The engine asks for one thing at a time; only the extraction runs beside it.
 """
 
@@ -70,18 +70,18 @@ def noisy_copy(bob: Bits, x: Bits, y: Bits) -> Bits:
     return flipped
 
 
-def percent_mended(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
+def percent_repaired(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
     """The decoder's progress, as percent of the checks that its first iteration has left violated.
 
-    The numbers themselves would tell how many errors there were, and progress is shown to anybody.
+    The counts would disclose how many errors there were, and progress is shown to anybody.
     """
     first: list[int] = []
 
-    def mended(unsatisfied: int, total: int) -> None:
+    def repaired(unsatisfied: int, total: int) -> None:
         first.append(unsatisfied)
         report(max(0, 100 - 100 * unsatisfied // max(1, first[0])), 100)
 
-    return mended
+    return repaired
 
 
 class Computation:
@@ -153,7 +153,7 @@ class Computation:
         """Do the work; the result is what the engine wants to be sent or answered."""
         return self._handlers[work]()
 
-    def spend(self, pad: Pad) -> None:
+    def consume_pad(self, pad: Pad) -> None:
         """Consume a pad for the message it protects; on the receiving side, for the tag to be checked.
 
         Raises KeyReuseError if it was consumed for another message: then the outcomes, the record or the
@@ -277,7 +277,7 @@ class Computation:
             self._round_type,
             qber=parameters.design_qber,
             test_error=parameters.design_test_error,
-            progress=percent_mended(self._reporter("error correction")),
+            progress=percent_repaired(self._reporter("error correction")),
         )
         self._reconstruction = result
         self.decode_iterations = result.iterations

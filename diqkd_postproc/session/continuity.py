@@ -1,4 +1,4 @@
-"""Whether key store, journal and peer remember one past: shows a restored old copy before a pad is used.
+"""Agreement of key store, journal and peer on the past, checked so that no old copy uses a pad again.
 
 A pad is consumed before the message under it is journalled, and a message is journalled before it is sent. So
 three memories of one session have to fit together:
@@ -52,9 +52,9 @@ def possible_pasts(role: Role, journal: Sequence[Persist]) -> frozenset[Past]:
         row = TABLES[role][state]
         if not rest:
             pasts.add(past)
-        if isinstance(row.asks, ConsumeKey):
-            past = replace(past, consumed=past.consumed | {row.asks.segment})
-        elif isinstance(row.asks, ActivateKey):
+        if isinstance(row.requests, ConsumeKey):
+            past = replace(past, consumed=past.consumed | {row.requests.segment})
+        elif isinstance(row.requests, ActivateKey):
             past = replace(past, key_is_active=True)
         if row.then is not None:
             walks.append((row.then, rest, past))

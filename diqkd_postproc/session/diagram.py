@@ -16,9 +16,9 @@ def _edges(row: Row) -> list[tuple[State, str]]:
     edges += [(state, " or ".join(names)) for state, names in answers.items()]
     if row.sends is not None:
         edges.append((row.sends[1], f"! {row.sends[0].name}"))
-    if row.then is not None and isinstance(row.asks, ConsumeKey):
-        edges.append((row.then, f"{row.asks.segment} consumed"))
-    if row.then is not None and isinstance(row.asks, ActivateKey):
+    if row.then is not None and isinstance(row.requests, ConsumeKey):
+        edges.append((row.then, f"{row.requests.segment} consumed"))
+    if row.then is not None and isinstance(row.requests, ActivateKey):
         edges.append((row.then, "key activated"))
     if row.if_refused is not None:
         edges.append((row.if_refused, "F = 0"))

@@ -1,4 +1,4 @@
-"""Drives one engine over one transport: moves bytes, sends work to threads, makes effects durable.
+"""Driver of one engine over one transport: moves bytes, sends work to threads, makes effects durable.
 
 The extraction runs in a thread of its own as soon as the outcomes are final, so that Alice extracts while
 Bob decodes. Journal and key store are written in the event loop's thread only.
@@ -42,7 +42,7 @@ from diqkd_postproc.session.events import (
 )
 from diqkd_postproc.session.journal import SessionJournal
 from diqkd_postproc.session.messages import AbortReason, Message, MessageType, Verdict
-from diqkd_postproc.session.transport import GOODBYE_S, SILENCE_S, Transport
+from diqkd_postproc.session.transport import CLOSE_TIMEOUT_S, SILENCE_S, Transport
 
 _T = TypeVar("_T")
 
@@ -114,7 +114,7 @@ class SessionDriver:
                 self._extraction.cancel()
             transport.end()
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(pump, GOODBYE_S)
+                await asyncio.wait_for(pump, CLOSE_TIMEOUT_S)
             await transport.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
         return self._peer_confirmed
@@ -166,7 +166,7 @@ class SessionDriver:
             self._journal.append(event)
             engine.acknowledge(event)
         elif isinstance(event, ConsumeKey):
-            self._computation.spend(event.segment)
+            self._computation.consume_pad(event.segment)
             engine.acknowledge(event)
         elif isinstance(event, ActivateKey):
             self._key_store.activate(engine.session_id.hex(), await self._key())
@@ -221,7 +221,7 @@ class SessionDriver:
             if not self._computation.outcomes_are_known:
                 await self._in_thread(lambda: self._computation.perform(Work.DECODE))
             # The ledger holds for which outcomes the hash was sent or validated: others are refused here.
-            self._computation.spend("pad_ec")
+            self._computation.consume_pad("pad_ec")
         with self._timed("privacy amplification"):
             return await self._in_thread(self._computation.extract)
 

@@ -125,7 +125,7 @@ class SessionEngine:
         self.key_is_active = key_is_active
         self._notices: deque[Event] = deque()
         self._pending: Persist | None = None
-        self._asked = False
+        self._requested = False
         self._closed = False
         for entry in journal:
             self._record(entry)
@@ -235,11 +235,11 @@ class SessionEngine:
             if self._pending is not None or self.state in TERMINAL:
                 return Signal.NEED_ANSWER
             row = self._table[self.state]
-            if row.asks is not None:
-                if self._asked:
+            if row.requests is not None:
+                if self._requested:
                     return Signal.NEED_ANSWER
-                self._asked = True
-                return row.asks
+                self._requested = True
+                return row.requests
             found = self._reader.peek()
             if found is not None:
                 self._receive(*found)
@@ -316,7 +316,7 @@ class SessionEngine:
 
     def _enter(self, state: State) -> None:
         self.state = state
-        self._asked = False
+        self._requested = False
         if state is State.AWAITING_DECISION:
             self._notices.append(StartExtraction())
         if state is State.DONE:
@@ -333,15 +333,15 @@ class SessionEngine:
         self.state = State.DONE
         self._notices.append(Finished(peer_confirmed=peer_confirmed))
 
-    def _expect_asked(self) -> None:
+    def _expect_request(self) -> None:
         if self._pending is not None:
             raise LocalProtocolError(f"{type(self._pending).__name__} has to be acknowledged first")
-        if not self._asked:
-            raise LocalProtocolError(f"nothing was asked for while {self.state.value}")
+        if not self._requested:
+            raise LocalProtocolError(f"nothing was requested while {self.state.value}")
 
     def send(self, message: Message) -> None:
-        """Hand over the message that the state asked for; it leaves once its Persist is acknowledged."""
-        self._expect_asked()
+        """Hand over the message that the state requested; it leaves once its Persist is acknowledged."""
+        self._expect_request()
         sends = self._table[self.state].sends
         if sends is None or message.type is not sends[0]:
             raise LocalProtocolError(f"{message.type.name} cannot be sent while {self.state.value}")
@@ -355,11 +355,11 @@ class SessionEngine:
 
     def answer(self, answer: Answer) -> None:
         """Answer a Need that makes no message."""
-        self._expect_asked()
+        self._expect_request()
         row = self._table[self.state]
         if type(answer) not in row.answers:
             raise LocalProtocolError(
-                f"{type(answer).__name__} is no answer to what was asked while {self.state.value}"
+                f"{type(answer).__name__} does not answer what was requested while {self.state.value}"
             )
         following = row.answers[type(answer)]
         if isinstance(answer, Failed) and row.refusal is not None:
@@ -385,9 +385,9 @@ class SessionEngine:
                 self._enter(self._table[self.state].receives[effect.message.type])
             return
         row = self._table[self.state]
-        if not self._asked or effect != row.asks or row.then is None:
+        if not self._requested or effect != row.requests or row.then is None:
             raise LocalProtocolError(
-                f"{type(effect).__name__} is not what was asked while {self.state.value}"
+                f"{type(effect).__name__} is not what was requested while {self.state.value}"
             )
         self._enter(row.then)
 

@@ -1,4 +1,4 @@
-"""What the engine tells its driver, and what the driver answers.
+"""Events of the engine, and the driver's answers.
 
 *Work* is to be computed; *effects* are to be made durable; both are answered before the engine goes on.
 *Notices* need no answer. None of them carries a secret.

@@ -1,4 +1,4 @@
-"""One record, one session: a private note beside the record names the session that its outcomes are for.
+"""Private note beside a record, naming the one session that its outcomes are for.
 
 The proof is about one session a record. A second one with another initial key, say after an abort, would
 reveal the same syndrome under other tags and could extract a second key from the same outcomes: together they

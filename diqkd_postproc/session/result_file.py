@@ -1,4 +1,4 @@
-"""What `run_session` gave, kept beside the key store so that a report can be written later.
+"""Result of a session, kept beside the key store so that a report can be written later.
 
 A private JSON file, one a session. No secret bit is in it, but Bob's count of lost test rounds is: it was
 never sent, and the proof does not pay for publishing it.
@@ -17,7 +17,7 @@ from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.session.run import SessionResult
 
 # Bob learns these once; a session that is run again on its journal does not compute them again.
-_LEARNT_ONCE = ("num_losses", "decode_iterations")
+_KNOWN_IN_FIRST_SESSION = ("num_losses", "decode_iterations")
 _MAX_BYTES = 1 << 20
 
 
@@ -30,7 +30,7 @@ def save_result(key_store_path: Path, result: SessionResult) -> Path:
     """Write the result, with what an earlier run of the same session had learnt; returns the file."""
     document = result.to_dict() | {"finished_unix": time.time()}
     earlier = load_result(key_store_path, result.session_id) or {}
-    for name in _LEARNT_ONCE:
+    for name in _KNOWN_IN_FIRST_SESSION:
         if document[name] is None:
             document[name] = earlier.get(name)
     if result.resumed and "finished_unix" in earlier:

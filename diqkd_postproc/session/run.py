@@ -1,4 +1,4 @@
-"""`run_session` and `run_exchange`: one party's post-processing, from its record to the key in its key store.
+"""Post-processing of one party, from its record to the key in its key store.
 
 Checks that the inputs belong together, opens the journal, finds the peer, lets the driver work, and gives
 the result or the error that ended the session.
@@ -86,22 +86,25 @@ def run_session(
     """Run steps 4 to 12 with the peer at `host:port`, or waiting for it there (`listen`).
 
     timeout: seconds to wait for the peer's connection. progress: called as (stage, done, total), also from
-    worker threads. listening: told the bound address. agreed: told the session's id when both sides fit
-    together, before a pad is used; what it raises ends the session. Call it again after any interruption, on
-    both sides: the session goes on where it stopped, with the same messages under the same pads.
+    worker threads. listening: called with the bound address. agreed: called with the session's id when
+    both sides fit together, before a pad is used; what it raises ends the session. Call it again after any
+    interruption, on both sides: the session goes on where it stopped, with the same messages under the same
+    pads.
 
     Raises ProtocolAbort (a test failed), PeerUnavailable, AuthenticationError or RemoteProtocolError
     (tampering, or different initial keys), ParameterError (the two sides do not fit together),
     InsufficientKeyError, StorageError, of which OldCopyError.
     """
 
-    async def meet(engine: SessionEngine, driver: SessionDriver) -> Transport:
+    async def open_transport(engine: SessionEngine, driver: SessionDriver) -> Transport:
         driver.prepare()
         if listen:
             return await wait_for_connection(host, port, timeout, listening)
         return await connect(host, port, timeout)
 
-    return _run(role, record, key_store, parameters, progress or _no_progress, agreed or _no_objection, meet)
+    return _run(
+        role, record, key_store, parameters, progress or _no_progress, agreed or _no_objection, open_transport
+    )
 
 
 def run_exchange(
@@ -119,13 +122,15 @@ def run_exchange(
     `run_session`.
     """
 
-    async def meet(engine: SessionEngine, driver: SessionDriver) -> Transport:
+    async def open_transport(engine: SessionEngine, driver: SessionDriver) -> Transport:
         return FileExchange(folder, engine)
 
-    return _run(role, record, key_store, parameters, progress or _no_progress, agreed or _no_objection, meet)
+    return _run(
+        role, record, key_store, parameters, progress or _no_progress, agreed or _no_objection, open_transport
+    )
 
 
-Meet = Callable[[SessionEngine, SessionDriver], Awaitable[Transport]]
+TransportOpener = Callable[[SessionEngine, SessionDriver], Awaitable[Transport]]
 
 
 def _run(
@@ -135,7 +140,7 @@ def _run(
     parameters: ProtocolParameters,
     progress: ProgressReporter,
     agreed: Callable[[str], None],
-    meet: Meet,
+    open_transport: TransportOpener,
 ) -> SessionResult:
     _check_inputs(role, record, key_store, parameters)
     key_id = _key_id_of(record, key_store, parameters)
@@ -155,7 +160,7 @@ def _run(
         driver = SessionDriver(
             engine, computation, journal, key_store, progress, parameters.max_losses, agreed
         )
-        peer_confirmed = asyncio.run(_converse(engine, driver, meet))
+        peer_confirmed = asyncio.run(_converse(engine, driver, open_transport))
     except PeerUnavailable:
         if not key_store.has_key(session_id):
             raise
@@ -181,8 +186,8 @@ def _run(
     )
 
 
-async def _converse(engine: SessionEngine, driver: SessionDriver, meet: Meet) -> bool:
-    return await driver.run(await meet(engine, driver))
+async def _converse(engine: SessionEngine, driver: SessionDriver, open_transport: TransportOpener) -> bool:
+    return await driver.run(await open_transport(engine, driver))
 
 
 def _check_inputs(

@@ -36,7 +36,7 @@ class State(enum.Enum):
     GREETING = "greeting"
     REVEALING = "revealing the settings"
     CORRECTING = "computing the syndrome"
-    SPENDING_EC = "consuming the pad of the outcome hash"
+    CONSUMING_EC = "consuming the pad of the outcome hash"
     HASHING = "hashing the outcomes"
     AWAITING_SETTINGS = "waiting for the settings"
     AWAITING_SYNDROME = "waiting for the syndrome"
@@ -44,16 +44,16 @@ class State(enum.Enum):
     DECODING = "reconstructing the outcomes"
     VALIDATING = "validating the error correction"
     COUNTING = "counting the lost test rounds"
-    SPENDING_B = "consuming the pad of the round types"
+    CONSUMING_B = "consuming the pad of the round types"
     TAGGING = "tagging the round types"
     AWAITING_ROUND_TYPES = "waiting for the tag of the round types"
     COMPARING = "comparing the round types"
-    SPENDING_A = "consuming the pad of the confirmation"
+    CONSUMING_A = "consuming the pad of the confirmation"
     CONFIRMING = "confirming"
     AWAITING_CONFIRMATION = "waiting for the confirmation"
     CHECKING_CONFIRMATION = "checking the confirmation"
     EXTRACTING = "extracting the key"
-    SPENDING_F = "consuming the pad of the decision"
+    CONSUMING_F = "consuming the pad of the decision"
     DECIDING = "deciding"
     AWAITING_DECISION = "waiting for the decision"
     CHECKING_DECISION = "checking the decision"
@@ -67,7 +67,7 @@ class State(enum.Enum):
 class Row:
     """One state: what it asks for, and where each permitted answer leads."""
 
-    asks: Need | ConsumeKey | ActivateKey | None = None
+    requests: Need | ConsumeKey | ActivateKey | None = None
     sends: tuple[MessageType, State] | None = None
     then: State | None = None
     answers: Mapping[type[Answer], State] = field(default_factory=dict)
@@ -81,24 +81,24 @@ class Row:
 
 
 def _effect(effect: ConsumeKey | ActivateKey, then: State) -> Row:
-    return Row(asks=effect, then=then)
+    return Row(requests=effect, then=then)
 
 
 def _make(work: Work, message: MessageType, then: State, if_refused: State | None = None) -> Row:
-    return Row(asks=Need(work=work), sends=(message, then), if_refused=if_refused)
+    return Row(requests=Need(work=work), sends=(message, then), if_refused=if_refused)
 
 
 def _do(work: Work, then: State) -> Row:
-    return Row(asks=Need(work=work), answers={Done: then})
+    return Row(requests=Need(work=work), answers={Done: then})
 
 
 def _check(work: Work, passed: State, failed: State, refusal: Verdict) -> Row:
-    return Row(asks=Need(work=work), answers={Passed: passed, Failed: failed}, refusal=refusal)
+    return Row(requests=Need(work=work), answers={Passed: passed, Failed: failed}, refusal=refusal)
 
 
 def _verify(work: Work, message: MessageType, passed: State, if_refused: State | None = None) -> Row:
     answers = {Passed: passed, Failed: State.ABORTED}
-    return Row(asks=Need(work=work), answers=answers, checks=message, if_refused=if_refused)
+    return Row(requests=Need(work=work), answers=answers, checks=message, if_refused=if_refused)
 
 
 def _await(receives: Mapping[MessageType, State]) -> Row:
@@ -109,17 +109,17 @@ _S, _M, _W = State, MessageType, Work
 
 ALICE: Mapping[State, Row] = {
     _S.GREETING: _await({_M.HELLO: _S.AWAITING_ROUND_TYPES}),
-    _S.AWAITING_ROUND_TYPES: _await({_M.ROUND_TYPES_TAG: _S.SPENDING_B}),
-    _S.SPENDING_B: _effect(ConsumeKey(segment="pad_b"), _S.COMPARING),
+    _S.AWAITING_ROUND_TYPES: _await({_M.ROUND_TYPES_TAG: _S.CONSUMING_B}),
+    _S.CONSUMING_B: _effect(ConsumeKey(segment="pad_b"), _S.COMPARING),
     _S.COMPARING: _verify(_W.CHECK_ROUND_TYPES, _M.ROUND_TYPES_TAG, _S.REVEALING),
     _S.REVEALING: _make(_W.SETTINGS, _M.BASIS_REVELATION, _S.CORRECTING),
-    _S.CORRECTING: _make(_W.SYNDROME, _M.SYNDROME, _S.SPENDING_EC),
-    _S.SPENDING_EC: _effect(ConsumeKey(segment="pad_ec"), _S.HASHING),
-    _S.HASHING: _make(_W.OUTCOME_HASH, _M.OUTCOME_HASH, _S.SPENDING_A),
-    _S.SPENDING_A: _effect(ConsumeKey(segment="pad_a"), _S.CONFIRMING),
+    _S.CORRECTING: _make(_W.SYNDROME, _M.SYNDROME, _S.CONSUMING_EC),
+    _S.CONSUMING_EC: _effect(ConsumeKey(segment="pad_ec"), _S.HASHING),
+    _S.HASHING: _make(_W.OUTCOME_HASH, _M.OUTCOME_HASH, _S.CONSUMING_A),
+    _S.CONSUMING_A: _effect(ConsumeKey(segment="pad_a"), _S.CONFIRMING),
     _S.CONFIRMING: _make(_W.CONFIRMATION, _M.CONFIRMATION, _S.AWAITING_DECISION),
-    _S.AWAITING_DECISION: _await({_M.DECISION: _S.SPENDING_F}),
-    _S.SPENDING_F: _effect(ConsumeKey(segment="pad_f"), _S.CHECKING_DECISION),
+    _S.AWAITING_DECISION: _await({_M.DECISION: _S.CONSUMING_F}),
+    _S.CONSUMING_F: _effect(ConsumeKey(segment="pad_f"), _S.CHECKING_DECISION),
     _S.CHECKING_DECISION: _verify(_W.CHECK_DECISION, _M.DECISION, _S.EXTRACTING, if_refused=_S.ABORTED),
     _S.EXTRACTING: _do(_W.EXTRACT, _S.ACTIVATING),
     _S.ACTIVATING: _effect(ActivateKey(), _S.DONE),
@@ -128,23 +128,23 @@ ALICE: Mapping[State, Row] = {
 }
 
 BOB: Mapping[State, Row] = {
-    _S.GREETING: _await({_M.HELLO: _S.SPENDING_B}),
-    _S.SPENDING_B: _effect(ConsumeKey(segment="pad_b"), _S.TAGGING),
+    _S.GREETING: _await({_M.HELLO: _S.CONSUMING_B}),
+    _S.CONSUMING_B: _effect(ConsumeKey(segment="pad_b"), _S.TAGGING),
     _S.TAGGING: _make(_W.ROUND_TYPES_TAG, _M.ROUND_TYPES_TAG, _S.AWAITING_SETTINGS),
     _S.AWAITING_SETTINGS: _await({_M.BASIS_REVELATION: _S.AWAITING_SYNDROME}),
     _S.AWAITING_SYNDROME: _await({_M.SYNDROME: _S.AWAITING_OUTCOME_HASH}),
     _S.AWAITING_OUTCOME_HASH: _await({_M.OUTCOME_HASH: _S.AWAITING_CONFIRMATION}),
-    _S.AWAITING_CONFIRMATION: _await({_M.CONFIRMATION: _S.SPENDING_A}),
-    _S.SPENDING_A: _effect(ConsumeKey(segment="pad_a"), _S.CHECKING_CONFIRMATION),
+    _S.AWAITING_CONFIRMATION: _await({_M.CONFIRMATION: _S.CONSUMING_A}),
+    _S.CONSUMING_A: _effect(ConsumeKey(segment="pad_a"), _S.CHECKING_CONFIRMATION),
     _S.CHECKING_CONFIRMATION: _check(
-        _W.CHECK_CONFIRMATION, _S.DECODING, _S.SPENDING_F, Verdict.CONFIRMATION_TAG_WRONG
+        _W.CHECK_CONFIRMATION, _S.DECODING, _S.CONSUMING_F, Verdict.CONFIRMATION_TAG_WRONG
     ),
-    _S.DECODING: _do(_W.DECODE, _S.SPENDING_EC),
-    _S.SPENDING_EC: _effect(ConsumeKey(segment="pad_ec"), _S.VALIDATING),
-    _S.VALIDATING: _check(_W.VALIDATE, _S.COUNTING, _S.SPENDING_F, Verdict.VALIDATION_FAILED),
-    _S.COUNTING: _check(_W.COUNT_LOSSES, _S.EXTRACTING, _S.SPENDING_F, Verdict.TOO_MANY_LOSSES),
-    _S.EXTRACTING: _do(_W.EXTRACT, _S.SPENDING_F),
-    _S.SPENDING_F: _effect(ConsumeKey(segment="pad_f"), _S.DECIDING),
+    _S.DECODING: _do(_W.DECODE, _S.CONSUMING_EC),
+    _S.CONSUMING_EC: _effect(ConsumeKey(segment="pad_ec"), _S.VALIDATING),
+    _S.VALIDATING: _check(_W.VALIDATE, _S.COUNTING, _S.CONSUMING_F, Verdict.VALIDATION_FAILED),
+    _S.COUNTING: _check(_W.COUNT_LOSSES, _S.EXTRACTING, _S.CONSUMING_F, Verdict.TOO_MANY_LOSSES),
+    _S.EXTRACTING: _do(_W.EXTRACT, _S.CONSUMING_F),
+    _S.CONSUMING_F: _effect(ConsumeKey(segment="pad_f"), _S.DECIDING),
     _S.DECIDING: _make(_W.DECISION, _M.DECISION, _S.ACTIVATING, if_refused=_S.ABORTED),
     _S.ACTIVATING: _effect(ActivateKey(), _S.AWAITING_RECEIPT),
     _S.AWAITING_RECEIPT: _await({_M.RECEIPT: _S.DONE}),
@@ -163,7 +163,7 @@ SENT_BY: Mapping[Role, frozenset[MessageType]] = {
 """The protocol messages of each role."""
 
 NEEDS_NO_PEER: Mapping[Role, frozenset[State]] = {
-    "alice": frozenset({State.SPENDING_F, State.CHECKING_DECISION, State.EXTRACTING, State.ACTIVATING}),
+    "alice": frozenset({State.CONSUMING_F, State.CHECKING_DECISION, State.EXTRACTING, State.ACTIVATING}),
     "bob": frozenset({State.ACTIVATING, State.AWAITING_RECEIPT}),
 }
 """From here on a party reaches its end alone; a peer that goes away is no failure."""

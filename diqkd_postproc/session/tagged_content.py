@@ -1,4 +1,4 @@
-"""What each of the four hashes covers (SI section S4, steps 7, 10 and 11), as unambiguous bytes.
+"""Content of each of the four hashes (SI section S4, steps 7, 10 and 11), as unambiguous bytes.
 
 Every content opens with its own label, the session, the initial key's name, the run, the epochs of both key
 stores, all parameters in full and the voided rounds of this side's record, so that no tag can be taken for

@@ -1,4 +1,4 @@
-"""How bytes travel: what the driver needs of any transport, and TCP.
+"""Transport of bytes: the interface that the driver needs, and TCP.
 
 One side listens, the other connects; either role may do either.
 
@@ -18,7 +18,7 @@ from diqkd_postproc.session.framing import MAGIC
 
 READ_BYTES = 1 << 16
 RETRY_DELAY_S = 0.2
-GOODBYE_S = 3.0
+CLOSE_TIMEOUT_S = 3.0
 FIRST_BYTES_S = 10.0
 SILENCE_S = 3600.0
 """Longest silence of a connected peer: a slow machine's decoding at the greatest block length."""
@@ -82,10 +82,10 @@ class Connection:
             self._writer.write_eof()
 
     async def close(self) -> None:
-        """Release the socket; what a peer does not read is dropped after GOODBYE_S."""
+        """Release the socket; what a peer does not read is dropped after CLOSE_TIMEOUT_S."""
         self._writer.close()
         with contextlib.suppress(OSError):  # includes TimeoutError
-            await asyncio.wait_for(self._writer.wait_closed(), GOODBYE_S)
+            await asyncio.wait_for(self._writer.wait_closed(), CLOSE_TIMEOUT_S)
         self._writer.transport.abort()
 
 

@@ -201,7 +201,7 @@ class Party:
             self.journal.append(event)
             engine.acknowledge(event)
         elif isinstance(event, ConsumeKey):
-            self.computation.spend(event.segment)
+            self.computation.consume_pad(event.segment)
             engine.acknowledge(event)
         elif isinstance(event, ActivateKey):
             self._know_outcomes()
@@ -213,7 +213,7 @@ class Party:
     def _know_outcomes(self) -> None:
         if not self.computation.outcomes_are_known:
             self.computation.perform(Work.DECODE)
-        self.computation.spend("pad_ec")
+        self.computation.consume_pad("pad_ec")
 
 
 Change = Callable[[str, bytes], bytes]

@@ -1,4 +1,4 @@
-"""Monte Carlo campaigns on syndrome codes: how often does a design fail, on which channel?
+"""Monte Carlo campaigns on syndrome codes: the failure rate of a design on a channel.
 
 Collecting, combining and plotting are separate steps, after sinter (Gidney, github.com/quantumlib/Stim): a
 task is named by a hash of all that decides its statistics, results are rows that are only ever appended, and

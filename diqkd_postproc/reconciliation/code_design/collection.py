@@ -1,4 +1,4 @@
-"""Collecting frames: in this process, in a local Dask cluster, or in a cluster elsewhere.
+"""Collection of frames: in this process, in a local Dask cluster, or in a cluster elsewhere.
 
 All three are a `concurrent.futures.Executor`, so the collection itself knows nothing of them. With more than
 one worker the default is a local Dask cluster, if `distributed` is installed (`pip install diqkd[campaign]`),
@@ -38,7 +38,7 @@ Progress = Callable[[int, Statistics], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRule:
-    """When a task has enough: the earliest of these. Earlier frames in the results count, except for seconds.
+    """Limits of a task, the first of which ends it; frames of earlier collections count as well.
 
     num_frames: frames in all; max_failures: frames that failed, in all; seconds: of this collection.
     """
@@ -47,7 +47,7 @@ class StopRule:
     max_failures: int | None = None
     seconds: float | None = None
 
-    def is_met(self, statistics: Statistics, elapsed: float) -> bool:
+    def is_reached(self, statistics: Statistics, elapsed: float) -> bool:
         """Whether to start nothing more, `elapsed` seconds into this collection."""
         if self.seconds is not None and elapsed >= self.seconds:
             return True
@@ -141,7 +141,9 @@ def _batches(
     values = statistics.task.to_dict()
     try:
         while True:
-            while len(pending) < num_workers and not rule.is_met(statistics, time.perf_counter() - started):
+            while len(pending) < num_workers and not rule.is_reached(
+                statistics, time.perf_counter() - started
+            ):
                 frames = _batch_frames(statistics, rule, sum(pending.values()), num_workers)
                 if not frames:
                     break

@@ -1,4 +1,4 @@
-"""What a number of failures says about a failure rate, and what the Shannon limit of finite blocks is.
+"""Likelihood intervals of a failure rate, and the Shannon limit of finite blocks.
 
 Intervals are those of sinter: all rates whose likelihood is at least 1/1000 of that of the best fit. Unlike a
 confidence interval it makes no statement about repetitions, and it stays sensible at no failure at all.

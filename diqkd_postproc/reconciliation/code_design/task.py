@@ -1,4 +1,4 @@
-"""One point of a campaign: a code, the channel its decoder expects, the channel there is.
+"""Point of a campaign: a code, the channel its decoder expects, and the actual channel.
 
 A frame is what a run makes of n rounds: round types drawn with probability gamma, Alice's bits, errors at the
 rates of their round type, the syndrome by the real encoder, the word by the real decoder. It *fails* if the

@@ -310,7 +310,7 @@ def test_a_range_that_the_peer_has_issued_is_refused(pair: tuple[JoinedKme, Join
     alice, bob = pair
     first = alice.reserve(OWNERS)
     assert asyncio.run(ask(alice, bob, [group("keys", first)])) == ["done"]
-    alice.store.generated.release([first[0].label], purpose="delivery from alice")
+    alice.store.generated.free([first[0].label], purpose="delivery from alice")
     again = alice.reserve(OWNERS)
     assert again[0].first_bit == first[0].first_bit
     fresh = alice.reserve(OWNERS)

@@ -11,7 +11,7 @@ import pytest
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.key_store.epoch_witness import EpochWitness, state_directory
 from diqkd_postproc.protocol.errors import StorageError
-from tests.support.example_stores import make_pair, random_key
+from tests.support.example_stores import SEED_BITS, make_pair, make_parameters, random_key
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,20 @@ def test_a_restored_backup_is_refused(directory: Path) -> None:
     shutil.copy2(newest, path)
     with KeyStore.open(path) as store:
         assert store.consume("pad_a", "s1", b"one") == spent
+
+
+def test_the_note_is_kept_in_the_given_folder(directory: Path, state: Path, tmp_path: Path) -> None:
+    paths = directory / "alice", directory / "bob"
+    for store in KeyStore.create_pair(
+        *paths, make_parameters(), os.urandom, SEED_BITS, witness_folder=tmp_path / "notes"
+    ):
+        store.close()
+    backup = copy(paths[0], "backup")
+    with KeyStore.open(paths[0], witness_folder=tmp_path / "notes") as store:
+        store.consume("pad_a", "s1", b"one")
+    assert len(list((tmp_path / "notes").iterdir())) == 2 and not state.exists()
+    with pytest.raises(StorageError, match="has seen 0 changes"):
+        KeyStore.open(backup, witness_folder=tmp_path / "notes")
 
 
 def test_of_two_copies_in_use_the_one_behind_is_refused(directory: Path) -> None:

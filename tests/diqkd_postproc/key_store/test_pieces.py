@@ -95,7 +95,7 @@ def test_reservations_survive_a_restart(keyed: Pair, key: np.ndarray, directory:
     with KeyStore.open(directory / "alice") as store:
         assert store.generated.reserved() == pieces
         store.generated.discard(["a"])
-        store.generated.release(["b"])
+        store.generated.free(["b"])
         assert store.generated.reserved() == ()
         with pytest.raises(KeyReuseError):
             store.generated.deliver(["a"])
@@ -111,7 +111,7 @@ def test_released_pieces_grow_together_again(keyed: Pair) -> None:
     free = generated.available_bits()
     generated.reserve(free // 4, ["a", "b", "c", "d"])
     for label in ("a", "c", "b", "d"):
-        generated.release([label])
+        generated.free([label])
     assert generated.reserve(free, ["all"])[0].num_bits == free
     assert generated.available_bits() == 0
 

@@ -8,7 +8,7 @@ import pytest
 
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, decode
-from diqkd_postproc.reconciliation.decoder import PATIENCE, prior_llr
+from diqkd_postproc.reconciliation.decoder import MAX_STALLED_ITERATIONS, prior_llr
 from diqkd_postproc.reconciliation.ensemble import NEAR_LIMIT, ROBUST, conditional_entropy
 from diqkd_postproc.reconciliation.syndrome_code import build_code
 
@@ -91,7 +91,7 @@ def test_hopeless_frames_are_given_up_early() -> None:
     truth, noise = rng.integers(0, 2, (2, 20_000), dtype=np.uint8)
     result = decode(code, code.syndrome(truth, truth * 0), noise, truth * 0, QBER, TEST_ERROR)
     assert not result.converged
-    assert PATIENCE < result.iterations < 2.5 * PATIENCE
+    assert MAX_STALLED_ITERATIONS < result.iterations < 2.5 * MAX_STALLED_ITERATIONS
 
 
 def test_frames_near_the_threshold_are_not_given_up() -> None:

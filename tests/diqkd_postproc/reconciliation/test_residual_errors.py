@@ -50,7 +50,7 @@ def test_exhaustive_search_agrees_whether_there_is_a_solution(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = build_code(60, 30, GAMMA, NEAR_LIMIT, seed=7)
-    monkeypatch.setattr(residual_errors, "MOST_POSITIONS", 10)
+    monkeypatch.setattr(residual_errors, "MAX_POSITIONS", 10)
     rng = np.random.default_rng(seed)
     unsure = rng.choice(code.num_rounds, 10, replace=False)
     violated = np.flatnonzero(parities(code, rng.choice(code.num_rounds, 2, replace=False)))
@@ -68,5 +68,5 @@ def test_exhaustive_search_agrees_whether_there_is_a_solution(
 def test_many_violated_checks_are_no_case_for_it() -> None:
     code = near_limit_code()
     posterior = np.zeros(code.num_positions, dtype=np.float32)
-    assert residual_errors.solve(code, posterior, np.arange(residual_errors.MOST_VIOLATED + 1)) is None
+    assert residual_errors.solve(code, posterior, np.arange(residual_errors.MAX_VIOLATED_CHECKS + 1)) is None
     assert residual_errors.solve(code, posterior, np.arange(0)) is None

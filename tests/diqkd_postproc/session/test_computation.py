@@ -13,7 +13,7 @@ from diqkd_postproc.session.computation import (
     ComputationStoppedError,
     count_losses,
     noisy_copy,
-    percent_mended,
+    percent_repaired,
 )
 from diqkd_postproc.session.events import Aborted, Need, Work
 from diqkd_postproc.session.messages import BasisRevelation, MessageType, OutcomeHash, Syndrome, Verdict
@@ -83,7 +83,7 @@ def test_progress_of_decoding_does_not_tell_the_number_of_errors() -> None:
     courses: list[list[tuple[int, int]]] = []
     for scale in (2, 500):
         courses.append([])
-        progress = percent_mended(lambda done, total: courses[-1].append((done, total)))
+        progress = percent_repaired(lambda done, total: courses[-1].append((done, total)))
         for unsatisfied in (4, 5, 2, 1, 0):
             progress(scale * unsatisfied, 10_000)
     assert courses == [[(0, 100), (0, 100), (50, 100), (75, 100), (100, 100)]] * 2
@@ -208,7 +208,7 @@ def test_what_a_pad_is_bound_to_tells_nothing_of_the_outcomes() -> None:
     """An encrypted key store keeps it in the clear, where it would confirm a guess of them."""
     alice = fresh(0)
     alice.engine.epochs["bob"] = 0
-    alice.computation.spend("pad_ec")
+    alice.computation.consume_pad("pad_ec")
     content = alice.computation._protected("pad_ec")
     (bound_to,) = alice.ledger.bindings.values()
     assert bound_to != hashlib.sha256(content).digest()

@@ -186,7 +186,7 @@ def revealing() -> SessionEngine:
 def test_illegal_local_events_change_nothing() -> None:
     engine = revealing()
     receipt = Receipt()
-    with pytest.raises(LocalProtocolError, match="nothing was asked for"):
+    with pytest.raises(LocalProtocolError, match="nothing was requested"):
         engine.send(receipt)
     assert asked_for(engine, Need) == Need(work=Work.SETTINGS)
     illegal: list[Callable[[], None]] = [

@@ -298,7 +298,7 @@ def test_a_reset_connection_is_one_that_has_ended() -> None:
 def test_a_peer_that_reads_nothing_cannot_keep_a_connection_from_closing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "GOODBYE_S", 0.05)
+    monkeypatch.setattr(transport, "CLOSE_TIMEOUT_S", 0.05)
 
     async def close_with_bytes_that_nobody_reads() -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:

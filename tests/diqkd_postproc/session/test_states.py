@@ -46,8 +46,10 @@ def test_a_state_asks_or_waits_never_both(role: Role) -> None:
     for state, row in TABLES[role].items():
         if state in TERMINAL:
             continue
-        assert (row.asks is None) == bool(row.receives)
-        assert sum([row.sends is not None, row.then is not None, bool(row.answers)]) == (row.asks is not None)
+        assert (row.requests is None) == bool(row.receives)
+        assert sum([row.sends is not None, row.then is not None, bool(row.answers)]) == (
+            row.requests is not None
+        )
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -72,9 +74,11 @@ def test_no_work_uses_a_pad_that_was_not_consumed(role: Role) -> None:
     }
     table = TABLES[role]
     for state, row in table.items():
-        if isinstance(row.asks, Need) and row.asks.work in uses:
+        if isinstance(row.requests, Need) and row.requests.work in uses:
             before = [other for other in table if state in successors(table[other])]
-            assert before and all(table[o].asks == ConsumeKey(segment=uses[row.asks.work]) for o in before)
+            assert before and all(
+                table[o].requests == ConsumeKey(segment=uses[row.requests.work]) for o in before
+            )
 
 
 def test_the_key_is_activated_only_behind_the_decision() -> None:
@@ -88,7 +92,7 @@ def test_the_key_is_activated_only_behind_the_decision() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_refusal_never_resumes_into_activation(role: Role) -> None:
     after = state_after(role, MessageType.DECISION, refused=True)
-    assert after is (State.ABORTED if role == "bob" else State.SPENDING_F)
+    assert after is (State.ABORTED if role == "bob" else State.CONSUMING_F)
     with pytest.raises(KeyError):
         state_after(role, MessageType.ABORT, refused=False)
 
