@@ -1,8 +1,8 @@
 """Maximum likelihood for counts: binomial (bright shots) or Poisson (photons), with errors and a test.
 
-Fisher scoring with Levenberg's damping: each step solves the weighted normal equations of the model's
-Jacobian, the weights being the inverse variances that the model itself predicts, so that points near 0 or 1
-and bins with few counts get their due. The covariance is the inverse of the expected Fisher information.
+Least squares of the signed square roots of each point's deviance, whose sum of squares is the deviance of the
+fit: its minimum is the maximum of the likelihood, so that points near 0 or 1 and bins with few counts get
+their due. The covariance is the inverse of the expected Fisher information.
 
 The goodness of fit is the deviance (twice the log-likelihood ratio to the saturated model). For few counts it
 does not follow a chi-squared distribution; its p-value is found by sampling counts from the fitted means. The
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 from scipy.special import xlogy
 
 from diqkd_postproc.protocol.errors import ParameterError
@@ -92,18 +93,17 @@ def fit_binomial(
         spread: Array = expected * (1 - expected / shots)
         return spread
 
-    def deviance(counts: Array, expected: Array) -> Array:
+    def deviances(counts: Array, expected: Array) -> Array:
         missing, expected_missing = shots - counts, shots - expected
         # The ratio is 0/0 only where the count is 0, for which xlogy gives 0.
         terms = xlogy(counts, counts / expected) + xlogy(missing, missing / expected_missing)
-        total: Array = 2 * terms.sum(axis=-1)
-        return total
+        return np.maximum(2 * terms, 0.0)
 
     def sample(rng: np.random.Generator, expected: Array) -> Array:
         chances = expected / shots
         return rng.binomial(shots.astype(np.int64), chances, (_SAMPLES, len(shots))).astype(np.float64)
 
-    return _fit(mean, variance, deviance, sample, names, starts, np.asarray(bright, dtype=np.float64))
+    return _fit(mean, variance, deviances, sample, names, starts, np.asarray(bright, dtype=np.float64))
 
 
 def fit_poisson(
@@ -117,20 +117,19 @@ def fit_poisson(
     def variance(expected: Array) -> Array:
         return expected
 
-    def deviance(counts: Array, expected: Array) -> Array:
-        total: Array = 2 * (xlogy(counts, counts / expected) - counts + expected).sum(axis=-1)
-        return total
+    def deviances(counts: Array, expected: Array) -> Array:
+        return np.maximum(2 * (xlogy(counts, counts / expected) - counts + expected), 0.0)
 
     def sample(rng: np.random.Generator, expected: Array) -> Array:
         return rng.poisson(expected, (_SAMPLES, len(expected))).astype(np.float64)
 
-    return _fit(mean, variance, deviance, sample, names, starts, np.asarray(counts, dtype=np.float64))
+    return _fit(mean, variance, deviances, sample, names, starts, np.asarray(counts, dtype=np.float64))
 
 
 def _fit(
     mean: Model,
     variance: Callable[[Array], Array],
-    deviance: Callable[[Array, Array], Array],
+    deviances: Callable[[Array, Array], Array],
     sample: Callable[[np.random.Generator, Array], Array],
     names: Sequence[str],
     starts: Sequence[Sequence[float]],
@@ -141,73 +140,34 @@ def _fit(
         raise ParameterError(
             f"{len(counts)} points cannot determine {len(names)} parameters; measure more points"
         )
-    best: tuple[float, Array] | None = None
-    for start in starts:
-        parameters, reached = _descend(mean, variance, deviance, np.array(start, dtype=np.float64), counts)
-        if best is None or reached < best[0]:
-            best = reached, parameters
-    assert best is not None
-    reached, parameters = best
+    scales = np.where(np.asarray(starts[0]) == 0, 1.0, np.abs(starts[0]))
+
+    def jacobian(parameters: Array) -> Array:
+        steps = np.diag(1e-6 * scales)
+        columns = [mean(parameters + step) - mean(parameters - step) for step in steps]
+        return np.array(columns).T / (2e-6 * scales)
+
+    def roots(parameters: Array) -> Array:
+        expected = mean(parameters)
+        return np.sign(expected - counts) * np.sqrt(deviances(counts, expected))
+
+    def slopes(parameters: Array) -> Array:
+        # d(deviance)/d(mean) = 2 (mean - count)/variance; at the count itself the root's slope is 1/sigma.
+        expected = mean(parameters)
+        excess, root, spread = expected - counts, roots(parameters), variance(expected)
+        near = np.abs(root) < 1e-3  # where the quotient would be one of rounding errors
+        slope = np.where(near, 1 / np.sqrt(spread), excess / (spread * np.where(near, 1.0, root)))
+        return slope[:, None] * jacobian(parameters)
+
+    fits = [least_squares(roots, start, slopes, x_scale=scales, max_nfev=_MAX_STEPS) for start in starts]
+    parameters = min(fits, key=lambda fit: fit.cost).x
     expected = mean(parameters)
-    jacobian = _jacobian(mean, parameters, _scales(np.array(starts[0], dtype=np.float64)))
-    information = jacobian.T @ (jacobian / variance(expected)[:, None])
-    covariance = _inverse(information)
-    sampled = deviance(sample(np.random.default_rng(0), expected), expected) * freedom / len(counts)
+    reached = float(deviances(counts, expected).sum())
+    # The pseudo-inverse of the scaled root, since parameters may differ by twenty orders of magnitude.
+    root = np.linalg.pinv(jacobian(parameters) * scales / np.sqrt(variance(expected))[:, None])
+    covariance = root @ root.T * np.outer(scales, scales)
+    counted = sample(np.random.default_rng(0), expected)
+    sampled = deviances(counted, expected).sum(axis=-1) * freedom / len(counts)
     # Never 0: the observed deviance counts as one of the samples.
     p_value = (1 + int((sampled >= reached).sum())) / (1 + len(sampled))
     return CountFit(tuple(names), parameters, covariance, expected, reached, freedom, p_value)
-
-
-def _scales(start: Array) -> Array:
-    scales: Array = np.where(start == 0, 1.0, np.abs(start))
-    return scales
-
-
-def _jacobian(mean: Model, parameters: Array, scales: Array) -> Array:
-    columns = []
-    for step in np.diag(1e-6 * scales):
-        columns.append((mean(parameters + step) - mean(parameters - step)) / (2 * step.max()))
-    return np.array(columns).T
-
-
-def _inverse(information: Array) -> Array:
-    """Inverse by way of a unit diagonal, since parameters may differ by twenty orders of magnitude."""
-    scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
-    inverse: Array = np.linalg.pinv(information / np.outer(scale, scale)) / np.outer(scale, scale)
-    return inverse
-
-
-def _descend(
-    mean: Model,
-    variance: Callable[[Array], Array],
-    deviance: Callable[[Array, Array], Array],
-    parameters: Array,
-    counts: Array,
-) -> tuple[Array, float]:
-    scales = _scales(parameters)
-    expected = mean(parameters)
-    reached = float(deviance(counts, expected))
-    damping = 1e-3
-    for _ in range(_MAX_STEPS):
-        jacobian = _jacobian(mean, parameters, scales) * scales
-        weighted = jacobian / variance(expected)[:, None]
-        information, gradient = jacobian.T @ weighted, weighted.T @ (counts - expected)
-        diagonal = np.diag(information)
-        improved = False
-        while damping < 1e9:
-            damped = information + np.diag(damping * np.maximum(diagonal, 1e-12 * diagonal.max() + 1e-300))
-            step = scales * np.linalg.solve(damped, gradient)
-            trial = mean(parameters + step)
-            value = float(deviance(counts, trial))
-            if value <= reached:
-                improved = True
-                break
-            damping *= 8
-        if not improved:
-            break
-        gain, reached = reached - value, value
-        parameters, expected = parameters + step, trial
-        damping = max(damping / 8, 1e-12)
-        if gain < 1e-9 * (1 + reached):
-            break
-    return parameters, reached
