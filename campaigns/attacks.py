@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
+from scipy.stats import binomtest
 
 from diqkd.console import ProgressDisplay
-from diqkd_postproc.link.statistics import clopper_pearson_interval
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.roles import chsh_score_of_winning
 from diqkd_postproc.report.figure_style import BLUE, ORANGE, new_figure, save_figure
@@ -50,7 +50,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 seed = arguments.seed + number * arguments.repetitions + repetition
                 accepted += runs.losses(seed) <= parameters.max_losses
                 progress(f"share {share:g}", repetition + 1, arguments.repetitions)
-            bounds = clopper_pearson_interval(accepted, arguments.repetitions, confidence)
+            bounds = binomtest(accepted, arguments.repetitions).proportion_ci(confidence, "exact")
             rows.append(
                 {
                     "share": share,

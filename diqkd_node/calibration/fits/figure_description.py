@@ -10,20 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from diqkd_postproc.link.statistics import wilson_bounds
+
 
 def binomial_series(label: str, x: Any, bright: Any, shots: Any) -> dict[str, Any]:
     """Fractions with Wilson's 95 % intervals."""
-    bright, shots = np.asarray(bright, dtype=np.float64), np.asarray(shots, dtype=np.float64)
-    z = 1.96
-    fraction = bright / shots
-    centre = (fraction + z**2 / (2 * shots)) / (1 + z**2 / shots)
-    half = z * np.sqrt(fraction * (1 - fraction) / shots + z**2 / (4 * shots**2)) / (1 + z**2 / shots)
+    low, high = wilson_bounds(bright, shots)
     return {
         "label": label,
         "x": np.asarray(x).tolist(),
-        "y": fraction.tolist(),
-        "low": (centre - half).tolist(),
-        "high": (centre + half).tolist(),
+        "y": (np.asarray(bright) / np.asarray(shots)).tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
     }
 
 
