@@ -58,4 +58,6 @@ class IsolationTransient(experiment.CalibrationExperiment, EnvExperiment):
         times = [self.core.ref_period * self.data.joined(range(first, 2 * POINTS, 2)) for first in (0, 1)]
         photons, background = (np.histogram(part, edges)[0] for part in times)
         shots = sum(self.data.num_shots) // 2
-        return fit_transient(edges, photons, background, (shots, shots), self.configuration.settling_time)
+        return fit_transient(
+            edges, photons, background, (shots, shots), self.configuration.isolation.settling_time
+        )
