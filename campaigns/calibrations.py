@@ -130,7 +130,7 @@ def trials(index: int) -> list[Trial]:
 def _readout_error(nature: Nature, finding: Finding) -> float:
     """Exact error of the planted rates at the threshold that was chosen."""
     rates = 250e-6 * nature.bright_count_rate, 250e-6 * nature.dark_count_rate
-    return sum(readout_errors(finding.settings["readout_threshold"], *rates, 250e-6)) / 2
+    return sum(readout_errors(finding.settings["readout.threshold"], *rates, 250e-6)) / 2
 
 
 def _settling_time(nature: Nature, _: Finding) -> float:

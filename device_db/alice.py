@@ -185,7 +185,7 @@ device_db = {
         "arguments": {"channel": 50, "is_master": False},
     },
     #
-    # Its outputs and inputs as ordinary TTLs, for `herald_source = "ttl"`: attempts without the core.
+    # Its outputs and inputs as ordinary TTLs, for `attempts.source = "ttl"`: attempts without the core.
     #
     # 422 nm sigma-polarised optical pumping beam, and the pulse picker of the 422 nm picosecond laser
     "ttl_422_sigma": _ttl_out(40),

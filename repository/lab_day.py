@@ -322,7 +322,7 @@ class LabDay(EnvExperiment):
         number, name, before = self.calibration
         self.calibration = None
         after = NodeConfiguration.load(self.configuration_path, self.role)
-        problem = self.problem(number, json.loads(after.to_json()))
+        problem = self.problem(number, after)
         moved = {} if problem else self.graph[name].moved(before, after)
         return (Outcome(name=name, succeeded=not problem, moved=moved, message=problem),)
 
@@ -333,7 +333,7 @@ class LabDay(EnvExperiment):
             return f"no result; see the log of experiment {number}"
         result = json.loads(found[-1].read_text(encoding="utf-8"))
         settings = result["finding"]["settings"] if result["role"] == self.role else {}
-        if any(configured[setting] != value for setting, value in settings.items()):
+        if configured.with_fields(settings) != configured:
             return f"the result was not applied; see the log of experiment {number} and {found[-1].name}"
         return ""
 

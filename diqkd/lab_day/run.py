@@ -173,8 +173,8 @@ def prepare_day(directory: Path, parameters: ProtocolParameters, drift: Drift) -
         configuration = directory / role / "node.json"
         if not configuration.exists():
             # A look at the laser lasts longer, so that a failure of half an hour is not a million looks.
-            settings = {"role": role, "recovery_interval": 1.0}
-            configuration.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            document = {"role": role, "batches": {"recovery_interval": 1.0}}
+            configuration.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
             NodeConfiguration.load(configuration, role)
     parameters.save(directory / "parameters.toml")
     (directory / "drift.json").write_text(drift.to_json(), encoding="utf-8")

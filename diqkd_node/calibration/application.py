@@ -21,6 +21,8 @@ from typing import Any
 
 from diqkd_node.calibration.result import CalibrationResult
 from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.configuration.flat_names import field_name
+from diqkd_node.configuration.node_configuration import changed, parse
 from diqkd_postproc.files import locked, replace_atomically
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 
@@ -31,20 +33,15 @@ LARGEST_RELATIVE_ERROR = 0.05
 LARGEST_PHASE_ERROR = 0.02  # turns; costs 0.8 % of the contrast
 SMALLEST_CONTRAST = 0.2
 
-# Lowest and highest plausible value of a setting, in its unit.
-RANGES = {
-    "pi_time_map": (0.1e-6, 1e-3),
-    "pi_time": (0.1e-6, 1e-3),
-    "pi_time_shelve": (0.1e-6, 1e-3),
-    "frequency_map": (1e6, 400e6),
-    "frequency_qubit": (1e6, 400e6),
-    "frequency_shelve": (1e6, 400e6),
-    "readout_threshold": (1, 10_000),
-    "photon_window": (0.0, 1e-6),
-    "settling_time": (30e-6, 1e-3),
-    "scrambling_time": (100e-6, 10e-3),
-    "pattern_phase_turns": (0.0, 1.0),
-}
+CALIBRATED = (
+    *(f"analysis.{kind}_{name}" for kind in ("pi_time", "frequency") for name in ("map", "qubit", "shelve")),
+    "analysis.pattern_phase_turns",
+    "attempts.photon_window",
+    "isolation.settling_time",
+    "readout.threshold",
+    "scrambling.time",
+)
+"""Fields of the node configuration that results may change, within the ranges that the configuration has."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +56,8 @@ class Change:
         return f"{self.setting}: {self.before} -> {self.after}"
 
 
-def implausible(result: CalibrationResult, configured: dict[str, Any]) -> str | None:
-    """Why a result may not be applied, or None.
-
-    :param configured: present value of every setting of the node
-    """
+def implausible(result: CalibrationResult, configured: NodeConfiguration) -> str | None:
+    """Why a result may not be applied to the present configuration of the node, or None."""
     goodness = result.finding.goodness_of_fit
     if not goodness.p_value >= SMALLEST_P_VALUE:
         return (
@@ -71,18 +65,19 @@ def implausible(result: CalibrationResult, configured: dict[str, Any]) -> str | 
             f"{goodness.deviance:.1f} for {goodness.degrees_of_freedom} degrees of freedom); look at the "
             "figure and measure again"
         )
-    for setting, value in result.finding.settings.items():
-        if setting not in RANGES:
-            return f"calibrations do not set {setting!r}; edit the configuration by hand"
-        low, high = RANGES[setting]
-        for number in value if isinstance(value, list | tuple) else (value,):
-            if not isinstance(number, int | float) or not low <= number <= high:
-                return f"{setting} = {number} is outside the plausible range {low:g} to {high:g}"
-        if setting.startswith("frequency"):
-            step = abs(value - configured[setting])
+    for field in result.finding.settings:
+        if field not in CALIBRATED:
+            return f"calibrations do not set {field!r}; edit the configuration by hand"
+    try:
+        proposed = configured.with_fields(result.finding.settings)
+    except ParameterError as error:
+        return str(error)
+    for field in result.finding.settings:
+        if field.startswith("analysis.frequency"):
+            step = abs(proposed.value(field) - configured.value(field))
             if step > LARGEST_FREQUENCY_STEP:
                 return (
-                    f"{setting} would move by {step / 1e6:.3g} MHz, more than "
+                    f"{field} would move by {step / 1e6:.3g} MHz, more than "
                     f"{LARGEST_FREQUENCY_STEP / 1e6:g} MHz; if that is true, edit the configuration by hand"
                 )
     return _uncertain(result)
@@ -129,15 +124,23 @@ def apply_result(result_path: Path, configuration_path: Path, dry_run: bool = Fa
         raise ParameterError(f"{result.title} proposes no setting; there is nothing to apply")
     with nullcontext() if dry_run else locked(configuration_path):
         before = _read(configuration_path)
-        contents = json.loads(before) if before.strip() else {}
-        configured = _settings(before or "{}", result.role, configuration_path)
+        try:
+            document = parse(before) if before.strip() else {}
+            configured = NodeConfiguration.of(result.role, document)
+        except ParameterError as error:
+            raise ParameterError(f"{configuration_path}: {error}") from None
         reason = implausible(result, configured)
         if reason is not None:
             raise ParameterError(f"{result.title} was not applied: {reason}")
         _check_newer(result, configuration_path)
-        changes = [Change(name, configured[name], value) for name, value in result.finding.settings.items()]
-        after = json.dumps(contents | {"role": result.role} | result.finding.settings, indent=2) + "\n"
-        _settings(after, result.role, configuration_path)
+        present = configured.model_dump(mode="json")
+        changes = [
+            Change(name, present[section][field], value)
+            for name, value in result.finding.settings.items()
+            for section, field in [name.split(".")]
+        ]
+        document = changed(document, result.finding.settings) | {"role": result.role}
+        after = json.dumps(document, indent=2) + "\n"
         if not dry_run:
             _record(result, result_path, configuration_path, changes, before, after)
             replace_atomically(configuration_path, after.encode(), private=False)
@@ -145,7 +148,11 @@ def apply_result(result_path: Path, configuration_path: Path, dry_run: bool = Fa
 
 
 def history(configuration_path: Path) -> list[dict[str, Any]]:
-    """The changes that calibrations made to a configuration, oldest first."""
+    """The changes that calibrations made to a configuration, oldest first.
+
+    Lines from before the configuration had sections name its fields otherwise; they come with the present
+    names.
+    """
     path = _history_path(configuration_path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -156,19 +163,12 @@ def history(configuration_path: Path) -> list[dict[str, Any]]:
     entries = []
     for number, line in enumerate(lines, 1):
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
+            entries.append(entry | {"setting": field_name(entry["setting"])})
         except json.JSONDecodeError:
             if number < len(lines):
                 raise StorageError(f"line {number} of {path} is damaged; repair or remove it") from None
     return entries
-
-
-def _settings(text: str, role: str, path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(NodeConfiguration.from_json(text, role).to_json())
-    except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from None
-    return values
 
 
 def _check_newer(result: CalibrationResult, configuration_path: Path) -> None:

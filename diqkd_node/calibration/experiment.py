@@ -118,7 +118,7 @@ class CalibrationExperiment(HasEnvironment):
 
     def bright_shots(self):
         """Shots of each point in which the ion was bright, and all shots of each: two arrays (points,)."""
-        threshold = self.configuration.readout_threshold
+        threshold = self.configuration.readout.threshold
         counts = [self.data.values(point) for point in range(len(self.data.num_shots))]
         bright = np.array([int((values > threshold).sum()) for values in counts])
         return bright, np.array([len(values) for values in counts])

@@ -25,9 +25,9 @@ class PhotonLeakScan(IsolationDisplacementScan):
 
     def prepare(self):
         IsolationDisplacementScan.prepare(self)
-        self.map_frequency = self.configuration.frequency_map
-        self.map_amplitude = self.configuration.amplitude_674
-        self.map_mu = self.mu(self.configuration.pi_time_of("map"))
+        self.map_frequency = self.configuration.analysis.frequency_map
+        self.map_amplitude = self.configuration.analysis.amplitude
+        self.map_mu = self.mu(self.configuration.analysis.pi_time_of("map"))
 
     @kernel
     def shot(self, point: TInt32, values: TList(TInt32), num_values: TInt32) -> TInt32:

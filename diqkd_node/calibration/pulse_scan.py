@@ -43,9 +43,9 @@ class PulseScan(Scan):
         Scan.prepare(self)
         pulses = [pulse for point in self.points for pulse in point]
         self.num_pulses = len(self.points[0])
-        setting = self.configuration.dds_set_time + self.configuration.pulse_gap
+        setting = self.configuration.analysis.dds_set_time + self.configuration.analysis.pulse_gap
         # An empty list has no type for the compiler.
-        pulses = pulses or [ScanPulse(self.configuration.frequency_qubit, 0.0, 0.0)]
+        pulses = pulses or [ScanPulse(self.configuration.analysis.frequency_qubit, 0.0, 0.0)]
         self.frequency = [pulse.frequency for pulse in pulses]
         self.phase = [pulse.phase for pulse in pulses]
         self.amplitude = [pulse.amplitude for pulse in pulses]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from diqkd_node.calibration.fits.count_fit import CountFit
+from diqkd_node.configuration.flat_names import field_name
 from diqkd_postproc.protocol.errors import ParameterError
 
 SCHEMA = 1
@@ -81,7 +82,7 @@ class GoodnessOfFit:
 class Finding:
     """What a fit hands on: quantities, the settings that they propose, and the figure.
 
-    `settings` are fields of `NodeConfiguration`. `figure` is a `figure_description`.
+    `settings` are fields of `NodeConfiguration`, SECTION.FIELD. `figure` is a `figure_description`.
     """
 
     quantities: dict[str, Quantity]
@@ -123,10 +124,9 @@ class CalibrationResult:
             finding = document.pop("finding")
             quantities = {name: Quantity(**entry) for name, entry in finding["quantities"].items()}
             goodness = GoodnessOfFit(**finding["goodness_of_fit"])
+            settings = {field_name(name): value for name, value in finding["settings"].items()}
             result = cls(
-                finding=Finding(
-                    quantities, goodness, finding["settings"], finding["figure"], tuple(finding["notes"])
-                ),
+                finding=Finding(quantities, goodness, settings, finding["figure"], tuple(finding["notes"])),
                 **document,
             )
             moment = datetime.fromisoformat(result.time)

@@ -9,6 +9,7 @@ by asynchronous calls. Points may take hours: several times a second the kernel 
 from artiq.coredevice.exceptions import RTIOUnderflow
 from artiq.experiment import *
 
+from diqkd_node.sequence.pulse_table import PulseTable
 from diqkd_node.sequence.state_preparation import StatePreparation, StatePreparationBesideEntangler
 from diqkd_node.sequence.steps import Steps
 from diqkd_node.sequence.timebase import CYCLE_MU, machine_units
@@ -24,9 +25,9 @@ class Scan(Steps):
     kernel_invariants = {"capacity", "room", "max_underflows", "check_mu"}
 
     def build(self, configuration, data, **tables):
-        super().build(configuration)
+        super().build(configuration, PulseTable.of_rounds(configuration))
         self.data = data
-        if configuration.herald_source == "entangler":
+        if configuration.attempts.source == "entangler":
             self.preparation = StatePreparationBesideEntangler(self, configuration)
         else:
             self.preparation = StatePreparation(self, configuration)
@@ -43,8 +44,8 @@ class Scan(Steps):
         self.call_child_method("prepare")
         self.capacity = CAPACITY
         self.room = CAPACITY - self.MAX_PER_SHOT
-        self.max_underflows = self.configuration.max_underflows
-        self.check_mu = self.mu(self.configuration.check_interval)
+        self.max_underflows = self.configuration.batches.max_underflows
+        self.check_mu = self.mu(self.configuration.batches.check_interval)
 
     @kernel
     def setup(self):

@@ -5,8 +5,6 @@ during one, or within an attempt. The detectors' inputs are read by their time s
 input's buffer on hardware: gates are short enough for that.
 """
 
-import dataclasses
-
 from artiq.experiment import *
 
 from diqkd_node.calibration.scan import CAPACITY, Scan
@@ -30,7 +28,7 @@ class StationScan(Scan):
 
     def prepare(self):
         Scan.prepare(self)
-        self.slack_mu = self.mu(self.configuration.recooling_delay)
+        self.slack_mu = self.mu(self.configuration.cooling.recooling_delay)
         self.limit = CAPACITY
 
     @kernel
@@ -156,8 +154,7 @@ class PhotonArrivalScan(StationScan):
         StationScan.build_scan(self)
         self.attempts_per_shot = attempts_per_shot
         self.arrival_time = arrival_time
-        wide_open = dataclasses.replace(self.configuration, photon_window=gate)
-        self.attempts = TTLAttempts(self, wide_open)
+        self.attempts = TTLAttempts(self, self.configuration, gate)
 
     def prepare(self):
         StationScan.prepare(self)

@@ -20,20 +20,19 @@ class Transition:
 
     frequency: float
     pi_time: float
-    frequency_setting: str
-    pi_time_setting: str
+    frequency_field: str
+    pi_time_field: str
     preparation: tuple[ScanPulse, ...]
 
 
 def transition(name: str, configuration: NodeConfiguration) -> Transition:
     """One of `TRANSITIONS`."""
-    mapping = ScanPulse(
-        configuration.frequency_map, configuration.pi_time_of("map"), configuration.amplitude_674
-    )
+    analysis = configuration.analysis
+    mapping = ScanPulse(analysis.frequency_map, analysis.pi_time_of("map"), analysis.amplitude)
     return Transition(
-        frequency=getattr(configuration, f"frequency_{name}"),
-        pi_time=configuration.pi_time_of(name),
-        frequency_setting=f"frequency_{name}",
-        pi_time_setting="pi_time" if name == "qubit" else f"pi_time_{name}",
+        frequency=analysis.frequency_of(name),
+        pi_time=analysis.pi_time_of(name),
+        frequency_field=f"analysis.frequency_{name}",
+        pi_time_field=f"analysis.pi_time_{name}",
         preparation=(mapping,) if name == "qubit" else (),
     )

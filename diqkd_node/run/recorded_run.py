@@ -9,7 +9,6 @@ from artiq.experiment import *
 
 from diqkd_node.run.environment import clock_of
 from diqkd_node.run.two_node_run import TwoNodeRun
-from diqkd_node.sequence.node import Node
 from diqkd_postproc import __version__
 from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.records.health_tests import HealthTested
@@ -42,8 +41,7 @@ class RecordedRun(TwoNodeRun):
     def run(self):
         self.now = clock_of(self)
         # First of all: a missing device shows before the other node begins to wait for this one.
-        node = Node(self, self.configuration)
-        node.prepare()
+        node = self.make_node()
         with self.deletion, self.open_spool(self.directory) as spool:
             self.fill_pool(spool)
             connection = self.open_connection()

@@ -23,6 +23,7 @@ from diqkd_node.run.ion_reload import IonReload, loader_of
 from diqkd_node.run.peer_connection import PeerAbsentError, PeerConnection
 from diqkd_node.run.public_facts import ADDRESS_FACT, KEY_RUN_FACTS, PublicFacts
 from diqkd_node.sequence.node import Node
+from diqkd_node.sequence.pulse_table import PulseTable
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import ROLES
 
@@ -129,7 +130,7 @@ class TwoNodeRun(HasEnvironment):
         path = path_argument(self, "configuration_file") if self.configuration_file else ""
         if self.makes_configuration and not path.exists():
             path = ""
-        return NodeConfiguration.load(path, self.role, check_interval=self.check_interval)
+        return NodeConfiguration.load(path, self.role, {"batches.check_interval": self.check_interval})
 
     def save_configuration(self, directory: Path) -> None:
         """Write what the next rounds run with next to the record, one file a start and a recalibration."""
@@ -141,7 +142,7 @@ class TwoNodeRun(HasEnvironment):
             path = directory / f"{stem}_{number}.json"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(self.configuration.to_json())
+            file.write(self.configuration_document())
 
     def should_stop(self) -> bool:
         """Whether the scheduler wants this experiment to pause or end."""
@@ -182,7 +183,7 @@ class TwoNodeRun(HasEnvironment):
         self.coordinator = coordinator = self.make_coordinator(
             spool=spool,
             connection=connection,
-            herald_patterns=self.configuration.herald_patterns,
+            herald_patterns=self.configuration.attempts.herald_patterns,
             batch_rounds=int(self.batch_rounds),
             should_stop=self.should_stop,
             publish=self.publish,
@@ -217,17 +218,28 @@ class TwoNodeRun(HasEnvironment):
         configuration = self.load_configuration()
         if configuration == self.configuration:
             return node
-        if configuration.herald_patterns != self.configuration.herald_patterns:
+        if configuration.attempts.herald_patterns != self.configuration.attempts.herald_patterns:
             raise ParameterError(
                 "herald_patterns changed during the run; put them back, or begin a new run with them"
             )
         logger.info("the node configuration has changed; the next rounds run with the new one")
         self.configuration = configuration
         self.save_configuration(self.directory)
-        coordinator = node.coordinator
-        node = Node(self, configuration, coordinator)
+        return self.make_node(node.coordinator)
+
+    def pulse_table(self) -> PulseTable:
+        """Analysis pulses of the rounds."""
+        return PulseTable.of_rounds(self.configuration)
+
+    def make_node(self, coordinator=None) -> Node:
+        """The node with the present configuration, prepared."""
+        node = Node(self, self.configuration, coordinator, self.pulse_table())
         node.prepare()
         return node
+
+    def configuration_document(self) -> str:
+        """JSON text of what the rounds run with."""
+        return self.configuration.to_json()
 
     def publish(self, rounds_done: int, state: str) -> None:
         """Public facts for the dashboard."""

@@ -5,7 +5,6 @@ isolation, the coordination and the journal are those of a key run; the round-ty
 round. Outcomes are shared after each batch. A scan that was interrupted goes on in the same run directory.
 """
 
-import dataclasses
 import json
 import logging
 import time
@@ -19,42 +18,14 @@ from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.run.environment import clock_of
 from diqkd_node.run.outcome_sharing import SharingCoordinator
 from diqkd_node.run.two_node_run import TwoNodeRun
-from diqkd_node.sequence.node import Node
+from diqkd_node.sequence.pulse_table import AnalysisPulse, PulseTable
 from diqkd_postproc import __version__
+from diqkd_postproc.protocol.roles import BRIGHT_OUTCOME
 from diqkd_postproc.records.scan_spool import ScanParameters, ScanSpool
 
 logger = logging.getLogger(__name__)
 
 SPOOL_NAME = "scan.sqlite"
-NO_KEY_SETTING = -1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScanConfiguration(NodeConfiguration):
-    """A node's configuration with other analysis pulses: frequency, phase in turns, duration."""
-
-    scan_pulses: tuple[tuple[float, float, float], ...]
-
-    @classmethod
-    def of(cls, configuration: NodeConfiguration, scan_pulses) -> "ScanConfiguration":
-        """`configuration` with `scan_pulses`."""
-        fields = {field.name for field in dataclasses.fields(NodeConfiguration)}
-        values = {name: getattr(configuration, name) for name in fields}
-        return cls(**values, scan_pulses=tuple(scan_pulses))
-
-    @property
-    def num_settings(self) -> int:
-        """Number of pulses."""
-        return len(self.scan_pulses)
-
-    @property
-    def key_setting(self) -> int:
-        """None: a scan has no key rounds."""
-        return NO_KEY_SETTING
-
-    def analysis_pulse(self, setting: int, pattern_index: int) -> tuple[float, float, float]:
-        """The pulse of a setting, whatever the herald pattern."""
-        return self.scan_pulses[setting]
 
 
 class TwoNodeScan(TwoNodeRun):
@@ -77,7 +48,7 @@ class TwoNodeScan(TwoNodeRun):
         """Setting pairs of one cycle: indices into the pulses of Alice and of Bob."""
         raise NotImplementedError
 
-    def pulses(self, configuration: NodeConfiguration) -> list[tuple[float, float, float]]:
+    def pulses(self, configuration: NodeConfiguration) -> list[AnalysisPulse]:
         """Analysis pulses of this node."""
         raise NotImplementedError
 
@@ -96,10 +67,14 @@ class TwoNodeScan(TwoNodeRun):
         self.chunks = []
         self.run_id = ""
 
-    def load_configuration(self) -> ScanConfiguration:
-        """The node configuration as its file is now, with the pulses of the scan."""
-        configuration = super().load_configuration()
-        return ScanConfiguration.of(configuration, self.pulses(configuration))
+    def pulse_table(self) -> PulseTable:
+        """The pulses of the scan."""
+        return PulseTable.of_scan(self.pulses(self.configuration))
+
+    def configuration_document(self) -> str:
+        """With the pulses of the scan as `scan_pulses`, which no node configuration has."""
+        pulses = {"scan_pulses": self.pulses(self.configuration)}
+        return json.dumps(json.loads(super().configuration_document()) | pulses, indent=2) + "\n"
 
     def make_coordinator(self, **arguments):
         return SharingCoordinator(shared=self.add_shared_rounds, **arguments)
@@ -111,8 +86,8 @@ class TwoNodeScan(TwoNodeRun):
         self.chunks.append(
             {
                 "pair": np.stack([alice["setting"], bob["setting"]], axis=1)[known],
-                "alice_bright": alice["outcome"][known] == 0,
-                "bob_bright": bob["outcome"][known] == 1,
+                "alice_bright": alice["outcome"][known] == BRIGHT_OUTCOME["alice"],
+                "bob_bright": bob["outcome"][known] == BRIGHT_OUTCOME["bob"],
                 "herald_pattern": own["herald_pattern"][known],
             }
         )
@@ -120,8 +95,7 @@ class TwoNodeScan(TwoNodeRun):
     def run(self):
         self.now = clock_of(self)
         self.start_unix = self.now()
-        node = Node(self, self.configuration)
-        node.prepare()
+        node = self.make_node()
         with self.deletion, self.open_spool() as spool:
             connection = self.open_connection()
             try:

@@ -8,10 +8,11 @@ from artiq.coredevice.ad9910 import PHASE_MODE_TRACKING
 from artiq.experiment import *
 
 from diqkd_node.sequence.timebase import machine_units
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 
 
 class Analysis(HasEnvironment):
-    """Pulses of one node; which pulse belongs to a setting and a herald pattern is a table."""
+    """Pulses of one node; which pulse belongs to a setting and a herald pattern, `pulse_table` says."""
 
     kernel_invariants = {
         "latency_mu",
@@ -27,25 +28,22 @@ class Analysis(HasEnvironment):
         "longest_mu",
     }
 
-    def build(self, configuration):
+    def build(self, configuration, pulse_table):
         self.configuration = configuration
+        self.pulse_table = pulse_table
         for key in ("core", "urukul0_cpld", "dds_674", "ttl_674"):
             self.setattr_device(key)
 
     def prepare(self):
-        configuration = self.configuration
-        self.latency_mu = machine_units(self.core, configuration.herald_latency)
-        self.set_mu = machine_units(self.core, configuration.dds_set_time + configuration.pulse_gap)
-        self.pi_mu = machine_units(self.core, configuration.pi_time_of("map"))
-        self.frequency_map = configuration.frequency_map
-        self.amplitude = configuration.amplitude_674
-        self.attenuation = configuration.attenuation
-        self.num_patterns = len(configuration.herald_patterns)
-        pulses = [
-            configuration.analysis_pulse(setting, index)
-            for setting in range(configuration.num_settings)
-            for index in range(self.num_patterns)
-        ]
+        analysis = self.configuration.analysis
+        self.latency_mu = machine_units(self.core, analysis.herald_latency)
+        self.set_mu = machine_units(self.core, analysis.dds_set_time + analysis.pulse_gap)
+        self.pi_mu = machine_units(self.core, analysis.pi_time_of("map"))
+        self.frequency_map = analysis.frequency_map
+        self.amplitude = analysis.amplitude
+        self.attenuation = self.configuration.beams.attenuation
+        self.num_patterns = len(HERALD_PATTERNS)
+        pulses = [pulse for row in self.pulse_table.pulses for pulse in row]
         self.pulse_frequency = [frequency for frequency, _, _ in pulses]
         self.pulse_phase = [phase for _, phase, _ in pulses]
         self.pulse_mu = [machine_units(self.core, duration) for _, _, duration in pulses]

@@ -39,21 +39,21 @@ class EntanglerAttempts(HasEnvironment):
             self.setattr_device(key)
 
     def prepare(self):
-        configuration = self.configuration
-        self.cooling_mu = machine_units(self.core, configuration.cooling_time)
-        self.recooling_mu = machine_units(self.core, configuration.recooling_delay)
-        self.window_mu = register_units(self.core, configuration.window_time)
-        self.cycle_mu = register_units(self.core, configuration.attempt_time)
-        self.num_windows = configuration.windows_per_search
-        self.patterns = list(configuration.herald_patterns)
+        attempts, cooling = self.configuration.attempts, self.configuration.cooling
+        self.cooling_mu = machine_units(self.core, cooling.time)
+        self.recooling_mu = machine_units(self.core, cooling.recooling_delay)
+        self.window_mu = register_units(self.core, attempts.window_time)
+        self.cycle_mu = register_units(self.core, attempts.attempt_time)
+        self.num_windows = attempts.windows_per_search
+        self.patterns = list(attempts.herald_patterns)
         # An output that starts and stops at once would stay on to the end of the cycle: it starts after that.
         self.output_start_mu = [
-            register_units(self.core, start if start < stop else 2 * configuration.attempt_time)
-            for start, stop in configuration.attempt_outputs
+            register_units(self.core, start if start < stop else 2 * attempts.attempt_time)
+            for start, stop in attempts.outputs
         ]
-        self.output_stop_mu = [register_units(self.core, stop) for _, stop in configuration.attempt_outputs]
-        self.gate_start_mu = register_units(self.core, configuration.photon_window[0])
-        self.gate_stop_mu = register_units(self.core, configuration.photon_window[1])
+        self.output_stop_mu = [register_units(self.core, stop) for _, stop in attempts.outputs]
+        self.gate_start_mu = register_units(self.core, attempts.photon_window[0])
+        self.gate_stop_mu = register_units(self.core, attempts.photon_window[1])
         # The core reports one bit a pattern; patterns exclude each other, so one bit is set.
         self.index_of_reason = [max(reason.bit_length() - 1, 0) for reason in range(16)]
         self.num_windows_run = 0
@@ -133,21 +133,23 @@ class TTLAttempts(HasEnvironment):
         "index_of_pattern",
     }
 
-    def build(self, configuration):
+    def build(self, configuration, photon_window=None):
+        """`photon_window`: instead of the configured one, (start, stop) of the gates, s after the pulse."""
         self.configuration = configuration
+        self.photon_window = photon_window or configuration.attempts.photon_window
         for key in ("core", "ttl_422_cool", "ttl_1092", "ttl_422_sigma", "ttl_422_ps"):
             self.setattr_device(key)
         self.detectors = [self.get_device(f"apd{i}") for i in range(4)]
 
     def prepare(self):
-        configuration = self.configuration
-        (_, sigma_stop), (_, repump_stop), (pulse_start, pulse_stop), _ = configuration.attempt_outputs
-        gate_start, gate_stop = configuration.photon_window
-        self.cooling_mu = machine_units(self.core, configuration.cooling_time)
-        self.recooling_mu = machine_units(self.core, configuration.recooling_delay)
-        self.cycle_mu = machine_units(self.core, configuration.ttl_attempt_time)
-        self.num_windows = configuration.windows_per_search
-        self.num_attempts = max(1, int(configuration.window_time / configuration.ttl_attempt_time))
+        attempts, cooling = self.configuration.attempts, self.configuration.cooling
+        (_, sigma_stop), (_, repump_stop), (pulse_start, pulse_stop), _ = attempts.outputs
+        gate_start, gate_stop = self.photon_window
+        self.cooling_mu = machine_units(self.core, cooling.time)
+        self.recooling_mu = machine_units(self.core, cooling.recooling_delay)
+        self.cycle_mu = machine_units(self.core, attempts.ttl_attempt_time)
+        self.num_windows = attempts.windows_per_search
+        self.num_attempts = max(1, int(attempts.window_time / attempts.ttl_attempt_time))
         self.sigma_mu = machine_units(self.core, sigma_stop)
         self.repump_mu = machine_units(self.core, repump_stop)
         self.pulse_start_mu = machine_units(self.core, pulse_start)
@@ -155,7 +157,7 @@ class TTLAttempts(HasEnvironment):
         self.gate_start_mu = machine_units(self.core, pulse_start + gate_start)
         self.gate_mu = machine_units(self.core, gate_stop - gate_start)
         self.index_of_pattern = [
-            configuration.herald_patterns.index(pattern) if pattern in configuration.herald_patterns else -1
+            attempts.herald_patterns.index(pattern) if pattern in attempts.herald_patterns else -1
             for pattern in range(16)
         ]
 

@@ -25,11 +25,11 @@ class Cooling(HasEnvironment):
             self.setattr_device(key)
 
     def prepare(self):
-        self.duration_mu = machine_units(self.core, self.configuration.cooling_time)
-        self.frequency_422 = self.configuration.frequency_422
-        self.frequency_1092 = self.configuration.frequency_1092
-        self.frequency_1033 = self.configuration.frequency_1033
-        self.attenuation = self.configuration.attenuation
+        self.duration_mu = machine_units(self.core, self.configuration.cooling.time)
+        self.frequency_422 = self.configuration.beams.frequency_422
+        self.frequency_1092 = self.configuration.beams.frequency_1092
+        self.frequency_1033 = self.configuration.beams.frequency_1033
+        self.attenuation = self.configuration.beams.attenuation
         self.kernel_invariants = self.kernel_invariants | {
             "frequency_422",
             "frequency_1092",

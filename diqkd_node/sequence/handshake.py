@@ -27,10 +27,10 @@ class _Handshake(HasEnvironment):
             self.setattr_device(key)
 
     def prepare(self):
-        self.interval_mu = machine_units(self.core, self.configuration.ready_interval)
-        self.gate_mu = machine_units(self.core, self.configuration.ready_gate)
-        self.trigger_mu = machine_units(self.core, self.configuration.trigger_time)
-        self.latency_mu = machine_units(self.core, self.configuration.handshake_latency)
+        self.interval_mu = machine_units(self.core, self.configuration.handshake.ready_interval)
+        self.gate_mu = machine_units(self.core, self.configuration.handshake.ready_gate)
+        self.trigger_mu = machine_units(self.core, self.configuration.handshake.trigger_time)
+        self.latency_mu = machine_units(self.core, self.configuration.handshake.latency)
 
 
 class ReadyHandshake(_Handshake):

@@ -16,9 +16,9 @@ class IonWatch(HasEnvironment):
             self.setattr_device(key)
 
     def prepare(self):
-        self.duration_mu = machine_units(self.core, self.configuration.cooling_time)
-        self.gap_mu = machine_units(self.core, self.configuration.recooling_delay)
-        self.threshold = self.configuration.ion_threshold
+        self.duration_mu = machine_units(self.core, self.configuration.cooling.time)
+        self.gap_mu = machine_units(self.core, self.configuration.cooling.recooling_delay)
+        self.threshold = self.configuration.ion_watch.threshold
         self.num_looks = 3
 
     @kernel

@@ -20,11 +20,11 @@ class Isolation(HasEnvironment):
         self.setattr_device("fastino")
 
     def prepare(self):
-        self.settling_mu = machine_units(self.core, self.configuration.settling_time)
+        self.settling_mu = machine_units(self.core, self.configuration.isolation.settling_time)
         self.spacing_mu = machine_units(self.core, 8e-9)
-        self.channels = list(self.configuration.shuttle_channels)
-        self.connected = list(self.configuration.connected_voltages)
-        self.isolated = list(self.configuration.isolated_voltages)
+        self.channels = list(self.configuration.isolation.channels)
+        self.connected = list(self.configuration.isolation.connected_voltages)
+        self.isolated = list(self.configuration.isolation.isolated_voltages)
 
     @kernel
     def setup(self):

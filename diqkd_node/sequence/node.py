@@ -29,6 +29,7 @@ from diqkd_node.sequence.conditions import (
     UNDERFLOW_BEFORE_TYPE,
 )
 from diqkd_node.sequence.handshake import ReadyHandshake, TriggerHandshake
+from diqkd_node.sequence.pulse_table import PulseTable
 from diqkd_node.sequence.round_type_line import RoundTypeReceiver, RoundTypeSender
 from diqkd_node.sequence.steps import Steps
 from diqkd_node.sequence.timebase import CYCLE_MU, machine_units
@@ -50,10 +51,13 @@ class Node(Steps):
         "num_tries",
     }
 
-    def build(self, configuration, coordinator=None):
-        super().build(configuration)
+    def build(self, configuration, coordinator=None, pulse_table=None):
+        """`pulse_table`: of a scan; None for the rounds of a key run."""
+        table = pulse_table or PulseTable.of_rounds(configuration)
+        super().build(configuration, table)
         self.coordinator = coordinator
-        if configuration.herald_source == "ttl":
+        self.key_setting = table.key_setting
+        if configuration.attempts.source == "ttl":
             self.attempts = TTLAttempts(self, configuration)
         else:
             self.attempts = EntanglerAttempts(self, configuration)
@@ -62,17 +66,16 @@ class Node(Steps):
             self.round_type_link = RoundTypeReceiver(self, configuration)
         else:
             self.handshake = TriggerHandshake(self, configuration)
-            self.round_type_link = RoundTypeSender(self, configuration)
+            self.round_type_link = RoundTypeSender(self, configuration, table.key_setting)
 
     def prepare(self):
         self.call_child_method("prepare")
-        self.chunk_rounds = self.configuration.chunk_rounds
-        self.check_mu = machine_units(self.core, self.configuration.check_interval)
-        self.recovery_mu = machine_units(self.core, self.configuration.recovery_interval)
-        self.ion_check_rounds = self.configuration.ion_check_rounds
-        self.num_tries = self.configuration.handshake_tries
-        self.max_underflows = self.configuration.max_underflows
-        self.key_setting = self.configuration.key_setting
+        self.chunk_rounds = self.configuration.batches.chunk_rounds
+        self.check_mu = machine_units(self.core, self.configuration.batches.check_interval)
+        self.recovery_mu = machine_units(self.core, self.configuration.batches.recovery_interval)
+        self.ion_check_rounds = self.configuration.ion_watch.check_rounds
+        self.num_tries = self.configuration.handshake.tries
+        self.max_underflows = self.configuration.batches.max_underflows
 
     @kernel
     def setup(self):

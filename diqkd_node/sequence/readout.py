@@ -3,6 +3,7 @@
 from artiq.experiment import *
 
 from diqkd_node.sequence.timebase import machine_units
+from diqkd_postproc.protocol.roles import BRIGHT_OUTCOME
 
 
 class Readout(HasEnvironment):
@@ -16,10 +17,10 @@ class Readout(HasEnvironment):
             self.setattr_device(key)
 
     def prepare(self):
-        self.duration_mu = machine_units(self.core, self.configuration.readout_time)
-        self.gap_mu = machine_units(self.core, self.configuration.beam_gap)
-        self.threshold = self.configuration.readout_threshold
-        self.bright_outcome = self.configuration.bright_outcome
+        self.duration_mu = machine_units(self.core, self.configuration.readout.time)
+        self.gap_mu = machine_units(self.core, self.configuration.beams.gap)
+        self.threshold = self.configuration.readout.threshold
+        self.bright_outcome = BRIGHT_OUTCOME[self.configuration.role]
 
     @kernel
     def detect(self):

@@ -22,12 +22,12 @@ class _RoundTypeLink(HasEnvironment):
             self.setattr_device(key)
 
     def prepare(self):
-        self.lead_mu = machine_units(self.core, self.configuration.strobe_delay)
-        self.setup_mu = machine_units(self.core, self.configuration.strobe_setup)
-        self.strobe_mu = machine_units(self.core, self.configuration.strobe_time)
-        self.timeout_mu = machine_units(self.core, self.configuration.strobe_timeout)
-        self.sample_delay_mu = machine_units(self.core, self.configuration.strobe_sample_delay)
-        self.latency_mu = machine_units(self.core, self.configuration.round_type_latency)
+        self.lead_mu = machine_units(self.core, self.configuration.round_type_line.strobe_delay)
+        self.setup_mu = machine_units(self.core, self.configuration.round_type_line.strobe_setup)
+        self.strobe_mu = machine_units(self.core, self.configuration.round_type_line.strobe_time)
+        self.timeout_mu = machine_units(self.core, self.configuration.round_type_line.strobe_timeout)
+        self.sample_delay_mu = machine_units(self.core, self.configuration.round_type_line.sample_delay)
+        self.latency_mu = machine_units(self.core, self.configuration.round_type_line.latency)
 
 
 class RoundTypeSender(_RoundTypeLink):
@@ -35,9 +35,9 @@ class RoundTypeSender(_RoundTypeLink):
 
     kernel_invariants = _RoundTypeLink.kernel_invariants | {"key_setting"}
 
-    def prepare(self):
-        super().prepare()
-        self.key_setting = self.configuration.key_setting
+    def build(self, configuration, key_setting):
+        super().build(configuration)
+        self.key_setting = key_setting
 
     @kernel
     def setup(self):

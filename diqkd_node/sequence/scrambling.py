@@ -19,8 +19,8 @@ class Scrambling(HasEnvironment):
             self.setattr_device(key)
 
     def prepare(self):
-        self.duration_mu = machine_units(self.core, self.configuration.scrambling_time)
-        self.gap_mu = machine_units(self.core, self.configuration.beam_gap)
+        self.duration_mu = machine_units(self.core, self.configuration.scrambling.time)
+        self.gap_mu = machine_units(self.core, self.configuration.beams.gap)
 
     @kernel
     def scramble(self):

@@ -19,8 +19,8 @@ class StatePreparation(HasEnvironment):
             self.setattr_device(key)
 
     def prepare(self):
-        self.duration_mu = machine_units(self.core, self.configuration.pumping_time)
-        self.gap_mu = machine_units(self.core, self.configuration.beam_gap)
+        self.duration_mu = machine_units(self.core, self.configuration.state_preparation.pumping_time)
+        self.gap_mu = machine_units(self.core, self.configuration.beams.gap)
 
     @kernel
     def setup(self):

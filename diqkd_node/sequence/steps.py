@@ -15,12 +15,12 @@ from diqkd_node.sequence.timebase import CYCLE_MU
 class Steps(HasEnvironment):
     """Base of `Node` and of the calibrations' `Scan`, which add how photons are made."""
 
-    def build(self, configuration):
+    def build(self, configuration, pulse_table):
         self.configuration = configuration
         self.setattr_device("core")
         self.cooling = Cooling(self, configuration)
         self.isolation = Isolation(self, configuration)
-        self.analysis = Analysis(self, configuration)
+        self.analysis = Analysis(self, configuration, pulse_table)
         self.readout = Readout(self, configuration)
         self.scrambling = Scrambling(self, configuration)
         self.lock_monitor = LockMonitor(self, configuration)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.configuration.flat_names import field_name
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import ROLES
 
@@ -64,13 +65,15 @@ class Calibration:
             raise ParameterError(f"{self.name}: max_age_s and duration_s must be positive")
         if self.joint and set(self.roles) != set(ROLES):
             raise ParameterError(f"{self.name}: a joint calibration needs both roles")
-        known = {field.name for field in dataclasses.fields(NodeConfiguration)}
+        # Lists of calibrations from before the configuration had sections name its fields otherwise.
+        tolerances = {field_name(name): value for name, value in self.tolerances.items()}
+        object.__setattr__(self, "tolerances", tolerances)
         for what, given, allowed in (
             ("roles", self.roles, ROLES),
             ("updates", self.updates, ROLES),
             ("after", self.after, EVENTS),
             ("watches", self.watches, STATISTICS),
-            ("tolerances", tuple(self.tolerances), known),
+            ("tolerances", tuple(tolerances), NodeConfiguration.field_names()),
         ):
             wrong = [item for item in given if item not in allowed]
             if wrong:
@@ -81,7 +84,7 @@ class Calibration:
 
     def moved(self, before: NodeConfiguration, after: NodeConfiguration) -> dict[str, float]:
         """Changes of this calibration's fields that exceed their tolerances."""
-        changes = {name: _distance(getattr(before, name), getattr(after, name)) for name in self.tolerances}
+        changes = {name: _distance(before.value(name), after.value(name)) for name in self.tolerances}
         return {name: change for name, change in changes.items() if change > self.tolerances[name]}
 
 
@@ -174,7 +177,6 @@ def _tuples(value: Any) -> Any:
 
 def _transition(name: str) -> tuple[Calibration, Calibration]:
     """Frequency and pi time of one 674 nm transition. The qubit's scans begin with a mapping pulse."""
-    pi_time = "pi_time" if name == "qubit" else f"pi_time_{name}"
     before = () if name != "qubit" else ("frequency_map", "pi_time_map")
     return (
         Calibration(
@@ -183,7 +185,7 @@ def _transition(name: str) -> tuple[Calibration, Calibration]:
             arguments={"transition": name, "num_points": 21, "num_shots": 50},
             max_age_s=2700.0,
             duration_s=30.0,
-            tolerances={f"frequency_{name}": 1000.0},
+            tolerances={f"analysis.frequency_{name}": 1000.0},
             depends_on=before,
             after=(RELOCK,),
         ),
@@ -193,7 +195,7 @@ def _transition(name: str) -> tuple[Calibration, Calibration]:
             arguments={"transition": name, "num_points": 21, "num_shots": 50},
             max_age_s=7200.0,
             duration_s=30.0,
-            tolerances={pi_time: 0.1e-6},
+            tolerances={f"analysis.pi_time_{name}": 0.1e-6},
             depends_on=(f"frequency_{name}", *before),
         ),
     )
@@ -214,7 +216,7 @@ CALIBRATIONS = (
         updates=("bob",),
         max_age_s=3600.0,
         duration_s=120.0,
-        tolerances={"pattern_phase_turns": 0.03},
+        tolerances={"analysis.pattern_phase_turns": 0.03},
         depends_on=("frequency_qubit", "pi_time_qubit"),
         watches=(PATTERN_FRACTIONS,),
     ),

@@ -28,6 +28,9 @@ SETTINGS: Mapping[str, tuple[int, ...]] = {"alice": (0, 1), "bob": (0, 1, BOB_KE
 KEY_SETTING: Mapping[str, int] = {"alice": 0, "bob": BOB_KEY_SETTING}
 """Setting of each party in key rounds: x = 0, y = 2."""
 
+BRIGHT_OUTCOME: Mapping[str, int] = {"alice": 0, "bob": 1}
+"""Outcome bit of a bright ion; Alice inverts hers, so that outcomes of key rounds agree (PROTOCOL 3.8)."""
+
 HERALD_PATTERNS = (0b0011, 0b0101, 0b1010, 0b1100)
 """Coincidences of two detectors that herald a Bell state, bit i for detector i (SI Table S2)."""
 

@@ -59,5 +59,5 @@ class IsolationTransient(experiment.CalibrationExperiment, EnvExperiment):
         photons, background = (np.histogram(part, edges)[0] for part in times)
         shots = sum(self.data.num_shots) // 2
         return fit_isolation_transient(
-            edges, photons, background, (shots, shots), self.configuration.settling_time
+            edges, photons, background, (shots, shots), self.configuration.isolation.settling_time
         )

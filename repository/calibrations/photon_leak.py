@@ -46,7 +46,7 @@ class PhotonLeak(experiment.CalibrationExperiment, EnvExperiment):
             self,
             self.configuration,
             self.scan_data(shots),
-            gate_time=self.configuration.readout_time,
+            gate_time=self.configuration.readout.time,
             arrival_time=self.arrival_time,
             part=[PLACES[place] for place, _ in self.kinds],
             dark=[dark for _, dark in self.kinds],

@@ -37,7 +37,7 @@ class PiPulseTime(experiment.CalibrationExperiment, EnvExperiment):
 
     def make_scan(self):
         line = transition(self.transition, self.configuration)
-        amplitude = self.configuration.amplitude_674
+        amplitude = self.configuration.analysis.amplitude
         self.times = np.linspace(0.0, self.longest_pulse, self.num_points)
         points = [(*line.preparation, ScanPulse(line.frequency, time, amplitude)) for time in self.times]
         return PulseScan(
@@ -45,5 +45,5 @@ class PiPulseTime(experiment.CalibrationExperiment, EnvExperiment):
         )
 
     def find(self):
-        setting = transition(self.transition, self.configuration).pi_time_setting
+        setting = transition(self.transition, self.configuration).pi_time_field
         return fit_pi_pulse_time(self.times, *self.bright_shots(), setting)

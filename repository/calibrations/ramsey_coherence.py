@@ -46,9 +46,9 @@ class RamseyCoherence(experiment.CalibrationExperiment, EnvExperiment):
 
     def make_scan(self):
         line = transition(self.transition, self.configuration)
-        amplitude = self.configuration.amplitude_674
+        amplitude = self.configuration.analysis.amplitude
         half = line.pi_time / 2
-        shortest = self.configuration.dds_set_time + self.configuration.pulse_gap + half
+        shortest = self.configuration.analysis.dds_set_time + self.configuration.analysis.pulse_gap + half
         # Uneven steps, so that no detuning looks like another.
         fractions = np.linspace(0.0, 1.0, self.num_waits) ** 1.6
         waits = shortest + (self.longest_wait - shortest) * fractions
@@ -68,5 +68,5 @@ class RamseyCoherence(experiment.CalibrationExperiment, EnvExperiment):
 
     def find(self):
         line = transition(self.transition, self.configuration)
-        setting = line.frequency_setting if self.set_frequency else None
+        setting = line.frequency_field if self.set_frequency else None
         return fit_ramsey_coherence(self.waits, self.phases, *self.bright_shots(), line.frequency, setting)

@@ -22,12 +22,12 @@ class ReadoutHistogram(experiment.CalibrationExperiment, EnvExperiment):
 
     def make_scan(self):
         line = transition("map", self.configuration)
-        shelving = ScanPulse(line.frequency, line.pi_time, self.configuration.amplitude_674)
-        nothing = ScanPulse(line.frequency, 0.0, self.configuration.amplitude_674)
+        shelving = ScanPulse(line.frequency, line.pi_time, self.configuration.analysis.amplitude)
+        nothing = ScanPulse(line.frequency, 0.0, self.configuration.analysis.amplitude)
         points = [(nothing,), (shelving,)] * POINTS
         shots = -(-self.num_shots // POINTS)
         return PulseScan(self, self.configuration, self.scan_data([shots] * len(points)), points=points)
 
     def find(self):
         bright, dark = (self.data.joined(range(first, 2 * POINTS, 2)) for first in (0, 1))
-        return fit_readout_histogram(bright, dark, self.configuration.readout_time)
+        return fit_readout_histogram(bright, dark, self.configuration.readout.time)

@@ -28,7 +28,7 @@ class ScramblingTime(experiment.CalibrationExperiment, EnvExperiment):
 
     def make_scan(self):
         line = transition("map", self.configuration)
-        shelving = ScanPulse(line.frequency, line.pi_time, self.configuration.amplitude_674)
+        shelving = ScanPulse(line.frequency, line.pi_time, self.configuration.analysis.amplitude)
         times = self.longest_pulse * np.linspace(0.0, 1.0, self.num_points) ** 2
         self.times = np.round(times, 9)
         return ScramblingTimeScan(

@@ -44,7 +44,7 @@ class TransitionFrequency(experiment.CalibrationExperiment, EnvExperiment):
     def make_scan(self):
         line = transition(self.transition, self.configuration)
         self.duration = line.pi_time * self.weakening
-        amplitude = self.configuration.amplitude_674 / self.weakening
+        amplitude = self.configuration.analysis.amplitude / self.weakening
         self.frequencies = line.frequency + self.span * np.linspace(-0.5, 0.5, self.num_points)
         points = [
             (*line.preparation, ScanPulse(float(frequency), self.duration, amplitude))
@@ -55,5 +55,5 @@ class TransitionFrequency(experiment.CalibrationExperiment, EnvExperiment):
         )
 
     def find(self):
-        setting = transition(self.transition, self.configuration).frequency_setting
+        setting = transition(self.transition, self.configuration).frequency_field
         return fit_transition_frequency(self.frequencies, *self.bright_shots(), self.duration, setting)

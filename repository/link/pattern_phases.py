@@ -12,6 +12,7 @@ from diqkd_node.calibration.application import apply_result
 from diqkd_node.calibration.fits.pattern_phases import fit_pattern_phases
 from diqkd_node.calibration.result import CalibrationResult
 from diqkd_node.run.two_node_scan import TwoNodeScan
+from diqkd_node.sequence.pulse_table import analysis_pulse
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ class PatternPhases(TwoNodeScan, EnvExperiment):
     """Herald-pattern phases
 
     Scans the phase of Bob's analysis pulse and finds, for each herald pattern, the one that wins test rounds.
-    Calibrates Bob's pattern_phase_turns."""
+    Calibrates Bob's analysis.pattern_phase_turns."""
 
     scan = "pattern phases"
     default_rounds = 20_000
@@ -58,14 +59,14 @@ class PatternPhases(TwoNodeScan, EnvExperiment):
 
     def pulses(self, configuration):
         if self.role == "alice":
-            return [configuration.analysis_pulse(ALICE_TEST_SETTING, 0)]
-        duration = configuration.pi_time / 2
-        return [(configuration.frequency_qubit, float(phase), duration) for phase in self.phases]
+            return [analysis_pulse(configuration, ALICE_TEST_SETTING, 0)]
+        duration = configuration.analysis.pi_time_qubit / 2
+        return [(configuration.analysis.frequency_qubit, float(phase), duration) for phase in self.phases]
 
     def conclude(self, rounds):
         won = rounds["alice_bright"] != rounds["bob_bright"]
         setting, pattern = rounds["pair"][:, 1], rounds["herald_pattern"]
-        patterns = self.configuration.herald_patterns
+        patterns = self.configuration.attempts.herald_patterns
         cells = [(pattern == known, known) for known in patterns]
         counts = [np.bincount(setting[chosen], minlength=len(self.phases)) for chosen, _ in cells]
         wins = [np.bincount(setting[chosen & won], minlength=len(self.phases)) for chosen, _ in cells]

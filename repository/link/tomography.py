@@ -5,8 +5,10 @@ import logging
 from artiq.experiment import *
 
 from diqkd_node.run.two_node_scan import TwoNodeScan
+from diqkd_node.sequence.pulse_table import analysis_pulse
 from diqkd_postproc.link.tomography import analyse
 from diqkd_postproc.link.tomography_counts import ANALYSIS_PHASE_TURNS, OBSERVABLES, TomographyCounts
+from diqkd_postproc.protocol.roles import KEY_SETTING
 from diqkd_postproc.report.tomography_files import COUNTS_NAME, write_results
 
 logger = logging.getLogger(__name__)
@@ -38,10 +40,10 @@ class Tomography(TwoNodeScan, EnvExperiment):
 
     def pulses(self, configuration):
         rotations = {
-            name: (configuration.frequency_qubit, phase, configuration.pi_time / 2)
+            name: (configuration.analysis.frequency_qubit, phase, configuration.analysis.pi_time_qubit / 2)
             for name, phase in ANALYSIS_PHASE_TURNS.items()
         }
-        shelving = configuration.analysis_pulse(configuration.key_setting, 0)
+        shelving = analysis_pulse(configuration, KEY_SETTING[self.role], 0)
         return [rotations.get(name, shelving) for name in OBSERVABLES]
 
     def show_analysis(self, stage, done, total):

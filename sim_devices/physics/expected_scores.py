@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from diqkd_node.configuration import NodeConfiguration
-from diqkd_postproc.protocol.roles import HERALD_PATTERNS
+from diqkd_node.sequence.pulse_table import analysis_pulse
+from diqkd_postproc.protocol.roles import BOB_KEY_SETTING, HERALD_PATTERNS, SETTINGS
 from sim_devices.physics import constants
 from sim_devices.physics.drift import DriftState
 from sim_devices.physics.expected_statistics import (
@@ -32,8 +33,8 @@ def true_chsh_and_qber(
 ) -> tuple[float, float]:
     """S and Q of the measured link, averaged over the herald patterns."""
     # Only Bob's test settings have a phase for each pattern.
-    alice_effects = [_effect(alice, setting, 0, state) for setting in range(alice.num_settings)]
-    bob_key_effect = _effect(bob, bob.key_setting, 0, state)
+    alice_effects = [_effect(alice, setting, 0, state) for setting in SETTINGS["alice"]]
+    bob_key_effect = _effect(bob, BOB_KEY_SETTING, 0, state)
     tables = []
     for index, pattern in enumerate(HERALD_PATTERNS):
         rho = joint_state(pattern)
@@ -47,10 +48,12 @@ def true_chsh_and_qber(
 
 def _effect(node: NodeConfiguration, setting: int, pattern_index: int, state: DriftState) -> np.ndarray:
     """Observed "bright" effect of a setting's pulses in the light as it is."""
-    frequency, phase, duration = node.analysis_pulse(setting, pattern_index)
+    frequency, phase, duration = analysis_pulse(node, setting, pattern_index)
     offset = state.frequency_offset
-    amplitude = node.amplitude_674 * state.rabi_scale[node.role]
-    mapping = Pulse(MAPPING_START, node.pi_time_of("map"), node.frequency_map + offset, 0.0, amplitude, 0.0)
+    configured = node.analysis
+    amplitude = configured.amplitude * state.rabi_scale[node.role]
+    map_time, map_frequency = configured.pi_time_of("map"), configured.frequency_map + offset
+    mapping = Pulse(MAPPING_START, map_time, map_frequency, 0.0, amplitude, 0.0)
     start = _ANALYSIS_START[node.role]
     analysis = Pulse(start, duration, frequency + offset, phase, amplitude, 0.0)
     ion = Ion(constants.COHERENCE_TIME[node.role])

@@ -1,55 +1,66 @@
-"""The node configuration: published values, pulses of every setting, refusals."""
+"""Node configuration: published values, ranges and rules, its file, and files from before the sections."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.configuration.flat_names import DROPPED, FIELDS
+from diqkd_node.sequence.pulse_table import NO_KEY_SETTING, PulseTable
 from diqkd_postproc.protocol.errors import ParameterError
+
+FLAT_FILE = Path(__file__).with_name("flat_configuration.json")
 
 
 def test_published_times() -> None:
     configuration = NodeConfiguration(role="alice")
-    assert configuration.cooling_time == 300e-6
-    assert configuration.window_time == 500e-6
-    assert configuration.attempt_time == 1e-6
-    assert configuration.settling_time == 30e-6
-    assert configuration.scrambling_time == 100e-6
-    assert configuration.round_type_latency == 25e-6
+    assert configuration.cooling.time == 300e-6
+    assert configuration.attempts.window_time == 500e-6
+    assert configuration.attempts.attempt_time == 1e-6
+    assert configuration.isolation.settling_time == 30e-6
+    assert configuration.scrambling.time == 100e-6
+    assert configuration.round_type_line.latency == 25e-6
 
 
 def test_alice_pulses() -> None:
     configuration = NodeConfiguration(role="alice")
-    shelving = (configuration.frequency_shelve, 0.0, configuration.pi_time)
-    for index in range(4):
-        assert configuration.analysis_pulse(0, index) == shelving
-        assert configuration.analysis_pulse(1, index) == (configuration.frequency_qubit, 0.0, 2.5e-6)
+    analysis = configuration.analysis
+    shelving = (analysis.frequency_shelve, 0.0, analysis.pi_time_qubit)
+    table = PulseTable.of_rounds(configuration)
+    assert table.pulses == ((shelving,) * 4, ((analysis.frequency_qubit, 0.0, 2.5e-6),) * 4)
+    assert table.key_setting == 0
 
 
 def test_bob_pulses() -> None:
-    configuration = NodeConfiguration(role="bob", pattern_phase_turns=(0.1, 0.2, 0.6, 0.9))
-    assert configuration.analysis_pulse(2, 1) == (configuration.frequency_shelve, 0.0, configuration.pi_time)
-    for index, phase in enumerate((0.1, 0.2, 0.6, 0.9)):
-        plus, minus = configuration.analysis_pulse(0, index), configuration.analysis_pulse(1, index)
-        assert plus == (configuration.frequency_qubit, pytest.approx(phase), 1.25e-6)
+    phases = (0.1, 0.2, 0.6, 0.9)
+    analysis = NodeConfiguration.of("bob", {"analysis.pattern_phase_turns": phases}).analysis
+    table = PulseTable.of_rounds(NodeConfiguration(role="bob", analysis=analysis))
+    assert table.pulses[2] == ((analysis.frequency_shelve, 0.0, analysis.pi_time_qubit),) * 4
+    assert table.key_setting == 2
+    for index, phase in enumerate(phases):
+        plus, minus = table.pulses[0][index], table.pulses[1][index]
+        assert plus == (analysis.frequency_qubit, pytest.approx(phase), 1.25e-6)
         # Rxy(-theta, phi) = Rxy(theta, phi + pi)
         assert (minus[1] - plus[1]) % 1.0 == pytest.approx(0.5)
         assert minus[2] == plus[2]
 
 
-def test_outcome_inversion() -> None:
-    assert NodeConfiguration(role="alice").bright_outcome == 0
-    assert NodeConfiguration(role="bob").bright_outcome == 1
+def test_a_scan_plays_its_pulses_after_every_pattern_and_no_key_round() -> None:
+    table = PulseTable.of_scan([(1e6, 0.0, 1e-6), (2e6, 0.5, 2e-6)])
+    assert table.pulses == (((1e6, 0.0, 1e-6),) * 4, ((2e6, 0.5, 2e-6),) * 4)
+    assert table.key_setting == NO_KEY_SETTING
 
 
 def test_json_round_trip(tmp_path) -> None:
-    configuration = NodeConfiguration(
-        role="bob", readout_threshold=17, connected_voltages=(0.1, 0.2, 0.3, 0.4)
-    )
+    changes = {"readout.threshold": 17, "isolation.connected_voltages": (0.1, 0.2, 0.3, 0.4)}
+    configuration = NodeConfiguration.of("bob", changes)
     path = tmp_path / "node.json"
     path.write_text(configuration.to_json())
+    assert json.loads(path.read_text())["readout"] == {"time": 250e-6, "threshold": 17}
     assert NodeConfiguration.load(path, "bob") == configuration
-    assert NodeConfiguration.load(path, "bob", readout_threshold=9).readout_threshold == 9
+    assert NodeConfiguration.load(path, "bob", {"readout.threshold": 9}).readout.threshold == 9
+    assert NodeConfiguration.load("", "bob", changes) == configuration
 
 
 @pytest.mark.parametrize(
@@ -57,29 +68,65 @@ def test_json_round_trip(tmp_path) -> None:
     [
         ("{", "not JSON"),
         ("[]", "object"),
-        ('{"coolin_time": 1}', "coolin_time"),
+        ('{"coolin_time": 1}', "coolin_time is no field; correct its name"),
+        ('{"cooling": {"tim": 1}}', r"cooling\.tim is no field"),
+        ('{"cooling": 3}', "cooling=3: Input should be"),
         ('{"role": "bob"}', "this node is alice"),
-        ('{"settling_time": 2e-5}', "30 us"),
-        ('{"scrambling_time": 5e-5}', "100 us"),
-        ('{"cooling_time": 0}', "positive"),
-        ('{"pattern_phase_turns": [0.1]}', "one for each"),
-        ('{"windows_per_search": 2000}', "lower it"),
-        ('{"ready_gate": 1e-4}', "ready_interval"),
-        ('{"isolated_voltages": [1.0]}', "electrodes"),
-        ('{"frequency_map": "94e6"}', "frequency_map='94e6'.*a number is expected"),
-        ('{"readout_threshold": 15.5}', "a whole number is expected"),
-        ('{"photon_window": [1e-8]}', "a list of 2"),
-        ('{"isolated_voltages": 1.0}', "a list is expected"),
-        ('{"attempt_time": 1e-5}', "entangler core's counter"),
-        ('{"herald_patterns": [3, 3, 5, 10]}', "herald_patterns"),
-        ('{"shuttle_channels": [15, 16, 23, 32]}', "0 to 31"),
-        ('{"isolated_voltages": [1, 1, 1, 11]}', "10 V"),
-        ('{"amplitude_674": 1.5}', "full scale"),
+        (
+            '{"isolation": {"settling_time": 2e-5}}',
+            "settling_time=2e-05 is outside 3e-05 to 0.001 s",
+        ),
+        ('{"scrambling": {"time": 5e-5}}', "scrambling.time=5e-05 is outside 0.0001 to 0.01 s"),
+        ('{"cooling": {"time": 0}}', "cooling.time=0 is outside 1e-09 to 0.1 s; give a value within"),
+        ('{"cooling": {"time": NaN}}', "cooling.time=nan is outside"),
+        ('{"readout": {"threshold": -5}}', "readout.threshold=-5 is outside 0 to 10000 counts"),
+        ('{"readout": {"threshold": true}}', "readout.threshold=True: Input should be a valid integer"),
+        (
+            '{"analysis": {"frequency_map": 9e9}}',
+            r"frequency_map=9000000000.0 is outside 1e\+06 to 4e\+08 Hz",
+        ),
+        (
+            '{"analysis": {"frequency_map": "94e6"}}',
+            "frequency_map='94e6': Input should be a valid number",
+        ),
+        ('{"analysis": {"amplitude": 1.5}}', "analysis.amplitude=1.5 is outside 0.001 to 1 of full scale"),
+        ('{"analysis": {"pattern_phase_turns": [0.1]}}', r"analysis.pattern_phase_turns.1 is missing"),
+        (
+            '{"attempts": {"photon_window": [6e-8, 2e-8]}}',
+            r"=\[6e-08, 2e-08\] ends before it begins",
+        ),
+        ('{"attempts": {"photon_window": [1e-8]}}', "photon_window.1 is missing; give a value"),
+        ('{"attempts": {"attempt_time": 1e-5}}', "entangler core's counter"),
+        (
+            '{"attempts": {"attempt_time": 6e-7}}',
+            "stop at 7e-07 s, after attempt_time=6e-07 s",
+        ),
+        ('{"attempts": {"source": "lamp"}}', "attempts.source='lamp': Input should be 'entangler' or 'ttl'"),
+        (
+            '{"attempts": {"herald_patterns": [1, 2, 4, 8]}}',
+            r"4, 8\] is no permutation of \[3, 5, 10, 12\]",
+        ),
+        ('{"attempts": {"herald_patterns": [3, 3, 5, 10]}}', "is no permutation"),
+        ('{"attempts": {"windows_per_search": 2000}}', "check_interval=0.2 s; lower it"),
+        ('{"handshake": {"ready_gate": 1e-4}}', "ready_interval"),
+        ('{"round_type_line": {"sample_delay": 3e-5}}', "raise latency"),
+        ('{"isolation": {"isolated_voltages": [1.0]}}', "has 1 entries for 4 electrodes; give one for each"),
+        ('{"isolation": {"isolated_voltages": 1.0}}', "isolated_voltages=1.0: Input should be a valid list"),
+        (
+            '{"isolation": {"isolated_voltages": [1, 1, 1, 11]}}',
+            "voltages.3=11 is outside -9.999 to 9.999 V",
+        ),
+        ('{"isolation": {"channels": [15, 16, 23, 32]}}', "channels.3=32 is outside 0 to 31"),
+        ('{"isolation": {"channels": [15, 16, 16, 23]}}', "names none, or one twice"),
+        ('{"batches": {"chunk_rounds": 15.5}}', "batches.chunk_rounds=15.5: Input should be a valid integer"),
+        ('{"cooling_time": 1e-4, "cooling": {"time": 1e-4}}', "cooling.time is named twice"),
+        ('{"cooling_time": 1e-4, "cooling": 3}', "cooling=3: Input should be"),
     ],
 )
 def test_refusals(text: str, problem: str) -> None:
-    with pytest.raises(ParameterError, match=problem):
+    with pytest.raises(ParameterError, match=problem) as refusal:
         NodeConfiguration.from_json(text, "alice")
+    assert "\n" not in str(refusal.value)
 
 
 def test_missing_file(tmp_path) -> None:
@@ -89,25 +136,45 @@ def test_missing_file(tmp_path) -> None:
 
 def test_unknown_role() -> None:
     with pytest.raises(ParameterError, match="charlie"):
-        NodeConfiguration(role="charlie")
+        NodeConfiguration.of("charlie", {})
 
 
-def test_defaults_are_json(tmp_path) -> None:
-    assert json.loads(NodeConfiguration(role="alice").to_json())["role"] == "alice"
+def test_herald_patterns_may_come_in_another_order() -> None:
+    configuration = NodeConfiguration.of("alice", {"attempts.herald_patterns": [12, 3, 5, 10]})
+    assert configuration.attempts.herald_patterns == (12, 3, 5, 10)
 
 
 def test_pi_times_follow_the_qubits_unless_they_are_set() -> None:
-    configuration = NodeConfiguration(role="alice", pi_time=6e-6, pi_time_shelve=7e-6)
-    assert [configuration.pi_time_of(name) for name in ("map", "qubit", "shelve")] == [6e-6, 6e-6, 7e-6]
-    assert configuration.analysis_pulse(0, 0)[2] == 7e-6
-    assert configuration.differences() == {"pi_time": 6e-6, "pi_time_shelve": 7e-6}
+    fields = {"analysis.pi_time_qubit": 6e-6, "analysis.pi_time_shelve": 7e-6}
+    configuration = NodeConfiguration.of("alice", fields)
+    pi_times = [configuration.analysis.pi_time_of(name) for name in ("map", "qubit", "shelve")]
+    assert pi_times == [6e-6, 6e-6, 7e-6]
+    assert PulseTable.of_rounds(configuration).pulses[0][0][2] == 7e-6
+    assert configuration.differences() == {"analysis": {"pi_time_qubit": 6e-6, "pi_time_shelve": 7e-6}}
 
 
 def test_whole_numbers_become_what_the_compiler_takes() -> None:
     """A kernel gets 94000000 and [1, 1, 1, 1] as integers otherwise, and is not compiled."""
-    text = '{"frequency_map": 94000000, "isolated_voltages": [1, 1, 0, 1], "pi_time_map": null}'
+    text = (
+        '{"analysis": {"frequency_map": 94000000, "pi_time_map": null},'
+        ' "isolation": {"isolated_voltages": [1, 1, 0, 1]}, "readout": {"threshold": 9}}'
+    )
     configuration = NodeConfiguration.from_json(text, "bob")
-    assert type(configuration.frequency_map) is float
-    assert {type(volts) for volts in configuration.isolated_voltages} == {float}
-    assert configuration.pi_time_map is None
-    assert type(NodeConfiguration.from_json('{"readout_threshold": 9}', "bob").readout_threshold) is int
+    assert type(configuration.analysis.frequency_map) is float
+    assert {type(volts) for volts in configuration.isolation.isolated_voltages} == {float}
+    assert configuration.analysis.pi_time_map is None
+    assert type(configuration.readout.threshold) is int
+
+
+def test_a_flat_file_still_opens_with_its_values() -> None:
+    """As the last version with a flat configuration wrote it, every field with its default."""
+    text = FLAT_FILE.read_text()
+    assert set(json.loads(text)) == set(FIELDS) | DROPPED | {"role"}
+    assert NodeConfiguration.from_json(text, "bob") == NodeConfiguration(role="bob")
+    changed = {"pi_time": 6e-6, "readout_threshold": 9, "lock_check_rounds": 4}
+    configuration = NodeConfiguration.from_json(json.dumps(json.loads(text) | changed), "bob")
+    assert configuration.analysis.pi_time_qubit == 6e-6 and configuration.readout.threshold == 9
+
+
+def test_every_field_has_its_place_in_the_table_of_old_names() -> None:
+    assert sorted(FIELDS.values()) == sorted(NodeConfiguration.field_names())

@@ -64,7 +64,7 @@ def test_pi_time_of_each_transition(calibrate: Calibrate, transition: str) -> No
     truth = {"map": 4.6e-6, "qubit": 5.7e-6, "shelve": 7.1e-6}[transition]
     result = calibrate("pi_pulse_time", nature={f"{transition}_pi_time": truth}, transition=transition)
     assert_found(result, "pi_time", truth, 0.03e-6)
-    setting = "pi_time" if transition == "qubit" else f"pi_time_{transition}"
+    setting = f"analysis.pi_time_{transition}"
     assert list(result.finding.settings) == [setting]
 
 
@@ -76,7 +76,7 @@ def test_a_detuned_transition_is_found(calibrate: Calibrate, transition: str) ->
         "transition_frequency", "bob", {f"{transition}_frequency": truth}, transition=transition
     )
     assert_found(result, "frequency", truth, 300.0)
-    assert abs(result.finding.settings[f"frequency_{transition}"] - truth) < 1500
+    assert abs(result.finding.settings[f"analysis.frequency_{transition}"] - truth) < 1500
 
 
 def test_readout_threshold_and_its_error(calibrate: Calibrate) -> None:
@@ -86,7 +86,7 @@ def test_readout_threshold_and_its_error(calibrate: Calibrate) -> None:
     result = calibrate("readout_histogram", nature=nature, num_shots=2000)
     assert_found(result, "bright_mean", bright, 0.25)
     assert_found(result, "dark_mean", dark, 0.06)
-    threshold = result.finding.settings["readout_threshold"]
+    threshold = result.finding.settings["readout.threshold"]
     truth = sum(readout_errors(threshold, bright, dark, 250e-6)) / 2
     assert_found(result, "readout_error", truth, 1e-4)
     assert truth < 1e-3
@@ -105,7 +105,7 @@ def test_coherence_time_is_the_published_one(calibrate: Calibrate, role: str, tr
 def test_scrambling_time_constant_is_the_published_one(calibrate: Calibrate, role: str, truth: float) -> None:
     result = calibrate("scrambling_time", role, num_shots=100)
     assert_found(result, "time_constant", truth, 0.06 * truth)
-    assert result.finding.settings == {"scrambling_time": 100e-6}
+    assert result.finding.settings == {"scrambling.time": 100e-6}
 
 
 def test_photons_arrive_when_they_were_planted(calibrate: Calibrate) -> None:
@@ -115,7 +115,7 @@ def test_photons_arrive_when_they_were_planted(calibrate: Calibrate) -> None:
     assert_found(result, "delay", 19.4e-9, 0.2e-9)
     assert_found(result, "lifetime", 8.1e-9, 0.5e-9)
     assert_found(result, "photon_probability", 0.04, 2e-3)
-    opens, closes = result.finding.settings["photon_window"]
+    opens, closes = result.finding.settings["attempts.photon_window"]
     assert 16e-9 <= opens <= 19e-9
     assert 48e-9 <= closes <= 66e-9
 
@@ -144,7 +144,7 @@ def test_isolation_against_time(calibrate: Calibrate) -> None:
     assert_found(result, "electrode_time_constant", 40e-6, 8e-6)
     truth = settling_time(1e-4, 3.0 / 0.62, 40e-6)
     assert_found(result, "settling_time", truth, 3e-6)
-    assert result.finding.settings["settling_time"] > truth
+    assert result.finding.settings["isolation.settling_time"] > truth
 
 
 def test_a_result_goes_into_the_configuration_if_asked(calibrate: Calibrate, tmp_path: Path) -> None:
@@ -155,10 +155,11 @@ def test_a_result_goes_into_the_configuration_if_asked(calibrate: Calibrate, tmp
         configuration_file=str(file),
         update_configuration=True,
     )
-    assert json.loads(file.read_text())["pi_time"] == result.finding.settings["pi_time"]
+    found = {"analysis": {"pi_time_qubit": result.finding.settings["analysis.pi_time_qubit"]}}
+    assert json.loads(file.read_text()) == found | {"role": "alice"}
     # What is configured now is where the next calibration starts.
     again = calibrate("pi_pulse_time", configuration_file=str(file))
-    assert again.provenance["node_configuration"] == {"pi_time": result.finding.settings["pi_time"]}
+    assert again.provenance["node_configuration"] == found
 
 
 def test_an_update_without_a_file_is_refused_before_the_scan(calibrate: Calibrate) -> None:
@@ -248,13 +249,13 @@ def test_a_configuration_that_changed_in_the_queue_is_used(
 
     def prepare_early(self: CalibrationExperiment) -> None:
         prepare(self)
-        file.write_text(json.dumps({"frequency_qubit": 108.0e6 + 400.0}))
+        file.write_text(json.dumps({"analysis": {"frequency_qubit": 108.0e6 + 400.0}}))
 
     monkeypatch.setattr(CalibrationExperiment, "prepare", prepare_early)
     result = calibrate(
         "ramsey_coherence", configuration_file=str(file), num_shots=20, num_waits=12, transition="qubit"
     )
-    assert result.provenance["node_configuration"] == {"frequency_qubit": 108.0e6 + 400.0}
+    assert result.provenance["node_configuration"] == {"analysis": {"frequency_qubit": 108.0e6 + 400.0}}
     # The fit reckons with the light that the scan played.
     assert_found(result, "frequency", 108.0e6, 20.0)
 
@@ -273,7 +274,8 @@ def test_what_was_found_is_in_use_when_the_next_experiment_begins(
 
     monkeypatch.setattr(CalibrationExperiment, "analyze", look)
     result = calibrate("pi_pulse_time", configuration_file=str(file), update_configuration=True)
-    assert in_use == [{"role": "alice"} | dict(result.finding.settings)]
+    found = {"pi_time_qubit": result.finding.settings["analysis.pi_time_qubit"]}
+    assert in_use == [{"role": "alice", "analysis": found}]
 
 
 def test_a_refused_result_can_be_looked_at(

@@ -72,7 +72,7 @@ def device_manager(role: str, target: str) -> object:
 
 def whole_node(role: str, herald_source: str, target: str) -> Node:
     parent = Parent((device_manager(role, target), None, None, {}))
-    configuration = NodeConfiguration(role=role, herald_source=herald_source)
+    configuration = NodeConfiguration(role=role, attempts={"source": herald_source})
     node = Node(parent, configuration, Coordinator.__new__(Coordinator))
     node.prepare()
     return node

@@ -84,7 +84,7 @@ def fit_isolation_transient(
     settings: dict[str, float] = {}
     if math.isfinite(sum(fallen)):
         needed = max(SHORTEST_SETTLING, math.ceil(1e6 * (fallen[0] + 2 * fallen[1])) * 1e-6)
-        settings = {"settling_time": round(needed, 9)}
+        settings = {"isolation.settling_time": round(needed, 9)}
     else:
         notes = (*notes, f"the fitted coupling never falls to {REQUIRED:g}; move the ion further")
     rates = [

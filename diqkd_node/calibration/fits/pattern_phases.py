@@ -17,7 +17,7 @@ from diqkd_postproc.protocol.errors import ParameterError
 
 Array = NDArray[np.float64]
 NAMES = ("cosine", "sine", "middle")
-SETTING = "pattern_phase_turns"
+FIELD = "analysis.pattern_phase_turns"
 SMALLEST_CONTRAST = 0.2
 
 
@@ -62,7 +62,7 @@ def fit_pattern_phases(
             # The worst of several fringes (Bonferroni).
             p_value=min(1.0, len(fits) * smallest),
         ),
-        settings={SETTING: maxima},
+        settings={FIELD: maxima},
         figure={
             "x_label": "phase of Bob's pulse / turns",
             "y_label": "fraction with A xor B = 0",

@@ -90,7 +90,7 @@ def fit_photon_arrival(times: Array, start: int, stop: int, attempts: int) -> Fi
             ),
         },
         goodness_of_fit=GoodnessOfFit.of(fit),
-        settings={"photon_window": [round(opens * 1e-9, 12), round(closes * 1e-9, 12)]},
+        settings={"attempts.photon_window": [round(opens * 1e-9, 12), round(closes * 1e-9, 12)]},
         figure={
             "x_label": "arrival after the pulse's switch / ns",
             "y_label": "photons in 1 ns",

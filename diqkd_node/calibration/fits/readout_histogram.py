@@ -60,7 +60,7 @@ def fit_readout_histogram(bright_counts: Array, dark_counts: Array, window: floa
     if error[0] > LARGEST_ERROR:
         notes = (
             f"the readout error is {error[0]:.2g}, above {LARGEST_ERROR:g}; align the collection, raise the "
-            "light's power or lengthen readout_time",
+            "light's power or lengthen readout.time",
         )
     top = int(max(bright_counts.max(), dark_counts.max())) + 1
     counts = np.arange(top + 1.0)
@@ -77,7 +77,7 @@ def fit_readout_histogram(bright_counts: Array, dark_counts: Array, window: floa
             ),
         },
         goodness_of_fit=GoodnessOfFit.of(fit),
-        settings={"readout_threshold": threshold},
+        settings={"readout.threshold": threshold},
         figure={
             "x_label": "photon counts",
             "y_label": "shots",

@@ -44,7 +44,7 @@ def fit_scrambling_time(times: Array, bright: Array, shots: Array) -> Finding:
     return Finding(
         quantities={"time_constant": time_constant, "contrast": Quantity(*contrast, "")},
         goodness_of_fit=GoodnessOfFit.of(fit),
-        settings={"scrambling_time": round(scrambling_time, 9)},
+        settings={"scrambling.time": round(scrambling_time, 9)},
         figure={
             "x_label": "1033 nm deshelving pulse / µs",
             "y_label": "bright fraction",

@@ -44,9 +44,9 @@ def test_calibrations_follow_the_drift(day):
     for role in ("alice", "bob"):
         for path in sorted((day / role / "calibrations").rglob("*.json")):
             finding = json.loads(path.read_text())["finding"]
-            offsets.append(94.0e6 - finding["settings"]["frequency_map"])
+            offsets.append(94.0e6 - finding["settings"]["analysis.frequency_map"])
             assert finding["quantities"]["frequency"]["standard_error"] < 1000.0
-        configured = json.loads((day / role / "node.json").read_text())["frequency_map"]
+        configured = json.loads((day / role / "node.json").read_text())["analysis"]["frequency_map"]
         done = [entry["unix"] for entry in read_decisions(day / role) if entry["event"] == "calibrated"]
         # The laboratory's clock is at most this far ahead of the pulses: the rounds that were granted.
         around = [drift.state(done[-1] - start + shift).frequency_offset for shift in (-400.0, 0.0, 60.0)]

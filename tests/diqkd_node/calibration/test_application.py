@@ -15,6 +15,7 @@ from diqkd.cli import main
 from diqkd_node.calibration import application
 from diqkd_node.calibration.application import apply_result, history
 from diqkd_node.calibration.result import CalibrationResult, Finding, GoodnessOfFit, Quantity
+from diqkd_node.configuration import NodeConfiguration
 from diqkd_postproc.files import locked
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 
@@ -53,14 +54,13 @@ def result_file(
 def test_a_result_changes_its_settings_and_nothing_else(tmp_path: Path) -> None:
     configuration = tmp_path / "bob.json"
     configuration.write_text('{"amplitude_674": 0.4, "pi_time": 5.2e-6}')
-    changes = apply_result(result_file(tmp_path, {"pi_time": 4.93e-6}), configuration)
+    changes = apply_result(result_file(tmp_path, {"analysis.pi_time_qubit": 4.93e-6}), configuration)
     assert [(change.setting, change.before, change.after) for change in changes] == [
-        ("pi_time", 5.2e-6, 4.93e-6)
+        ("analysis.pi_time_qubit", 5.2e-6, 4.93e-6)
     ]
     assert json.loads(configuration.read_text()) == {
-        "amplitude_674": 0.4,
+        "analysis": {"amplitude": 0.4, "pi_time_qubit": 4.93e-6},
         "role": "bob",
-        "pi_time": 4.93e-6,
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bob.history.jsonl",
@@ -71,8 +71,8 @@ def test_a_result_changes_its_settings_and_nothing_else(tmp_path: Path) -> None:
 
 def test_the_history_tells_what_changed_and_by_what(tmp_path: Path) -> None:
     configuration = tmp_path / "bob.json"
-    apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
-    later = result_file(tmp_path, {"pi_time": 4.8e-6}, time="2026-05-02T10:00:00+00:00")
+    apply_result(result_file(tmp_path, {"analysis.pi_time_qubit": 4.9e-6}), configuration)
+    later = result_file(tmp_path, {"analysis.pi_time_qubit": 4.8e-6}, time="2026-05-02T10:00:00+00:00")
     apply_result(later, configuration)
     first, second = history(configuration)
     assert (first["before"], first["after"], second["before"]) == (5e-6, 4.9e-6, 4.9e-6)
@@ -83,23 +83,27 @@ def test_the_history_tells_what_changed_and_by_what(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "options", "message"),
     [
-        ({"pi_time": 5e-6}, {"p_value": 1e-6}, "fit is poor: its p-value is 1e-06"),
-        ({"pi_time": 5e-6}, {"p_value": float("nan")}, "fit is poor"),
-        ({"pi_time": 5e-2}, {}, "outside the plausible range"),
-        ({"pi_time": -1.0}, {}, "outside the plausible range"),
-        ({"pi_time": 5e-6}, {"error": 1e-6}, "uncertain by 20 %"),
-        ({"frequency_qubit": 110e6}, {}, "would move by 2 MHz"),
-        ({"frequency_qubit": 108.1e6}, {"error": 2e4, "quantity": "frequency"}, "uncertain by 20 kHz"),
-        ({"scrambling_time": 50e-6}, {}, "outside the plausible range"),
+        ({"analysis.pi_time_qubit": 5e-6}, {"p_value": 1e-6}, "fit is poor: its p-value is 1e-06"),
+        ({"analysis.pi_time_qubit": 5e-6}, {"p_value": float("nan")}, "fit is poor"),
+        ({"analysis.pi_time_qubit": 5e-2}, {}, "is outside"),
+        ({"analysis.pi_time_qubit": -1.0}, {}, "is outside"),
+        ({"analysis.pi_time_qubit": 5e-6}, {"error": 1e-6}, "uncertain by 20 %"),
+        ({"analysis.frequency_qubit": 110e6}, {}, "would move by 2 MHz"),
+        (
+            {"analysis.frequency_qubit": 108.1e6},
+            {"error": 2e4, "quantity": "frequency"},
+            "uncertain by 20 kHz",
+        ),
+        ({"scrambling.time": 50e-6}, {}, "is outside"),
         ({"lock_check_rounds": 4}, {}, "edit the configuration by hand"),
-        ({"pi_time": "5e-6"}, {}, "outside the plausible range"),
+        ({"analysis.pi_time_qubit": "5e-6"}, {}, "a valid number"),
     ],
 )
 def test_an_implausible_result_is_refused_and_changes_nothing(
     tmp_path: Path, settings: dict[str, Any], options: dict[str, Any], message: str
 ) -> None:
     configuration = tmp_path / "bob.json"
-    configuration.write_text('{"pi_time": 5.2e-6}')
+    configuration.write_text('{"analysis": {"pi_time_qubit": 5.2e-6}}')
     path = tmp_path / "result.json"
     if options.get("p_value") != options.get("p_value"):  # NaN is no JSON; somebody wrote it by hand
         path = result_file(tmp_path, settings)
@@ -108,15 +112,28 @@ def test_an_implausible_result_is_refused_and_changes_nothing(
         path = result_file(tmp_path, settings, **options)
     with pytest.raises(ParameterError, match=message):
         apply_result(path, configuration)
-    assert configuration.read_text() == '{"pi_time": 5.2e-6}'
+    assert configuration.read_text() == '{"analysis": {"pi_time_qubit": 5.2e-6}}'
     assert history(configuration) == []
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_results_and_histories_with_the_names_of_a_flat_file_still_open(tmp_path: Path) -> None:
+    configuration = tmp_path / "bob.json"
+    configuration.write_text('{"pi_time": 5.2e-6, "lock_check_rounds": 3}')
+    apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
+    assert NodeConfiguration.load(configuration, "bob").analysis.pi_time_qubit == 4.9e-6
+    lines = tmp_path / "bob.history.jsonl"
+    lines.write_text(lines.read_text().replace("analysis.pi_time_qubit", "pi_time"))
+    assert history(configuration)[0]["setting"] == "analysis.pi_time_qubit"
+    old = result_file(tmp_path, {"analysis.pi_time_qubit": 4.8e-6}, time="2026-04-01T10:00:00+00:00")
+    with pytest.raises(ParameterError, match="old result"):
+        apply_result(old, configuration)
+
+
 def test_an_older_result_does_not_replace_a_newer_one(tmp_path: Path) -> None:
     configuration = tmp_path / "bob.json"
-    apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
-    old = result_file(tmp_path, {"pi_time": 4.8e-6}, time="2026-05-01T11:30:00+02:00")
+    apply_result(result_file(tmp_path, {"analysis.pi_time_qubit": 4.9e-6}), configuration)
+    old = result_file(tmp_path, {"analysis.pi_time_qubit": 4.8e-6}, time="2026-05-01T11:30:00+02:00")
     with pytest.raises(ParameterError, match="old result"):
         apply_result(old, configuration)
 
@@ -125,7 +142,7 @@ def test_another_roles_result_is_refused(tmp_path: Path) -> None:
     configuration = tmp_path / "alice.json"
     configuration.write_text('{"role": "alice"}')
     with pytest.raises(ParameterError, match="alice's, but this node is bob"):
-        apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
+        apply_result(result_file(tmp_path, {"analysis.pi_time_qubit": 4.9e-6}), configuration)
 
 
 def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +154,7 @@ def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(StorageError, match="No space left"):
-        apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
+        apply_result(result_file(tmp_path, {"analysis.pi_time_qubit": 4.9e-6}), configuration)
     assert configuration.read_text() == "{}"
     assert not list(tmp_path.glob(".*.tmp"))
 
@@ -145,11 +162,17 @@ def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 def test_results_applied_at_the_same_time_are_all_there(tmp_path: Path) -> None:
     """By threads with a connection each, which exclude each other as processes do."""
     configuration = tmp_path / "bob.json"
-    settings = {"pi_time": 4.9e-6, "pi_time_map": 4.8e-6, "pi_time_shelve": 4.7e-6, "readout_threshold": 12}
+    settings = {
+        "analysis.pi_time_qubit": 4.9e-6,
+        "analysis.pi_time_map": 4.8e-6,
+        "analysis.pi_time_shelve": 4.7e-6,
+        "readout.threshold": 12,
+    }
     paths = [result_file(tmp_path, {name: value}) for name, value in settings.items()]
     with ThreadPoolExecutor(len(paths)) as pool:
         list(pool.map(lambda path: apply_result(path, configuration), paths))
-    assert json.loads(configuration.read_text()) == {"role": "bob"} | settings
+    configured = NodeConfiguration.load(configuration, "bob")
+    assert {name: configured.value(name) for name in settings} == settings
     entries = history(configuration)
     for earlier, later in pairwise(entries):
         assert later["digest_before"] == earlier["digest_after"]
@@ -163,14 +186,14 @@ def test_a_program_that_was_killed_holds_up_nobody(tmp_path: Path) -> None:
         "with locked(pathlib.Path(sys.argv[1])): os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", holder, str(configuration)], check=False).returncode == 9
-    assert apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
+    assert apply_result(result_file(tmp_path, {"analysis.pi_time_qubit": 4.9e-6}), configuration)
 
 
 def test_a_program_that_stays_at_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = tmp_path / "bob.json"
     configuration.write_text("{}")
     monkeypatch.setattr(application, "locked", lambda path: locked(path, timeout_s=0.0))
-    path = result_file(tmp_path, {"pi_time": 4.9e-6})
+    path = result_file(tmp_path, {"analysis.pi_time_qubit": 4.9e-6})
     with (
         locked(configuration),
         pytest.raises(StorageError, match=r"another program has held bob\.json\.lock"),
@@ -184,7 +207,7 @@ def test_a_program_that_stays_at_the_file_is_named(tmp_path: Path, monkeypatch: 
 
 def test_a_torn_last_line_of_the_history_is_passed_over(tmp_path: Path) -> None:
     configuration = tmp_path / "bob.json"
-    apply_result(result_file(tmp_path, {"pi_time": 4.9e-6}), configuration)
+    apply_result(result_file(tmp_path, {"analysis.pi_time_qubit": 4.9e-6}), configuration)
     with (tmp_path / "bob.history.jsonl").open("a") as file:
         file.write('{"time": "2026')
     assert len(history(configuration)) == 1
@@ -192,7 +215,7 @@ def test_a_torn_last_line_of_the_history_is_passed_over(tmp_path: Path) -> None:
 
 def test_the_command_applies_shows_and_remembers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configuration = str(tmp_path / "bob.json")
-    path = str(result_file(tmp_path, {"pi_time": 4.9e-6}))
+    path = str(result_file(tmp_path, {"analysis.pi_time_qubit": 4.9e-6}))
     assert main(["calibration", "apply", path, configuration, "--dry-run"]) == 0
     assert not (tmp_path / "bob.json").exists()
     assert main(["calibration", "apply", path, configuration, "--json"]) == 0

@@ -12,7 +12,6 @@ import pytest
 
 from diqkd_node.calibration.result import CalibrationResult
 from diqkd_node.configuration import NodeConfiguration
-from diqkd_node.run import two_node_scan
 from diqkd_postproc.link.tomography_counts import TomographyCounts
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
@@ -66,7 +65,10 @@ def test_pattern_phases_find_the_link_s_and_configure_bob(tmp_path: Path) -> Non
         assert abs(math.remainder(phase.value - truth, 1)) < 5 * phase.standard_error
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     updated = json.loads(configuration.read_text())
-    assert updated == {"role": "bob", "pattern_phase_turns": result.finding.settings["pattern_phase_turns"]}
+    assert updated == {
+        "role": "bob",
+        "analysis": {"pattern_phase_turns": result.finding.settings["analysis.pattern_phase_turns"]},
+    }
 
 
 def test_only_bob_s_configuration_is_updated(tmp_path: Path) -> None:
@@ -80,9 +82,7 @@ def test_only_bob_s_configuration_is_updated(tmp_path: Path) -> None:
         )
 
 
-def test_pattern_phases_are_configured_before_the_next_experiment_begins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pattern_phases_are_configured_before_the_next_experiment_begins(tmp_path: Path) -> None:
     """ARTIQ begins that one when `run` has ended. The rounds are made here, without noise."""
     scan_class: Any = load_experiment(ROOT / "repository" / "link" / "pattern_phases.py")
     truth = constants.NOMINAL_PATTERN_PHASES
@@ -116,8 +116,9 @@ def test_pattern_phases_are_configured_before_the_next_experiment_begins(
 
         def acquire(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(two_node_scan, "Node", lambda *_: SimpleNamespace(prepare=lambda: None))
+        def make_node(self, coordinator: object = None) -> None: ...
+
     Played().run()
-    configured = json.loads((tmp_path / "node.json").read_text())["pattern_phase_turns"]
+    configured = json.loads((tmp_path / "node.json").read_text())["analysis"]["pattern_phase_turns"]
     for found, pattern in zip(configured, HERALD_PATTERNS, strict=True):
         assert abs(math.remainder(found - truth[pattern], 1)) < 0.01

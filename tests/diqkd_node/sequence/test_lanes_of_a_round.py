@@ -35,7 +35,7 @@ def test_no_event_of_a_round_is_dropped(
 ) -> None:
     monkeypatch.setattr(scripted_node, "DeviceDatabase", TracedDatabase)
     coordinator = NotingCoordinator([0, 1, 0, 1, 0, 1])
-    node, apparatus = make_node(role, coordinator, herald_source=herald_source)
+    node, apparatus = make_node(role, coordinator, attempts={"source": herald_source})
     apparatus.on_run = lambda call: WINDOW_ENDED if call % (num_windows + 1) < num_windows else 1
     node.run_batches()
     assert len(coordinator.rounds) == 6

@@ -14,7 +14,7 @@ from diqkd_node.sequence.conditions import (
     UNDERFLOW_BEFORE_TYPE,
 )
 from diqkd_node.sequence.node import LOST
-from diqkd_postproc.protocol.roles import ROLES
+from diqkd_postproc.protocol.roles import BRIGHT_OUTCOME, ROLES
 from tests.support.scripted_node import WINDOW_ENDED, NotingCoordinator, make_node
 
 US = 1000
@@ -46,7 +46,7 @@ def test_order_of_a_round(role: str) -> None:
     node.run_batches()
     ((outcome, round_type, pattern_index, t_herald),) = coordinator.rounds
     assert (round_type, pattern_index) == (1, 0)
-    assert outcome == node.configuration.bright_outcome  # 60 counts are bright
+    assert outcome == BRIGHT_OUTCOME[role]  # 60 counts are bright
     fastino = since_batch(apparatus, "fastino")
     out = max(time for time, _, volts in fastino[4:8])
     back = min(time for time, _, volts in fastino[8:12])
@@ -81,7 +81,7 @@ def test_key_rounds_override_alice() -> None:
 
 def test_bob_plays_his_settings() -> None:
     coordinator = NotingCoordinator([0, 1, 2])
-    node, apparatus = make_node("bob", coordinator, pattern_phase_turns=(0.1, 0.2, 0.3, 0.4))
+    node, apparatus = make_node("bob", coordinator, analysis={"pattern_phase_turns": (0.1, 0.2, 0.3, 0.4)})
     node.run_batches()
     assert [round_type for _, round_type, _, _ in coordinator.rounds] == [1, 1, 0]
     assert [index for _, _, index, _ in coordinator.rounds] == [0, 1, 2]
@@ -118,13 +118,13 @@ def test_dark_ion(role: str) -> None:
     node, apparatus = make_node(role, coordinator)
     apparatus.counts = lambda start, stop: 2 if stop - start == 250 * US else 60
     node.run_batches()
-    assert [outcome for outcome, *_ in coordinator.rounds] == [1 - node.configuration.bright_outcome] * 2
+    assert [outcome for outcome, *_ in coordinator.rounds] == [1 - BRIGHT_OUTCOME[role]] * 2
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_chunks_and_batches(role: str) -> None:
     coordinator = NotingCoordinator([0] * 25, [0] * 7)
-    node, apparatus = make_node(role, coordinator, chunk_rounds=10)
+    node, apparatus = make_node(role, coordinator, batches={"chunk_rounds": 10})
     node.run_batches()
     assert len(coordinator.rounds) == 32
     assert coordinator.ends == [(25, RUNNING), (7, RUNNING)]
@@ -190,7 +190,7 @@ def test_windows_without_herald_recool() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_attempts_without_the_entangler_core(role: str) -> None:
     coordinator = NotingCoordinator([0, 0])
-    node, apparatus = make_node(role, coordinator, herald_source="ttl")
+    node, apparatus = make_node(role, coordinator, attempts={"source": "ttl"})
     # One photon and three photons are no herald; 0101 and 1100 are.
     apparatus.clicks = lambda attempt: {3: 0b0001, 5: 0b0111, 20: 0b0101, 30: 0b1100}.get(attempt, 0)
     node.run_batches()
@@ -263,7 +263,7 @@ def test_underflow_before_the_herald_is_retried() -> None:
 def test_underflow_between_rounds_is_retried(role: str, num_underflows: int, step: str) -> None:
     """On the way to the first round of a batch, and while the node looks after laser and ion."""
     coordinator = NotingCoordinator([0, 0], [0])
-    node, apparatus = make_node(role, coordinator, max_underflows=3)
+    node, apparatus = make_node(role, coordinator, batches={"max_underflows": 3})
     _underflow_first(apparatus, "begin" if step == "begin_rounds" else "look", num_underflows)
     node.run_batches()
     assert coordinator.ends == [(2, RUNNING), (1, RUNNING)]
@@ -274,7 +274,7 @@ def test_underflow_between_rounds_is_retried(role: str, num_underflows: int, ste
 @pytest.mark.parametrize("role", ROLES)
 def test_endless_underflows_before_the_first_round_end_the_batch(role: str) -> None:
     coordinator = NotingCoordinator([0, 0])
-    node, apparatus = make_node(role, coordinator, max_underflows=3)
+    node, apparatus = make_node(role, coordinator, batches={"max_underflows": 3})
     _underflow_first(apparatus, "begin", 4)
     node.run_batches()
     assert coordinator.ends == [(0, TOO_MANY_UNDERFLOWS)]
@@ -283,7 +283,7 @@ def test_endless_underflows_before_the_first_round_end_the_batch(role: str) -> N
 
 def test_endless_underflows_while_looking_after_the_ion_are_raised() -> None:
     coordinator = NotingCoordinator([0, 0])
-    node, apparatus = make_node("bob", coordinator, max_underflows=3)
+    node, apparatus = make_node("bob", coordinator, batches={"max_underflows": 3})
     _underflow_first(apparatus, "look", 4)
     with pytest.raises(RTIOUnderflow):
         node.run_batches()
@@ -313,7 +313,7 @@ def _underflow_first(apparatus, where: str, number: int) -> None:
 
 def test_endless_underflows_are_given_up() -> None:
     coordinator = NotingCoordinator([0, 0])
-    node, apparatus = make_node("bob", coordinator, max_underflows=3)
+    node, apparatus = make_node("bob", coordinator, batches={"max_underflows": 3})
 
     def on_run(call: int) -> int:
         raise RTIOUnderflow("RTIO underflow at {0} mu", (0, 0, 0))
@@ -407,7 +407,7 @@ def test_failure_of_the_host_leaves_the_node_at_rest(role: str) -> None:
 def test_failure_of_the_host_loses_no_round(role: str) -> None:
     """Rounds that have not filled a chunk are handed over before the exception goes on."""
     coordinator = NotingCoordinator([0] * 500)
-    node, apparatus = make_node(role, coordinator, chunk_rounds=1000)
+    node, apparatus = make_node(role, coordinator, batches={"chunk_rounds": 1000})
 
     def fail(done: int, condition: int) -> None:
         raise OSError("link down")

@@ -57,17 +57,21 @@ def test_a_calibration_names_what_is_wrong_with_it(fields, message):
 
 def test_a_change_counts_beyond_its_tolerance():
     before = NodeConfiguration(role="bob")
-    after = dataclasses.replace(
-        before,
-        frequency_qubit=before.frequency_qubit + 1500.0,
-        pi_time=before.pi_time * 1.001,
-        pattern_phase_turns=(*before.pattern_phase_turns[:3], before.pattern_phase_turns[3] + 0.03),
+    phases = before.analysis.pattern_phase_turns
+    after = before.with_fields(
+        {
+            "analysis.frequency_qubit": before.analysis.frequency_qubit + 1500.0,
+            "analysis.pi_time_qubit": before.analysis.pi_time_qubit * 1.001,
+            "analysis.pattern_phase_turns": (*phases[:3], phases[3] + 0.03),
+        }
     )
     graph = CalibrationGraph.load("")
-    phases = calibration(tolerances={"pattern_phase_turns": 0.02})
-    assert graph["frequency_qubit"].moved(before, after) == pytest.approx({"frequency_qubit": 1500.0})
+    by_old_name = calibration(tolerances={"pattern_phase_turns": 0.02})
+    moved = graph["frequency_qubit"].moved(before, after)
+    assert moved == pytest.approx({"analysis.frequency_qubit": 1500.0})
     assert graph["pi_time_qubit"].moved(before, after) == {}
-    assert phases.moved(before, after) == pytest.approx({"pattern_phase_turns": 0.03})
+    moved = by_old_name.moved(before, after)
+    assert moved == pytest.approx({"analysis.pattern_phase_turns": 0.03})
 
 
 def test_a_graph_survives_its_file(tmp_path: Path):

@@ -87,5 +87,6 @@ def test_pulses_of_the_wrong_length_cost_violation_and_key():
     weak = STILL._replace(rabi_scale={"alice": 0.9, "bob": 0.9})
     score, qber = true_chsh_and_qber(*NODES, weak)
     assert qber > constants.QBER + 5e-4 and score < 2.60
-    longer = [dataclasses.replace(node, pi_time=node.pi_time / 0.9) for node in NODES]
+    pi_time = NODES[0].analysis.pi_time_qubit / 0.9
+    longer = [node.with_fields({"analysis.pi_time_qubit": pi_time}) for node in NODES]
     assert true_chsh_and_qber(*longer, weak)[0] == pytest.approx(constants.CHSH_SCORE, abs=5e-3)

@@ -31,7 +31,7 @@ def test_planted_phases_are_found_within_their_errors() -> None:
             assert abs(deviation) < 0.05
             total += (deviation / phase.standard_error) ** 2
         assert finding.goodness_of_fit.p_value > 1e-5
-        assert all(0 <= turns < 1 for turns in finding.settings["pattern_phase_turns"])
+        assert all(0 <= turns < 1 for turns in finding.settings["analysis.pattern_phase_turns"])
     assert 60 < total < 205
 
 

@@ -70,7 +70,7 @@ def test_no_event_of_a_round_is_dropped(
     """The lanes of the event dispatcher go round within a round; here the herald comes in the first window,
     while a gate that was given its end in advance would still be open."""
     coordinator = Coordinator([0, 1, 0, 1])
-    node, _ = scripted_node.make_node(role, coordinator, herald_source=herald_source)
+    node, _ = scripted_node.make_node(role, coordinator, attempts={"source": herald_source})
     node.run_batches()
     assert len(coordinator.rounds) == 4
     assert "no lane takes" not in caplog.text
