@@ -1,5 +1,6 @@
-"""Closed-form one-round bounds of the variable-length `renyi` proof (VARIABLE_LENGTH.md, section 6). Not
-peer-reviewed.
+"""Closed-form one-round bounds of the variable-length `renyi` proof (section 6).
+
+Derived for this project (VARIABLE_LENGTH.md), not peer-reviewed.
 
 With w = 2^(-(alpha-1) kappa), h = 2^((alpha-1) eta), and q and F of KEY_LENGTH.md,
 

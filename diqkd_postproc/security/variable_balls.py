@@ -1,5 +1,6 @@
-"""Constants of variable and fixed key lengths in ball arithmetic, and the closed one-round bounds. Not
-peer-reviewed.
+"""Constants of variable and fixed key lengths in ball arithmetic, and closed one-round bounds.
+
+Derived for this project, not peer-reviewed.
 
 The formulas of `variable_certification` and `closed_round` once more, in Arb and written down independently;
 F2 by the tangent at the point that bisection in double precision finds, which is a bound at any point.

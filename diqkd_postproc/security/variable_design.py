@@ -1,5 +1,4 @@
-"""Free parameters of a variable or fixed key length for an expected link: alpha, kappa, eta and the test
-probability.
+"""Free parameters of a variable or fixed key length for an expected link: alpha, kappa, eta, gamma.
 
 Any choice is safe, so the search uses lower bounds of the one-round value. The exact value is the maximum
 over strategies: the search keeps a pool of strategies, maximises the key against the pool, adds the best

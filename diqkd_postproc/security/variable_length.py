@@ -1,5 +1,6 @@
-"""Integer rule for the length of a key that depends on public counts, and what it rests on. Not
-peer-reviewed.
+"""Integer rule for the length of a key that depends on public counts.
+
+Derived for this project, not peer-reviewed.
 
 With k lost rounds, N_t test rounds, v late losses and m_j syndrome bits sent (VARIABLE_LENGTH.md, Theorem 1;
 section 8, 3)
