@@ -67,7 +67,7 @@ class LinkCounts:
         return math.sqrt(self.num_rounds * (square - gamma**2 * (q * kappa - eta) ** 2))
 
     def mean_bits(self, certificate: KeyCertificate) -> float:
-        """Mean of the variable length before the limits, the cap and zero; of a fixed one, the length."""
+        """Mean of a variable length before limits and cap; a fixed length; Trevisan: before 4 log2 l."""
         if certificate.problem.length == "fixed":
             return float(certificate.constant_bits)
         bits = certificate.constant_bits - self._spent(certificate)

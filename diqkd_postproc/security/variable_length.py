@@ -12,6 +12,10 @@ if kappa' k - eta' N_t <= Lambda', and C_int is its length. For Trevisan's extra
 largest whole number with l + 4 log2 l <= the same expression. Both nodes compute in integers: the same key to
 the bit.
 
+Toeplitz: the first l rows of the full l_cap x n matrix of n + l_cap - 1 seed bits, never a prefix of [T | 1].
+Trevisan: the design of the actual l, never a prefix of a longer output (rule R6). The seed is unknown to Eve
+until the list of late losses is closed (0a.4). alpha, kappa and eta never depend on k, T or X of the run.
+
 `num_losses` counts the lost rounds of ORDER.md, 2.3: lost tests, tests among the late losses, key rounds with
 T' = 1. `num_tests` counts T = 1 of all n indices by Bob's column, never played ones included (0a.3, 0a.7).
 """

@@ -185,7 +185,7 @@ def test_balls_confirm_every_rectangle_and_the_margin(num_key_bases):
         balls = ExactRoundInBalls(*(Fraction(n) for n in numbers), num_key_bases)
         largest = float(balls.largest_excess(leaves))
         assert found.lower - 1e-9 * numbers[0] <= largest <= found.upper
-        # Without its margin of 1e-6 (alpha - 1), the bound in doubles errs by less than the document's 7.2e-8.
+        # Without its margin of 1e-6 (alpha - 1), the bound in doubles errs by less than 7.2e-8.
         assert abs(largest - (found.upper - 1e-6 * numbers[0])) < 7.2e-8 * numbers[0]
         covered = sum(level.corners.shape[0] / level.divisions**2 for level in leaves)
         assert covered == pytest.approx(2 / num_key_bases, abs=1e-12)

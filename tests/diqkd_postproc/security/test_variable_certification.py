@@ -116,7 +116,7 @@ EXACT = [
     ),
 ]
 
-# The same for the closed forms: columns var-1*, var-2*; and var-1, the claim with the "full" bound and eta = 0.
+# The same for the closed forms: columns var-1*, var-2*; and var-1, the claim with "full" and eta = 0.
 CLOSED = [
     (
         20000,
@@ -246,8 +246,7 @@ def test_headline_at_the_published_link_and_loss_limits():
     ],
 )
 def test_fixed_length_with_a_test_credit(syndrome, score, order, bits):
-    """Lambda = mean + 3 sigma of kappa k - eta N_t (section 9), closed bound, the variable parameters near
-    by."""
+    """Lambda = mean + 3 sigma of kappa k - eta N_t (section 9), closed bound."""
     link, posed = problem(
         1_500_000, "13/256", score, syndrome, 1e-10, order=order, bound="closed", length="fixed"
     )
