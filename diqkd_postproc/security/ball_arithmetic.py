@@ -108,7 +108,7 @@ def _renyi_entropy(parameters: ProtocolParameters, analysis: Mapping[str, float]
     problem = RoundProblem(d, kappa, float(parameters.gamma))
     bound = parameters.bound or "simple"
     cells = _cells(problem, bound, renyi.TOLERANCE_BITS * d * math.log(2) / parameters.num_rounds)
-    excess = (_RoundInBalls(parameters.gamma, d, kappa).largest(cells, bound) - 1).upper()
+    excess = (RoundInBalls(parameters.gamma, d, kappa).largest(cells, bound) - 1).upper()
     order = _exact(d)
     entropy = (
         -parameters.num_rounds / order * _log2(1 + excess)
@@ -139,7 +139,7 @@ def _cells(problem: RoundProblem, bound: str, tolerance: float) -> Cells:
         tolerance *= 4.0
 
 
-class _RoundInBalls:
+class RoundInBalls:
     """Upper bounds of G over cells, see `renyi_round` for the formulas."""
 
     def __init__(self, gamma: Fraction, order_minus_one: float, loss_weight: float) -> None:

@@ -1,13 +1,15 @@
-"""Closed-form one-round bounds of the variable-length `renyi` proof (VARIABLE_LENGTH.md, section 6). Not peer-reviewed.
+"""Closed-form one-round bounds of the variable-length `renyi` proof (section 6).
+
+Derived for this project (VARIABLE_LENGTH.md), not peer-reviewed.
 
 With w = 2^(-(alpha-1) kappa), h = 2^((alpha-1) eta), and q and F of KEY_LENGTH.md,
 
     one key basis    G(l,u) = (1-gamma) q(l) + gamma h [ w (q(l)+q(u))/2 + (1-w) (2+sqrt F(l,u))/4 ]
     two key bases    G2(t)  = (1-gamma) q(t) + gamma h [ w q(t)          + (1-w) (2+sqrt F2(t))/4 ]
 
-bound the value of every strategy. F2(t) is the largest S^2/4 of squared correlations t in both bases: the maximum
-over C of the concave psi(C), bounded above by its tangent at any C. The exact value of `exact_round` is smaller or
-equal, but for its tolerance; these bounds are a cross-check and the shorter certificate.
+bound the value of every strategy. F2(t) is the largest S^2/4 of squared correlations t in both bases: the
+maximum over C of the concave psi(C), bounded above by its tangent at any C. The exact value of `exact_round`
+is smaller or equal, but for its tolerance; these bounds are a cross-check and the shorter certificate.
 
 The branch and bound is that of `renyi_round`: G takes the place of its "full" bound, G2 of its "simple" one.
 """

@@ -1,9 +1,10 @@
 """Exact one-round value of the `renyi` proof, bounded by dual certificates (Theorem 5). Not peer-reviewed.
 
 Of all strategies of one round, those of two qubits with real states suffice: Alice's observables at angles
-+theta (x = 0) and -theta (x = 1), Bob's at +phi and -phi, in the plane of z and x (KEY_LENGTH.md, section 4). The
-value f(tau; theta, phi) = sum_i c_i g_i(tau), g_i(tau) = Tr[(Z_i^(1/2) tau^(1/alpha) Z_i^(1/2))^alpha], is concave and of
-degree one in the state tau, so that the gradients D_i of the g_i at *any* tau0 bound the maximum:
++theta (x = 0) and -theta (x = 1), Bob's at +phi and -phi, in the plane of z and x (KEY_LENGTH.md, section 4).
+The value f(tau; theta, phi) = sum_i c_i g_i(tau), g_i(tau) = Tr[(Z_i^(1/2) tau^(1/alpha) Z_i^(1/2))^alpha],
+is concave and of degree one in the state tau, so that the gradients D_i of the g_i at *any* tau0 bound the
+maximum:
 
     max_tau f(tau; theta, phi) <= lambda_max(sum_i c_i D_i),    with equality at the optimal tau0.
 
@@ -17,10 +18,10 @@ At the optimum the operator of a single tau0 is degenerate, and its largest eige
 distance from it; the interpolated one stays within second order of the true value, which is why some
 thousand rectangles suffice where rectangles around single states (VARIABLE_LENGTH.md, 6b) need 10^5.
 
-tau commutes with sigma_y (x) sigma_y: two blocks, spanned by (Phi+, Psi-) and (Phi-, Psi+), each written m + u Z + v X
-with z = u + i v. A rotation multiplies z by exp(i eta), eta = -s_x d_theta + s_y d_phi in the first block and
-s_x d_theta + s_y d_phi in the second (s_y = 0 in key terms). |exp(i eta) - 1 - i eta| <= eta^2 / 2; the rest is a
-polynomial of degree (2, 2) on the rectangle, bounded by its Bernstein coefficients.
+tau commutes with sigma_y (x) sigma_y: two blocks, spanned by (Phi+, Psi-) and (Phi-, Psi+), each written m +
+u Z + v X with z = u + i v. A rotation multiplies z by exp(i eta), eta = -s_x d_theta + s_y d_phi in the first
+block and s_x d_theta + s_y d_phi in the second (s_y = 0 in key terms). |exp(i eta) - 1 - i eta| <= eta^2 / 2;
+the rest is a polynomial of degree (2, 2) on the rectangle, bounded by its Bernstein coefficients.
 
 Derived for this project; the interpolation between corners is in no document but this one.
 """
@@ -43,10 +44,12 @@ Indices = NDArray[np.int64]
 _Values = TypeVar("_Values", Array, Complex)
 
 EIGENVALUE_FLOOR = 1e-9
-"""Smallest eigenvalue of a state, relative to its largest: below, double precision loses digits (VARIABLE_LENGTH.md, 0a.1)."""
+"""Smallest eigenvalue of a state, relative to its largest: below, double precision loses digits
+(VARIABLE_LENGTH.md, 0a.1)."""
 
 SMALLEST_SPLITTING = 1e-8
-"""Smallest half-distance of the logarithms of a block's eigenvalues: quotients of differences stay well conditioned."""
+"""Smallest half-distance of the logarithms of a block's eigenvalues: quotients of differences stay well
+conditioned."""
 
 DEGENERATE = 1e-7
 """Relative distance of two eigenvalues below which a difference quotient is replaced by its limit."""
@@ -87,7 +90,8 @@ class LogStates:
 
 @dataclass(frozen=True, slots=True)
 class Duals:
-    """Dual operators sum_i c_i D_i at N points, and what a rotation does to them; arrays (2, N) but for `value`.
+    """Dual operators sum_i c_i D_i at N points, and what a rotation does to them; arrays (2, N) but for
+    `value`.
 
     value: (N,), f. mean, axis: the blocks. by_theta, by_phi: derivatives of `axis` by the angles.
     remainder_all, remainder_tests: sum of c_i |z_i| / 2 over all and over the test terms.
@@ -156,7 +160,8 @@ class ExactRound:
         return math.pi / 2 / self.num_key_bases
 
     def disordered_excess(self) -> float:
-        """f1 - 1 = gamma h + (1-gamma) w - 1, the value of a round played in a forged order (ORDER.md, 3.3)."""
+        """f1 - 1 = gamma h + (1-gamma) w - 1, the value of a round played in a forged order (ORDER.md,
+        3.3)."""
         unit = self.order_minus_one * math.log(2)
         tests = self.gamma * math.expm1(unit * self.test_credit)
         return tests + (1 - self.gamma) * math.expm1(-unit * self.loss_price)
@@ -234,7 +239,8 @@ class ExactRound:
     def _powers(self, larger: Array, smaller: Array) -> tuple[Array, Array, Array]:
         """Tr X^alpha, and the divided differences of t^alpha and t^(alpha-1) at X's two eigenvalues.
 
-        With them W^(1/2) X^(alpha-1) W^(1/2) = first W - second det(W) adj(C) for X = W^(1/2) C W^(1/2), by Cayley-Hamilton.
+        With them W^(1/2) X^(alpha-1) W^(1/2) = first W - second det(W) adj(C) for X = W^(1/2) C W^(1/2), by
+        Cayley-Hamilton.
         """
         logs, small_logs = np.log(larger), np.log(np.maximum(smaller, 1e-300))
         power = np.exp(self.order_minus_one * logs)

@@ -140,7 +140,7 @@ class ExactRoundInBalls:
         test_weight = _exact(self.gamma / 4) * self._exponential(self.test_credit)
         key_weight = _exact((1 - self.gamma) / self.num_key_bases)
         for sign_x in (1, -1):
-            # Alice's a = 0 leaves Bob the vectors: Phi+ -> m, Psi- -> m rotated; Phi- -> m mirrored, Psi+ -> ditto.
+            # a = 0 leaves Bob: Phi+ -> m, Psi- -> m turned by pi/2; Phi- -> m mirrored, Psi+ -> that turned.
             sine, cosine = (sign_x * theta / 2).sin_cos()
             frames = [_rotated(first.vector, cosine, sine), _rotated(second.vector, cosine, -sine)]
             bob = _state_of_bob(frames, roots)
@@ -229,7 +229,8 @@ def _power_between(state: Matrix, effect: Matrix | None, exponent: Ball) -> Matr
 def _rectangle_bound(corners: list[_Block], width: Ball) -> Ball:
     """Upper bound of one block's largest eigenvalue on a square of angles; corners as `cell_bounds` has them.
 
-    p = sum of N_c(p) times (m_c, z_c + derivatives): Bernstein coefficients (i, j), i, j in 0..2, of degree two.
+    p = sum of N_c(p) times (m_c, z_c + derivatives): Bernstein coefficients (i, j), i, j in 0..2, of degree
+    two.
     """
     half = width / 2
     largest = _exact(0)

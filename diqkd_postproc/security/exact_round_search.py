@@ -1,11 +1,12 @@
 """Certified maximum over all strategies of one round: branch and bound on the two angles of Theorem 5.
 
-Rectangles of angles (theta, phi) are halved until every one of them is bounded by `exact_round.cell_bounds` below the best
-value found plus a tolerance. The states at their corners start from the mean of the parents' (of the
-logarithms) and are improved until the duality gap is a tenth of the tolerance: bad states cost cells, never safety.
+Rectangles of angles (theta, phi) are halved until every one of them is bounded by `exact_round.cell_bounds`
+below the best value found plus a tolerance. The states at their corners start from the mean of the parents'
+(of the logarithms) and are improved until the duality gap is a tenth of the tolerance: bad states cost cells,
+never safety.
 
-Double precision: with eigenvalues above 1e-9 the bounds err by at most 7.2e-8 (alpha - 1); `ROUNDING_SHARE` times
-alpha - 1 is added (VARIABLE_LENGTH.md, 0a.1). A cover can be kept and bounded again in ball arithmetic.
+Double precision: with eigenvalues above 1e-9 the bounds err by at most 7.2e-8 (alpha - 1); `ROUNDING_SHARE`
+times alpha - 1 is added (VARIABLE_LENGTH.md, 0a.1). A cover can be kept and bounded again in ball arithmetic.
 Derived for this project, not peer-reviewed.
 """
 
@@ -85,6 +86,11 @@ def _lattice(problem: ExactRound, divisions: int) -> tuple[Indices, Indices, Ind
     return columns.ravel().astype(np.int64), rows.ravel().astype(np.int64), corners.reshape(-1, 4)
 
 
+def _angles(places: Indices, unit: float) -> Array:
+    angles: Array = places.astype(np.float64) * unit
+    return angles
+
+
 def improve(
     problem: ExactRound, theta: Array, phi: Array, states: LogStates, goal: float, steps: int
 ) -> LogStates:
@@ -106,7 +112,7 @@ def local_maxima(problem: ExactRound, divisions: int = NUM_DIVISIONS, num_kept: 
     """The best strategies of a lattice, each improved by a pattern search: lower bounds of the value."""
     columns, rows, _ = _lattice(problem, divisions)
     unit = math.pi / 4 / divisions
-    theta, phi = columns * unit, rows * unit
+    theta, phi = _angles(columns, unit), _angles(rows, unit)
     goal = 1e-4 * problem.order_minus_one
     states = improve(problem, theta, phi, LogStates.start(theta.size), goal, FIRST_STEPS)
     values = problem.duals(theta, phi, states).value.reshape(divisions + 1, -1)
@@ -173,7 +179,7 @@ def _cover(
     upper, num_cells = -math.inf, 0
     for _ in range(MAX_LEVELS):
         unit = math.pi / 4 / divisions
-        theta, phi = columns * unit, rows * unit
+        theta, phi = _angles(columns, unit), _angles(rows, unit)
         states = improve(problem, theta, phi, states, GAP_SHARE * tolerance, steps)
         steps = MAX_STEPS
         duals = problem.duals(theta, phi, states)

@@ -66,7 +66,7 @@ def test_certified_maxima_of_the_reference_are_reproduced():
     problem = RoundProblem(4.27079e-4, 194.2272, 13 / 256)
     leaves: list[np.ndarray] = []
     certify(problem, "simple", 1e-10, leaves)
-    balls = ball_arithmetic._RoundInBalls(GAMMA, 4.27079e-4, 194.2272)
+    balls = ball_arithmetic.RoundInBalls(GAMMA, 4.27079e-4, 194.2272)
     largest = float(balls.largest(np.concatenate(leaves, axis=1), "simple").upper() - 1)
     assert -6.6640323724e-4 - 1e-10 <= largest <= -6.6640323723e-4 + 1e-10
 
