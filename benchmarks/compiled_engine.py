@@ -1,6 +1,6 @@
 """Rounds per second of compiled kernels: both nodes with the published link, each in a process of its own.
 
-    python benchmarks/compiled_engine.py [rounds]
+    python -m benchmarks.compiled_engine [rounds]
 
 Prints rounds per second of CPU time of a node, which is what an idle core would do, and of real time with
 whatever else the machine does. The compilation is not counted. Needs real ARTIQ and unicorn.

@@ -1,4 +1,4 @@
-"""Requests a second of the key delivery service, and what each costs: python benchmarks/delivery.py
+"""Requests a second of the key delivery service, and what each costs: python -m benchmarks.delivery
 
 Two services with their link run as processes on this machine and are asked over loopback, by mutual TLS:
 Get status, Get key (one key of 256 bits) and Get key with key IDs, the same keys from the other side. Every

@@ -1,6 +1,6 @@
 """Calls per second of the simulated drivers in a kernel, with an apparatus that does nothing.
 
-    python benchmarks/host_engine.py
+    python -m benchmarks.host_engine
 
 The budget of a driver call is 1 us: a round of key generation makes about 60 of them.
 """

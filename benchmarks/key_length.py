@@ -1,4 +1,4 @@
-"""Time of the key-length computations, and the lengths they find: python benchmarks/key_length.py
+"""Time of the key-length computations, and the lengths they find: python -m benchmarks.key_length
 
 Prints one line a computation: seconds (best of a few, in this process) and bits. `in balls` confirms the
 length in ball arithmetic, where python-flint is installed.

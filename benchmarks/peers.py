@@ -1,10 +1,10 @@
-"""Ratios against other programs for the same work, in one run: python benchmarks/peers.py
+"""Ratios against other programs for the same work, in one run: python -m benchmarks.peers
 
 Peers are no dependencies of this project. Make an environment for them and run this script there; what is
 missing is skipped:
 
     python3 -m venv peers && peers/bin/pip install . ldpc cryptomite randextract
-    peers/bin/python benchmarks/peers.py --repeat 3
+    peers/bin/python -m benchmarks.peers --repeat 3
 
 - ldpc: sum-product decoding of the same frame with the same matrix, flooding and serial schedule.
 - cryptomite: Trevisan extraction (its own choice of design and field) of the first bits, scaled to all of

@@ -1,7 +1,7 @@
 """Post-processing of a whole record, both parties on this machine, cold and warm.
 
-    python benchmarks/postprocessing.py                        # 1.5e6 rounds, all processors, 3 warm runs
-    python benchmarks/postprocessing.py --efficiency 1.047     # with a syndrome near the Shannon limit
+    python -m benchmarks.postprocessing                        # 1.5e6 rounds, all processors, 3 warm runs
+    python -m benchmarks.postprocessing --efficiency 1.047     # with a syndrome near the Shannon limit
 
 Writes the records of a simulated link (no kernels: outcomes drawn at S = 2.677, Q = 1.44 %), makes key
 stores and runs `diqkd postprocess` for Alice and Bob as a user would, two processes over loopback. The first

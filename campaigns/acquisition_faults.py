@@ -1,7 +1,7 @@
 """Campaigns of faults in simulated acquisitions: what was killed, cut or lost, and what the records then say.
 
-    python campaigns/acquisition_faults.py                 all scenarios (see --help for their sizes)
-    python campaigns/acquisition_faults.py kills --points 1000
+    python -m campaigns.acquisition_faults                 all scenarios (see --help for their sizes)
+    python -m campaigns.acquisition_faults kills --points 1000
 
 Every point is a fault at a random place of a short acquisition of two nodes, run by the commands of an
 ordinary one, interrupted, started again with the same run directories until it is complete, and audited:

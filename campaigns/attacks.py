@@ -1,7 +1,7 @@
 """How often attacked runs pass the Bell test, counted, against the exact binomial probability.
 
-    python campaigns/attacks.py --plot attacks.svg
-    python campaigns/attacks.py --kind measured --repetitions 2000 --json
+    python -m campaigns.attacks --plot attacks.svg
+    python -m campaigns.attacks --kind measured --repetitions 2000 --json
 
 Every repetition is a run on the laboratory's own tape, without nodes (`sim_devices.adversaries.trials`).
 The intervals are Clopper and Pearson's, wide enough that all of them together miss with a probability of

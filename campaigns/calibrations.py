@@ -1,7 +1,7 @@
 """Do the calibrations find the truth within the errors that they state? Seeded runs on simulated nodes.
 
-    python campaigns/calibrations.py --runs 100 --json
-    python campaigns/calibrations.py --runs 100 --only ramsey_coherence
+    python -m campaigns.calibrations --runs 100 --json
+    python -m campaigns.calibrations --runs 100 --only ramsey_coherence
 
 Every run plants a nature of its own, drawn around the published node, and runs each calibration experiment on
 it: the kernels on the host engine, the fits on what they counted. Criterion: the truth is within the stated

@@ -1,4 +1,4 @@
-"""SIGKILL of key delivery services under load: python campaigns/delivery_kills.py --kills 50
+"""SIGKILL of key delivery services under load: python -m campaigns.delivery_kills --kills 50
 
 Two services with their link; at each node two applications ask for keys without pause and have the peer fetch
 every other key at once, the rest in the end. At random moments one of the services is killed and started

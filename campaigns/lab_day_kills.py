@@ -1,4 +1,4 @@
-"""SIGKILL of the masters of a lab day: python campaigns/lab_day_kills.py --kills 4
+"""SIGKILL of the masters of a lab day: python -m campaigns.lab_day_kills --kills 4
 
 Two simulated masters run a short compressed day. After a random number of its public facts, be that in a
 calibration, in the key run or while it meets the other node, one of them is killed with all that it runs,

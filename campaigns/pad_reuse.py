@@ -6,7 +6,7 @@ comes back is known by its place: generated keys are made from the name of their
 issued for a second purpose, a wrong bit, or a book that does not balance ends the campaign with the shortest
 sequence of requests that hypothesis finds.
 
-    python campaigns/pad_reuse.py [--steps 10000] [--json]
+    python -m campaigns.pad_reuse [--steps 10000] [--json]
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ if it opens with everything that had been acknowledged, and with the step under 
 at all; a refusal (StorageError) and wrong content are counted apart. `--without-sync` is the control: it
 removes the synchronisations from the diary, and has to find damage.
 
-    python campaigns/power_cuts.py [--variants 4] [--every 1] [--json]
+    python -m campaigns.power_cuts [--variants 4] [--every 1] [--json]
 """
 
 from __future__ import annotations

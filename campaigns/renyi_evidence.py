@@ -3,7 +3,7 @@
 Every step of the proof is confronted with random instances of what it claims for all: a violation would be
 printed with its size, and the program would end with exit code 1. Nothing here replaces the proof.
 
-    python campaigns/renyi_evidence.py [--instances 300] [--seed 1] [--json]
+    python -m campaigns.renyi_evidence [--instances 300] [--seed 1] [--json]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attacks on every message of a session, all of them: python campaigns/session_attacks.py [--json]
+"""Attacks on every message of a session, all of them: python -m campaigns.session_attacks [--json]
 
 Two parties of a small session are joined in memory, and an adversary owns the line between them. For every
 attack the session is run under it, then both parties are started again with what they kept, on a quiet line.

@@ -1,4 +1,4 @@
-"""Fuzzing of all that reads what others wrote: python campaigns/session_fuzz.py [--inputs 1000000] [--json]
+"""Fuzzing of all that reads what others wrote: python -m campaigns.session_fuzz [--inputs 1000000] [--json]
 
 Inputs are made from the frames of honest sessions by a grammar that knows headers, types and lengths, by
 blind mutation, and at random; the seed repeats them. Four readers:

@@ -1,4 +1,4 @@
-"""SIGKILL at every effect of post-processing: python campaigns/session_kills.py [--json]
+"""SIGKILL at every effect of post-processing: python -m campaigns.session_kills [--json]
 
 Both parties are processes with real key stores and journals. One of them kills itself with SIGKILL right
 before or right after one of its effects: a message journalled, a pad consumed, the key activated, bytes sent,

@@ -1,4 +1,6 @@
-"""Random walks of two parties, an adversary and a power switch: campaigns/session_walks.py [--steps 20000]
+"""Random walks of two parties, an adversary and a power switch.
+
+    python -m campaigns.session_walks [--steps 20000]
 
 A Hypothesis state machine. A step lets a party work for a while, delivers, drops, doubles, reorders or
 changes what is on the line, kills a party (what it has not stored is gone), starts both again, or puts an old

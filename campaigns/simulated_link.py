@@ -1,6 +1,6 @@
 """The simulated link as the kernels see it: S, Q and P(A, B | X, Y) from whole rounds of both nodes.
 
-    python campaigns/simulated_link.py --rounds 1000000 --json
+    python -m campaigns.simulated_link --rounds 1000000 --json
 
 Runs the key-generation experiment at gamma = 1/2 on both simulated nodes, as the published
 characterisation run did, joins the two records (which a key run never does) and compares with Table S4.

@@ -10,7 +10,7 @@ temporary file from being removed, with the step done, is harmless.
 The faults are injected below SQLite and below Python's functions, so that they hit whoever runs this; a
 folder without write permission would stop nobody with the rights of root.
 
-    python campaigns/storage_faults.py [--every 1] [--json]
+    python -m campaigns.storage_faults [--every 1] [--json]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Time of a tomography at the published size, and how often its errors, and those of phases, tell the truth.
 
-    python campaigns/tomography.py --json
+    python -m campaigns.tomography --json
 
 Counts are drawn from the exact probabilities of the simulated nodes' chain of pulses, dephasing and readout.
 The truth is what infinitely many rounds would give: for fidelities and phases the estimate from the exact

@@ -39,6 +39,7 @@ myst_heading_anchors = 3
 highlight_language = "none"  # indented blocks are commands, frames and formulas
 default_role = "code"
 
+autodoc_mock_imports = ["artiq.applets", "pyqtgraph", "qasync"]  # of the dashboard, for the applets
 autodoc_default_options = {"members": True, "ignore-module-all": True}
 add_module_names = False
 autodoc_member_order = "bysource"

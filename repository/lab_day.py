@@ -16,13 +16,13 @@ from diqkd_node.unattended.decisions import (
     Acquisition,
     Autonomy,
     Cancel,
+    EndHold,
     Finish,
     GiveUp,
     Hold,
     Note,
     Observation,
     Outcome,
-    Release,
     Send,
     StartAcquisition,
     Submit,
@@ -243,7 +243,7 @@ class LabDay(EnvExperiment):
                 case Hold():
                     self.num_lost_holds = 0
                     self.hold = self.work.submit(HOLD, "", self.node_arguments(), HOLD_PRIORITY)
-                case Release():
+                case EndHold():
                     self.end_hold()
                 case Submit(name):
                     before = NodeConfiguration.load(self.configuration_path, self.role)

@@ -1,8 +1,10 @@
-"""The pages keep to the program: every `diqkd ...` that they show has to be one that it understands."""
+"""The pages keep to the program: the commands, modules, files and layers that they name exist."""
 
 import argparse
+import pkgutil
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from diqkd.cli import build_parser
 from tests.support.paths import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGES = "diqkd|diqkd_node|diqkd_postproc|sim_devices|campaigns|benchmarks"
+FOLDERS = f"{PACKAGES}|repository|device_db|tests|docs"
 ELLIPSES = ("...", "…")
 # What stands for an argument in running text, such as RUN or ID, is a file name or a word to the parser.
 PLACEHOLDER = "x"
@@ -93,3 +97,43 @@ def test_the_pages_are_searched_where_commands_are() -> None:
     assert parse(["demo", "--nonsense"]) is not None
     found = sum(len(shown_commands(page.read_text(encoding="utf-8"))) for page in PAGES)
     assert found >= 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_modules_and_files_named_in_the_pages_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(rf"(?:python -m |`)((?:{PACKAGES})(?:\.\w+)+)", text):
+        is_dataset = name.startswith("diqkd.") and not (ROOT / "diqkd" / name.split(".")[1]).exists()
+        if not is_dataset and not name.endswith(".NAME"):
+            pkgutil.resolve_name(name)
+    for path in re.findall(rf"(?<![\w/.])(?:{FOLDERS})/[\w./]*\w\.(?:py|json|jsonl|csv)\b", text):
+        assert (ROOT / path).exists() or "STEM" in path, f"{page.name}: {path}"
+
+
+def test_the_page_on_architecture_has_the_layers_that_are_checked() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = [c for c in configuration["tool"]["importlinter"]["contracts"] if "containers" in c]
+    assert len(contracts) >= 3
+    for contract in contracts:
+        table = text.split(f"\n`{contract['containers'][0]}`\n")[1].strip().split("\n\n")[0]
+        layers = {
+            row.split("|")[1].strip(): re.sub(r"\(.*?\)|:.*", "", row) for row in table.splitlines()[2:]
+        }
+        assert list(layers) == [str(number + 1) for number in range(len(contract["layers"]))]
+        shown = [set(re.findall(r"`(\w+)`", row)) for row in layers.values()]
+        assert shown == [set(layer.split(" | ")) for layer in contract["layers"]], contract["name"]
+
+
+def test_every_calibration_has_a_section_of_its_name() -> None:
+    pages = [
+        (ROOT / "docs" / name).read_text(encoding="utf-8")
+        for name in ("calibrations.md", "characterisation.md")
+    ]
+    sections = set(re.findall(r"^## `(\w+)`$", "\n".join(pages), flags=re.M))
+    stems = {
+        path.stem
+        for folder in ("calibrations", "link")
+        for path in (ROOT / "repository" / folder).glob("*.py")
+    }
+    assert stems and stems <= sections, stems - sections

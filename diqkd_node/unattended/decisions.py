@@ -13,7 +13,7 @@ A run needs both nodes, so no pause begins or ends at one of them alone. Both nu
                 WAITING -> RUNNING         both are ready and nothing is left
 
 The coordinators of the key run agree on the round at which it stops: they leave a batch at the same round.
-From `Hold` to `Release` this node's key run is paused; a lost lock begins such a pause, so that no round
+From `Hold` to `EndHold` this node's key run is paused; a lost lock begins such a pause, so that no round
 follows it before the laser's frequency is known again. Inputs are public facts only; see `drift_watch`.
 """
 
@@ -95,8 +95,8 @@ class Hold:
 
 
 @dataclass(frozen=True)
-class Release:
-    """Let the key run continue."""
+class EndHold:
+    """End the hold: the key run continues."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class GiveUp:
     reason: str
 
 
-Action = StartAcquisition | Hold | Release | Submit | Cancel | Send | Note | Finish | GiveUp
+Action = StartAcquisition | Hold | EndHold | Submit | Cancel | Send | Note | Finish | GiveUp
 
 
 class Autonomy:
@@ -430,5 +430,5 @@ class Autonomy:
         self.phase = Phase.RUNNING
         self.watch.reset()
         self._started = False
-        actions.append(Release())
+        actions.append(EndHold())
         actions.append(Note("resume", f"pause {self.memory.pauses} is over"))

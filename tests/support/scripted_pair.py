@@ -10,6 +10,7 @@ from diqkd_node.unattended.decisions import (
     Acquisition,
     Autonomy,
     Cancel,
+    EndHold,
     Finish,
     GiveUp,
     Hold,
@@ -17,7 +18,6 @@ from diqkd_node.unattended.decisions import (
     Observation,
     Outcome,
     Phase,
-    Release,
     Send,
     StartAcquisition,
     Submit,
@@ -91,7 +91,7 @@ class ScriptedNode:
                 assert not self.held
                 self.held = True
                 self.history.append("hold")
-            case Release():
+            case EndHold():
                 assert self.held and self.submitted is None
                 self.held = False
                 self.history.append("release")
