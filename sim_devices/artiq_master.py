@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from artiq.language.core import TerminationRequested, host_only
+
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 from sim_devices.artiq_run import (
     ArgumentManager,
@@ -28,8 +30,6 @@ from sim_devices.artiq_run import (
     DatasetSink,
     DeviceDatabase,
     DeviceManager,
-    TerminationRequested,
-    host_only,
     load_experiment,
     parse_arguments,
 )
@@ -357,8 +357,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = dict(master.failures)
     if rid in failed:
         print(f"{options.experiment.name}: {failed[rid]}", file=sys.stderr)
-        error = failed[rid]
-        return error.exit_code if isinstance(error, DiqkdError) else 1
+        failure = failed[rid]
+        return failure.exit_code if isinstance(failure, DiqkdError) else 1
     print(json.dumps({"failures": [str(error) for _, error in master.failures]}))
     return 130 if stop.is_set() else 0
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from artiq.language.core import TerminationRequested, host_only
+from artiq.language.core import TerminationRequested as TerminationRequested
+from artiq.language.core import host_only
 from artiq.language.environment import DefaultMissing, is_public_experiment
 
 from diqkd_postproc.protocol.errors import ParameterError
@@ -294,13 +295,13 @@ def parse_arguments(arguments: Iterable[str]) -> dict[str, Any]:
     return result
 
 
-def load_experiment(file: str | Path, class_name: str | None = None) -> type:
+def load_experiment(file: str | Path, class_name: str | None = None) -> type[Any]:
     """The experiment class of a file; `class_name` is needed only if it has several."""
     path = Path(file).resolve()
     if not path.is_file():
         raise ParameterError(f"experiment file {path} not found")
     module = _import_file(path)
-    found = {
+    found: dict[str, type[Any]] = {
         name: item
         for name, item in vars(module).items()
         if is_public_experiment(item) and item.__module__ == module.__name__

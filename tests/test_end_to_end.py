@@ -24,7 +24,7 @@ SHORT_DESIGN += ["--proof", "renyi"]
 LINK = ["--s", "2.815", "--q", "0.0015", "--herald-probability", "0.02"]
 
 
-def diqkd(*arguments, timeout=280, **options):
+def diqkd(*arguments, timeout=300, **options):
     return subprocess.run(
         [*DIQKD, *map(str, arguments)],
         capture_output=True,
@@ -57,7 +57,7 @@ def interrupt_after_first_rounds(command, folder):
             assert line, "the demonstration ended by itself"
             rounds = json.loads(line)["done"] if line.startswith("{") else 0
         process.send_signal(signal.SIGTERM)
-        _, messages = process.communicate(timeout=60)
+        _, messages = process.communicate(timeout=300)
     assert process.returncode == 130
     assert f"--run-dir {folder}" in messages
 

@@ -24,7 +24,7 @@ def laboratory() -> Iterator[str]:
     thread.start()
     yield f"{server.address[0]}:{server.address[1]}"
     server.stop()
-    thread.join(10.0)
+    thread.join(300.0)
 
 
 @pytest.fixture

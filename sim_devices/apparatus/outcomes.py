@@ -67,7 +67,7 @@ class DrawnOutcomes:
         """Whether the ion is bright in the round."""
         entry: Any = current.entry
         if entry[wire.PRESET]:
-            bright = entry[wire.PRESET] == 1
+            bright: bool = entry[wire.PRESET] == 1
         else:
             e00, e11, real, imaginary = effect
             population = entry[wire.POPULATION]

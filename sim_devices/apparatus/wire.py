@@ -71,8 +71,8 @@ BOB_ENTRY = np.dtype(
 ENTRY_OF_ROLE = (ALICE_ENTRY, BOB_ENTRY)
 # Places in an entry that was made a tuple: those of both roles, of Alice, of Bob; the time is the last.
 INDEX, ATTEMPTS, PATTERN, FAULT, LOCK_MU, PRESET, ROUND_TYPE, STROBE_MU, FRESH = range(len(_COMMON))
-RESULTS, NUM_RESULTS = (ALICE_ENTRY.names.index(name) for name in ("results", "num_results"))
-POPULATION, REAL, IMAGINARY = (BOB_ENTRY.names.index(name) for name in ("population", "real", "imaginary"))
+RESULTS, NUM_RESULTS = range(len(_COMMON), len(_COMMON) + 2)
+POPULATION, REAL, IMAGINARY = range(len(_COMMON), len(_COMMON) + 3)
 TIME_S = -1
 RESULT = np.dtype(
     [

@@ -11,7 +11,7 @@ PROGRAM = ROOT / "campaigns" / "renyi_evidence.py"
 
 def test_no_claim_of_the_proof_is_violated():
     command = [sys.executable, str(PROGRAM), "--instances", "40", "--seed", "9", "--json"]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     report = json.loads(finished.stdout)
     assert finished.returncode == 0 and report["violated"] == []
     assert len(report["worst"]) == 7

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.artiq
 def client(port, target):
     from sipyco.pc_rpc import Client
 
-    return Client(LOOPBACK, port, target, timeout=30)
+    return Client(LOOPBACK, port, target, timeout=300)
 
 
 def connected(port, target):
@@ -83,7 +83,7 @@ def test_a_run_may_read_through_the_controller(programs, installed):
 
 def test_a_missing_generator_is_reported(programs, installed, tmp_path):
     command = [program("aqctl_quantis"), "-p", str(programs.reserve()), "--device", str(tmp_path / "none")]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 6
     assert "cannot open the random number generator" in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -91,6 +91,6 @@ def test_a_missing_generator_is_reported(programs, installed, tmp_path):
 
 def test_random_bytes_stay_on_this_computer(installed):
     command = [program("aqctl_quantis"), "--simulation", "--bind", "192.0.2.7"]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 2
     assert "must not leave this computer" in finished.stderr

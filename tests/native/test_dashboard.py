@@ -36,7 +36,7 @@ def in_qt(code: str, given: str = "") -> str:
         env=os.environ | {"QT_QPA_PLATFORM": "offscreen"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     if "No module named" in finished.stderr or "libEGL" in finished.stderr:

@@ -53,7 +53,7 @@ def test_channels_are_those_of_the_gateware(role, tmp_path):
     output = tmp_path / "template.py"
     command = [program("artiq_ddb_template"), "-o", str(output)]
     command.append(str(ROOT / "device_db" / f"{role}_kasli.json"))
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=300)
     template = runpy.run_path(str(output))["device_db"]
     database = runpy.run_path(str(ROOT / "device_db" / f"{role}.py"))["device_db"]
     names = STANDARD | BETWEEN_THE_NODES[role]

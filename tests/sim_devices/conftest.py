@@ -23,4 +23,4 @@ def laboratory() -> Iterator[Callable[[LaboratoryConfiguration], str]]:
     yield start
     for server, thread in started:
         server.stop()
-        thread.join(5)
+        thread.join(300.0)

@@ -110,10 +110,10 @@ def test_pipelines_run_side_by_side_and_terminate_each_other(master, tmp_path):
     waiting = submit(master, tmp_path, name="never")
     thread = threading.Thread(target=master.run)
     thread.start()
-    assert begun.wait(20.0)
+    assert begun.wait(300.0)
     assert master.status()[waiting]["status"] == "pending"
     submit(master, tmp_path, "Ending", pipeline="other", name="ending")
-    thread.join(20.0)
+    thread.join(300.0)
     assert not thread.is_alive()
     assert master.diary == ["endless begins", "ending ended 2"]
     assert master.failures == []

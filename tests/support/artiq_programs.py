@@ -18,7 +18,7 @@ from diqkd.demo.ports import LOOPBACK, reserved_ports
 from tests.support.paths import ROOT
 from tests.support.witness import DEVICE_DB
 
-START_S = 60.0
+START_S = 300.0
 GRACE_S = 20.0
 
 
@@ -136,7 +136,7 @@ class Master:
         """Everything that master and workers have printed."""
         return self.output.read_text(errors="replace")
 
-    def client(self, *arguments: str | int | Path, timeout_s: float = 60.0) -> str:
+    def client(self, *arguments: str | int | Path, timeout_s: float = 300.0) -> str:
         """Output of `artiq_client` with these arguments; fails if it fails."""
         command = [program("artiq_client"), "-s", LOOPBACK]
         show = arguments[0] == "show"
@@ -158,7 +158,7 @@ class Master:
         """Call a method of the master, as a dashboard does."""
         from sipyco.pc_rpc import Client
 
-        client = Client(LOOPBACK, self.ports["control"], target, timeout=30)
+        client = Client(LOOPBACK, self.ports["control"], target, timeout=300)
         try:
             return getattr(client, method)(*arguments)
         finally:
@@ -197,7 +197,7 @@ class Master:
         except Exception:  # sipyco makes its own classes for remote errors
             return default
 
-    def wait_until_done(self, rid: int, timeout_s: float = 120.0) -> None:
+    def wait_until_done(self, rid: int, timeout_s: float = 300.0) -> None:
         """Wait until an experiment has left the schedule."""
         try:
             wait_until(lambda: rid not in self.schedule(), f"end of {self.role}'s RID {rid}", timeout_s)

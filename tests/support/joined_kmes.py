@@ -77,7 +77,7 @@ async def ask(
     groups: Sequence[Group],
     request_wire: Wire = straight,
     answer_wire: Wire = straight,
-    timeout_s: float = 60.0,
+    timeout_s: float = 300.0,
 ) -> list[Outcome]:
     """One exchange, every frame passing its wire; errors of either side are raised."""
 

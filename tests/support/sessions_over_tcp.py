@@ -43,9 +43,9 @@ def both(
             stores[number],
             records[number].parameters,
             "127.0.0.1",
-            0 if listens else through(bound.get(timeout=20)),
+            0 if listens else through(bound.get(timeout=300)),
             listens,
-            timeout=20,
+            timeout=300,
             listening=lambda host, port: bound.put(port),
         )
 

@@ -120,7 +120,7 @@ def hold_session(directory: Path, pair: tuple[RoundRecord, RoundRecord]) -> dict
             with KeyStore.open(directory / record.role / "keys.sqlite") as keys:
                 is_bob = record.role == "bob"
                 if not is_bob:
-                    assert listening.wait(30)
+                    assert listening.wait(300.0)
                 result = run_session(
                     role=record.role,
                     record=record,
@@ -139,7 +139,7 @@ def hold_session(directory: Path, pair: tuple[RoundRecord, RoundRecord]) -> dict
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=120)
+        thread.join(300.0)
     return errors
 
 

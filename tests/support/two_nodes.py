@@ -47,7 +47,7 @@ def laboratory(configuration: LaboratoryConfiguration) -> Iterator[str]:
         yield f"{server.address[0]}:{server.address[1]}"
     finally:
         server.stop()
-        thread.join(10.0)
+        thread.join(300.0)
 
 
 def run_both(

@@ -69,10 +69,10 @@ class KernelLog:
         if kind == "c":
             return chr(self._word() & 0xFF)
         if kind in "fge":
-            (number,) = struct.unpack("<d", self._pair())
+            number: float = struct.unpack("<d", self._pair())[0]
             return (form + (f".{precision}" if precision else "") + kind) % number
         if "ll" in match[0]:
-            (integer,) = struct.unpack("<q" if kind in "di" else "<Q", self._pair())
+            integer: int = struct.unpack("<q" if kind in "di" else "<Q", self._pair())[0]
         else:
             integer = self._word()
             if kind in "di" and integer >= 1 << 31:

@@ -98,7 +98,7 @@ class Services:
         for role, process in self.processes.items():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            _, text = process.communicate(timeout=60)
+            _, text = process.communicate(timeout=300)
             ends[role] = (process.returncode, text)
         return ends
 

@@ -37,6 +37,6 @@ def test_a_signal_ends_the_run_as_an_interrupt(tmp_path: Path, number: signal.Si
         assert process.stderr is not None
         assert json.loads(process.stderr.readline()) == {"stage": "rounds", "done": 100, "total": 500}
         process.send_signal(number)
-        _, messages = process.communicate(timeout=60)
+        _, messages = process.communicate(timeout=300)
     assert process.returncode == 130
     assert messages.startswith("diqkd: interrupted") and "Traceback" not in messages

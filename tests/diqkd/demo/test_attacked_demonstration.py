@@ -21,7 +21,7 @@ def attack(name, folder, *options):
         [*command, "--seed", "7", "--run-dir", str(folder), "--json"],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=300,
         check=False,
     )
     return finished, json.loads(finished.stdout or "{}")

@@ -51,8 +51,8 @@ def test_the_laboratory_ends_with_its_parent_and_the_nodes_with_the_laboratory()
             assert node.stdout.readline() == "connected\n"
             parent.stdin.write("\n")
             parent.stdin.flush()
-            assert parent.wait(20) == 9
-            _, message = node.communicate(timeout=20)
+            assert parent.wait(300.0) == 9
+            _, message = node.communicate(timeout=300)
         assert node.returncode == 1
         assert message.startswith("1: ") and "went away" in message
     with pytest.raises(LaboratoryError, match="no simulated laboratory"):

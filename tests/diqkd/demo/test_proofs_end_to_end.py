@@ -13,7 +13,7 @@ def test_a_run_under_the_renyi_proof_with_toeplitz_hashing(tmp_path):
     link = ["--s", "2.815", "--q", "0.0015", "--herald-probability", "0.02", "--link", "ideal", "--seed", "5"]
     proof = ["--proof", "renyi", "--extractor", "toeplitz"]
     command = [*DIQKD, "demo", *design, *link, *proof, "--run-dir", str(folder), "--json"]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 0, finished.stderr
     report = json.loads(finished.stdout)
     assert report["identical_keys"] is True
@@ -28,7 +28,7 @@ def test_a_run_under_the_renyi_proof_with_toeplitz_hashing(tmp_path):
         [*DIQKD, "plan", *design, *link[:4], "--json"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert json.loads(shown.stdout)["key_bits"] == 0

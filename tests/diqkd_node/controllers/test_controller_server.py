@@ -19,7 +19,7 @@ def test_missing_sipyco_is_named(name):
         [sys.executable, "-c", RUN_WITHOUT_SIPYCO.format(name=name)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert finished.returncode == 2

@@ -51,8 +51,8 @@ class Nodes:
         alice: ProtocolParameters | None = None,
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.connections["alice"] = PeerConnection.connect(*listener.getsockname()[:2], 5.0)
-            self.connections["bob"] = PeerConnection.accept(listener, 5.0)
+            self.connections["alice"] = PeerConnection.connect(*listener.getsockname()[:2], 60.0)
+            self.connections["bob"] = PeerConnection.accept(listener, 60.0)
         for role, given in (("alice", alice), ("bob", bob)):
             path = self.directory / role / "spool.sqlite"
             if path.exists():
@@ -88,7 +88,7 @@ class Nodes:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20.0)
+            thread.join(300.0)
         return [results["alice"], results["bob"]]
 
     def same(self, function: Callable[[Coordinator], object]) -> list:
@@ -223,7 +223,7 @@ def test_rounds_that_are_over_get_no_new_settings(nodes: Nodes, drawn: int) -> N
         bob.end_batch(0, RUNNING)
     assert (bob.spool.rounds_done, bob.spool.bits_available) == (0, available)
     with pytest.raises(RemoteProtocolError, match="older copy"):
-        while nodes.connections["alice"].receive(5.0):
+        while nodes.connections["alice"].receive(60.0):
             pass
 
 
@@ -309,10 +309,10 @@ def test_senseless_hello(nodes: Nodes, changes: dict) -> None:
     nodes.connections["alice"].send("hello", **(hello | changes))
     with pytest.raises((ParameterError, RemoteProtocolError)):
         nodes.coordinators["bob"].greet()
-    while nodes.connections["alice"].receive(5.0)["kind"] != "hello":
+    while nodes.connections["alice"].receive(60.0)["kind"] != "hello":
         pass
     with pytest.raises(RemoteProtocolError):
-        nodes.connections["alice"].receive(5.0)
+        nodes.connections["alice"].receive(60.0)
 
 
 @pytest.mark.parametrize(

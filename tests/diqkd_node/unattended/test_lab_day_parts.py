@@ -96,8 +96,8 @@ def greet(*sides):
     results = [None, None]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connections = [
-            PauseConnection.connect(*listener.getsockname()[:2], 5.0),
-            PauseConnection.accept(listener, 5.0),
+            PauseConnection.connect(*listener.getsockname()[:2], 60.0),
+            PauseConnection.accept(listener, 60.0),
         ]
 
     def one(index):
@@ -110,7 +110,7 @@ def greet(*sides):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20.0)
+        thread.join(300.0)
     for connection in connections:
         connection.close()
     return results

@@ -85,7 +85,7 @@ def test_hash_against_the_formula_in_galois_field() -> None:
 
 
 @given(seeds, st.binary(max_size=400))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_instruction_sets_agree(seed: bytes, message: bytes) -> None:
     assert len({universal_hash(seed, message, instruction_set=name) for name in instruction_sets()}) == 1
 
@@ -113,7 +113,7 @@ def test_seed_and_error_meet_the_published_ones() -> None:
 
 
 @given(seeds, pads, st.binary(max_size=64))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_tag_is_the_padded_hash_and_verifies(seed: bytes, pad: bytes, message: bytes) -> None:
     tag = one_time_tag(seed, pad, message)
     assert int.from_bytes(tag, "big") == int.from_bytes(

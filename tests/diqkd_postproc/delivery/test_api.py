@@ -228,7 +228,7 @@ def test_tls_1_1_is_refused(certificates: Path, folder: Path) -> None:
 
     def handshake(port: int, version: ssl.TLSVersion) -> str | None:
         with (
-            socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+            socket.create_connection(("127.0.0.1", port), timeout=60) as connection,
             context_up_to(version).wrap_socket(connection, server_hostname="localhost") as secured,
         ):
             return secured.version()
@@ -344,7 +344,7 @@ def test_nothing_is_read_before_tls(certificates: Path, folder: Path) -> None:
 
     def inject(port: int) -> None:
         context = client_context(*certificate_files(certificates, ALICE_SAE))
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(f"GET {KEYS}/enc_keys HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             with context.wrap_socket(connection, server_hostname="localhost") as secured:
                 secured.recv(1)

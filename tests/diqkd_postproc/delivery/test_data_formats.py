@@ -150,7 +150,7 @@ def test_key_container_and_error_of_clauses_6_3_and_6_5() -> None:
     assert json.loads(data_formats.error("x")) == {"message": "x"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=40) | st.text(max_size=20).map(str.encode))
 def test_any_body_is_read_or_refused(body: bytes) -> None:
     for parse in (data_formats.parse_key_request, lambda b: data_formats.parse_key_ids(b, EXAMPLE_LIMITS)):
@@ -170,7 +170,7 @@ _MEMBERS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(_MEMBERS, _JSON))
 def test_any_document_stays_within_the_limits(document: dict[str, object]) -> None:
     body = json.dumps(document).encode()

@@ -113,7 +113,7 @@ _MESSAGES = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(_MESSAGES | st.binary(max_size=20), max_size=4))
 def test_any_bytes_are_answered_or_end_the_connection(messages: list[bytes]) -> None:
     requests, found = converse(b"".join(messages))

@@ -413,7 +413,7 @@ def test_two_processes_never_get_overlapping_pieces(keyed: Pair, key: np.ndarray
         assert racer.stdin is not None
         racer.stdin.write("\n")
         racer.stdin.flush()
-    lines = [line for racer in racers for line in racer.communicate(timeout=60)[0].splitlines()]
+    lines = [line for racer in racers for line in racer.communicate(timeout=300)[0].splitlines()]
     starts = sorted(int(line.split()[0]) for line in lines)
     assert len(starts) == (KEY_BITS - SET_ASIDE) // 97
     assert all(later - earlier >= 97 for earlier, later in itertools.pairwise(starts))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -110,7 +110,6 @@ def test_counts_match_enumeration(x: np.ndarray, y: np.ndarray, a: np.ndarray, b
     assert counts.sum() == 60
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10_000), st.floats(0, 1), st.floats(0.5, 0.999999))
 def test_intervals_match_scipy(trials: int, fraction: float, confidence: float) -> None:
     successes = round(trials * fraction)

@@ -73,7 +73,7 @@ def test_minimum_rounds_says_when_no_number_suffices() -> None:
     assert DesignPoint(gamma=GAMMA, chsh_score=2.0, qber=0.0).minimum_rounds() is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.integers(1000, 100_000_000),
     st.integers(1, 2**16 - 1).map(lambda k: Fraction(k, 2**16)),
@@ -89,7 +89,7 @@ def test_whole_legal_domain(n: int, gamma: Fraction, s: float, q: float, soundne
     assert ProtocolParameters.from_toml(parameters.to_toml()) == parameters
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(2.5, 2.8), st.floats(0.0, 0.03), st.floats(1e-4, 0.02))
 def test_better_links_give_longer_keys(s: float, q: float, gain: float) -> None:
     base = DesignPoint(3_000_000, GAMMA, s, q, syndrome_bits=300_000).key_length().value

@@ -32,7 +32,7 @@ def test_prime_field() -> None:
         assert pow(GENERATOR, (PRIME - 1) // factor, PRIME) != 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), st.integers(1, 400), st.integers(0, 2**32 - 1))
 def test_random_small_instances(data: st.DataObject, num_input_bits: int, random_seed: int) -> None:
     num_output_bits = data.draw(st.integers(1, num_input_bits))

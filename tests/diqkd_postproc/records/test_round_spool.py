@@ -95,7 +95,7 @@ chunk_sizes = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.sampled_from(["alice", "bob"]), chunk_sizes, st.integers(0, 2**32), st.booleans())
 def test_what_goes_in_comes_out_of_the_record(
     make_parameters: Callable[..., ProtocolParameters],
@@ -365,7 +365,7 @@ def test_one_process_at_a_time(private_directory: Path, make_parameters: MakePar
             "except r.StorageError as error: print(error)"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=300
         )
     assert "in use by another process" in done.stdout, done
     RoundSpool.open(path).close()
@@ -517,7 +517,7 @@ def test_a_limit_of_the_file_size_is_named(private_directory: Path, make_paramet
     path = private_directory / "spool"
     make_spool(path, "alice", make_parameters(1000), bytes(2000)).close()
     command = [sys.executable, "-c", FILL_UNDER_A_SIZE_LIMIT, str(path)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 1
     assert finished.stderr.startswith(f"6: {path}: ")
     assert "limit" in finished.stderr and "free space" in finished.stderr and "ulimit -f" in finished.stderr

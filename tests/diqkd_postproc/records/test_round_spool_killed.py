@@ -27,7 +27,7 @@ def run_until_killed(path: Path, num_lines: int) -> list[list[str]]:
     child.kill()
     lines += child.stdout.readlines()
     child.stdout.close()
-    child.wait(timeout=60)
+    child.wait(timeout=300)
     return [line.split() for line in lines if line.endswith("\n")]
 
 

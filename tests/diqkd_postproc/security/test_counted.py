@@ -19,7 +19,7 @@ GAMMA = Fraction(13, 256)
 OMEGA_THRESHOLD = 0.8255376291227473
 PUBLISHED = (1_500_000, GAMMA, OMEGA_THRESHOLD, 296_517, 1e-10)
 
-slow = settings(max_examples=10, deadline=None)
+slow = settings(max_examples=10)
 rounds = st.integers(200_000, 20_000_000)
 thresholds = st.floats(0.80, 0.84)
 gammas = st.integers(4, 128).map(lambda k: Fraction(k, 256))

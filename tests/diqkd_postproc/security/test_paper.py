@@ -17,7 +17,7 @@ GAMMA = Fraction(13, 256)
 OMEGA_THRESHOLD = 0.8255376291227473
 PUBLISHED = (1_500_000, GAMMA, OMEGA_THRESHOLD, 296_517, 1e-10)
 
-slow = settings(max_examples=12, deadline=None)
+slow = settings(max_examples=12)
 rounds = st.integers(200_000, 20_000_000)
 thresholds = st.floats(0.80, 0.85)
 gammas = st.integers(4, 128).map(lambda k: Fraction(k, 256))
@@ -87,7 +87,7 @@ def test_published_point_in_high_precision() -> None:
     assert result.bits == int(length)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(rounds, gammas, thresholds, st.sampled_from([1e-6, 1e-10, 1e-14]))
 def test_never_above_high_precision(n: int, gamma: Fraction, omega: float, soundness: float) -> None:
     result = paper.key_length(n, gamma, omega, n // 10, soundness)

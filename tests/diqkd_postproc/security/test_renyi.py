@@ -106,7 +106,7 @@ def test_trevisan_condition_holds_literally() -> None:
     assert a["extractor_error"] + 2 * a["smoothing"] <= soundness - 5 * 2.0**-61
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.integers(200_000, 10_000_000),
     st.integers(8, 64).map(lambda k: Fraction(k, 256)),

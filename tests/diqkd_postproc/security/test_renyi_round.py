@@ -77,7 +77,7 @@ def test_values_computed_elsewhere(
     assert abs(problem.value(one(low), one(beta))[0] - expected) < 5e-15
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problems, st.floats(0, 1), st.floats(0, 1))
 def test_rounding_errors_are_far_below_the_allowance(problem: RoundProblem, low: float, share: float) -> None:
     beta = share * (1 - low)
@@ -103,7 +103,7 @@ def test_certified_maxima_agree_with_enclosures_found_elsewhere(
         )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(problems, st.integers(0, 2**32 - 1))
 def test_no_sample_exceeds_the_certificate(problem: RoundProblem, seed: int) -> None:
     tolerance = 1e-4 * problem.order_minus_one
@@ -117,7 +117,7 @@ def test_no_sample_exceeds_the_certificate(problem: RoundProblem, seed: int) -> 
     assert full.lower <= simple.upper
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(problems, st.integers(0, 2**32 - 1))
 def test_cell_bound_covers_its_cell(problem: RoundProblem, seed: int) -> None:
     generator = np.random.default_rng(seed)

@@ -64,7 +64,7 @@ def adversary(kind: MessageType, change: Callable[[bytes], bytes]) -> Callable[[
                 back = threading.Thread(target=forward, args=(far, near), daemon=True)
                 back.start()
                 forward(near, far)
-                back.join(20)
+                back.join(300.0)
 
         threading.Thread(target=serve, daemon=True).start()
         return int(server.getsockname()[1])
@@ -143,7 +143,7 @@ def test_a_silent_peer_is_not_waited_for_endlessly(folder: Path, monkeypatch: py
             "127.0.0.1",
             0,
             True,
-            timeout=20,
+            timeout=300,
             listening=lambda host, port: lines.append(speak(port, hello)),
         )
     lines[0].close()
@@ -172,7 +172,7 @@ def test_a_flood_ends_the_session(folder: Path) -> None:
             "127.0.0.1",
             0,
             True,
-            timeout=20,
+            timeout=300,
             listening=lambda host, port: threading.Thread(target=flood, args=(port,), daemon=True).start(),
         )
 
@@ -196,7 +196,7 @@ def test_the_peer_hears_of_an_interruption_and_both_go_on_later(folder: Path) ->
             "127.0.0.1",
             0,
             True,
-            timeout=20,
+            timeout=300,
             listening=lambda host, port: ports.put(port),
         )
         with pytest.raises(KeyboardInterrupt):
@@ -206,7 +206,7 @@ def test_the_peer_hears_of_an_interruption_and_both_go_on_later(folder: Path) ->
                 stores[0],
                 parameters,
                 "127.0.0.1",
-                ports.get(timeout=20),
+                ports.get(timeout=300),
                 False,
                 progress=interrupted,
             )

@@ -215,7 +215,7 @@ def test_a_stranger_is_hung_up_on_and_the_peer_still_served(folder: Path) -> Non
 
     def strangers_first(port: int) -> int:
         for greeting in (b"GET / HTTP/1.1\r\n\r\n", b"DI"):
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
+            with socket.create_connection(("127.0.0.1", port), timeout=300) as line:
                 line.sendall(greeting)
                 line.shutdown(socket.SHUT_WR)
                 with contextlib.suppress(ConnectionError):
@@ -239,7 +239,7 @@ def test_a_session_that_begins_well_and_goes_on_as_garbage_is_refused(folder: Pa
         threading.Thread(target=talk, daemon=True).start()
 
     with pytest.raises(RemoteProtocolError, match="unknown type 0"):
-        run_session("bob", record, store, parameters, "127.0.0.1", 0, True, timeout=20, listening=stranger)
+        run_session("bob", record, store, parameters, "127.0.0.1", 0, True, timeout=300, listening=stranger)
     assert store.balance_sheet().consumed == 0
 
 
@@ -330,9 +330,9 @@ def party_process(number: int, folder: str, port: Any, outcome: Any) -> None:
             store,
             parameters,
             "127.0.0.1",
-            0 if number else port.get(timeout=60),
+            0 if number else port.get(timeout=300),
             bool(number),
-            timeout=60,
+            timeout=300,
             listening=lambda host, bound: port.put(bound),
         )
     outcome.put((role, result.transcript_digest))
@@ -352,9 +352,9 @@ def test_two_processes_agree(folder: Path) -> None:
     ]
     for process in processes:
         process.start()
-    digests = dict(outcome.get(timeout=90) for _ in processes)
+    digests = dict(outcome.get(timeout=300) for _ in processes)
     for process in processes:
-        process.join(30)
+        process.join(300.0)
         assert process.exitcode == 0
     assert digests["alice"] == digests["bob"]
     with (

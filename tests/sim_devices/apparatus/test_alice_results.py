@@ -196,14 +196,14 @@ class Nodes:
     def chunk(self, round_type: int, bright: Callable[[int], int], effect: Effect) -> list[tuple[Any, ...]]:
         """Bob plays a chunk with these reports; returns what Alice gets, oldest first."""
         received: list[tuple[Any, ...]] = []
-        asking = threading.Thread(target=lambda: received.extend(self.alice.fetch(8.0)), daemon=True)
+        asking = threading.Thread(target=lambda: received.extend(self.alice.fetch(25.0)), daemon=True)
         asking.start()
-        entries = self.bob.fetch(8.0)
+        entries = self.bob.fetch(25.0)
         assert len(entries) == CHUNK
         for entry in reversed(entries):
             self.bob.add_result((entry[0], round_type, 40_000, bright(entry[0]), 0, *effect))
         self.bob.flush()
-        asking.join(10)
+        asking.join(300.0)
         assert len(received) == CHUNK
         return received[::-1]
 

@@ -21,7 +21,7 @@ def bob(laboratory: StartLaboratory):
     asking.start()
     yield player
     player.close()
-    asking.join(5)
+    asking.join(300.0)
     alice.close()
 
 

@@ -15,14 +15,14 @@ def test_process_serves_both_nodes_and_ends_when_told() -> None:
         alice, bob = LaboratoryClient("alice", address), LaboratoryClient("bob", address)
         asking = threading.Thread(target=alice.fetch, args=(2.0,), daemon=True)
         asking.start()
-        entries = bob.fetch(2.0)
+        entries = bob.fetch(25.0)
         assert [entry[0] for entry in entries] == [4, 3, 2, 1, 0]
         bob.close()
-        asking.join(5)
+        asking.join(300.0)
         alice.close()
     finally:
         process.terminate()
-        process.join(10)
+        process.join(300.0)
     assert not process.is_alive()
 
 
@@ -33,7 +33,7 @@ def test_port_in_use_is_named() -> None:
             start_laboratory(port=int(address.rpartition(":")[2]))
     finally:
         process.terminate()
-        process.join(10)
+        process.join(300.0)
 
 
 @pytest.mark.parametrize(

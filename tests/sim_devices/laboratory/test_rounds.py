@@ -41,7 +41,7 @@ def play_together(alice: Player, bob: Player, num_rounds: int, seed: int = 11) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300.0)
     assert len(alice.rounds) == len(bob.rounds) == num_rounds
     assert [r.pattern for r in alice.rounds] == [r.pattern for r in bob.rounds]
     assert [r.round_type for r in alice.rounds] == [r.round_type for r in bob.rounds]
@@ -131,7 +131,7 @@ def test_lock_loss_shows_on_the_line_and_stops_the_pulses(laboratory: StartLabor
     for _ in range(3):
         assert bob.play(2)
         locked.append(bob.lock_level(bob.now))
-    asked.join(5)
+    asked.join(300.0)
     assert locked == [1, 1, 0]
     assert bob.rounds[2].outcome == 1  # without the mapping pulse every ion is bright
     assert bob.lock_level(bob.now + 60_000_000) == 1
@@ -167,7 +167,7 @@ def test_alice_waits_for_bobs_next_rest_after_a_round_without_type(laboratory: S
             bob.pulse(200_000, "ttl_422_cool", "ttl_1092", "ttl_1033")
             bob.move(0.0)
     bob.apparatus.rounds.connect().flush()
-    asked.join(5)
+    asked.join(300.0)
     for _ in range(6):
         assert alice.play(0)
     assert [r.round_type for r in alice.rounds] == [0, 0, 0, None, 0, 0]
@@ -192,7 +192,7 @@ def test_killed_alice_misses_what_bob_has_finished(laboratory: StartLaboratory) 
     asked.start()
     assert bob.play(2) and bob.play(2)
     bob.apparatus.rounds.connect().flush()
-    asked.join(5)
+    asked.join(300.0)
     alice.apparatus.rounds.connect()._socket.close()
     replacement = Player("alice", address)
     assert replacement.apparatus.rounds.connect().rounds_done == 6

@@ -162,7 +162,7 @@ def to_host(tag: tuple, value) -> bytes:
     return b"l" + struct.pack("<I", len(value)) + tag[1][0].encode() + items
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.data())
 def test_values_come_back_as_they_went(data):
     """From the host into the kernel's memory and out again, for nested types."""
