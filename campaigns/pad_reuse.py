@@ -161,7 +161,7 @@ class PadReuse(RuleBasedStateMachine):
                 + ["activate", "renew"]
                 + ["reserve"] * 4
                 + ["deliver"] * 4
-                + ["discard", "release", "apply"]
+                + ["discard", "free", "apply"]
             )
         )
         fresh = f"{len(self.public.key_ids)} {draw.draw(st.sampled_from('ab'))}"
