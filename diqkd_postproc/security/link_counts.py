@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.stats import binom
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.variable_length import PRICE_UNIT, KeyCertificate, KeyProblem
 
 LIMIT_DEVIATIONS = 10.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.ball_arithmetic import RoundInBalls, is_available
 from diqkd_postproc.security.exact_round_balls import PRECISION_BITS
 from diqkd_postproc.security.paper import EXTRACTOR_BITS

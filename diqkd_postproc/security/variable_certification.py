@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.closed_round import ClosedRound, certify_closed
 from diqkd_postproc.security.exact_round import ExactRound
 from diqkd_postproc.security.exact_round_balls import PRECISION_BITS, ExactRoundInBalls

@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.optimize import minimize
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.closed_round import approximate_closed
 from diqkd_postproc.security.exact_round import Array, ExactRound, LogStates
 from diqkd_postproc.security.exact_round_search import local_maxima

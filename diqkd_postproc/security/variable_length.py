@@ -27,7 +27,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Literal
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.paper import (
     HASH_ERROR,
     MESSAGE_BITS,

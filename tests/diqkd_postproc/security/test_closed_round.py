@@ -4,7 +4,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.closed_round import ClosedRound, certify_closed, chsh_form_of_both
 from diqkd_postproc.security.exact_round import ExactRound
 from diqkd_postproc.security.exact_round_search import certify_exact

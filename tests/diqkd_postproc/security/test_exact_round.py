@@ -8,7 +8,7 @@ import numpy as np
 import one_round_reference as reference
 import pytest
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.ball_arithmetic import is_available
 from diqkd_postproc.security.exact_round import ExactRound, LogStates, cell_bounds
 from diqkd_postproc.security.exact_round_balls import ExactRoundInBalls

@@ -7,7 +7,7 @@ from fractions import Fraction
 import mpmath as mp
 import pytest
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.ball_arithmetic import is_available
 from diqkd_postproc.security.exact_round import ExactRound
 from diqkd_postproc.security.exact_round_search import certify_exact

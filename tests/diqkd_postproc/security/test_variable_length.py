@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.variable_length import (
     FreeParameters,
     KeyCertificate,
