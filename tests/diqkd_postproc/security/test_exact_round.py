@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import mpmath as mp
 import numpy as np
-import one_round_reference as reference
 import pytest
 
 from diqkd_postproc.protocol.errors import ParameterError
@@ -13,6 +12,7 @@ from diqkd_postproc.security.ball_arithmetic import is_available
 from diqkd_postproc.security.exact_round import ExactRound, LogStates, cell_bounds
 from diqkd_postproc.security.exact_round_balls import ExactRoundInBalls
 from diqkd_postproc.security.exact_round_search import Leaves, certify_exact
+from tests.support import one_round_reference as reference
 
 needs_flint = pytest.mark.skipif(not is_available(), reason="python-flint is not installed")
 
