@@ -1,6 +1,5 @@
 """Closed-form bounds of one round: the document's forty-digit values, a scan of psi, and ball arithmetic."""
 
-import mpmath as mp
 import numpy as np
 import pytest
 
@@ -43,7 +42,6 @@ def test_largest_score_of_both_bases_against_the_document_and_a_scan():
     documented += [1.57107166659121503, 1.64517379026837684, 1.82802970825542361, 1.06388042753701026]
     found = chsh_form_of_both(t)
     assert found == pytest.approx(documented, abs=5e-14)
-    mp.mp.dps = 30
     for correlation in (0.03, 0.44, 0.83, 0.999):
         # The other parametrisation: sqrt F2 = max over z of sqrt(1-z^2) + z sqrt((t-z^2)/(1-z^2)).
         scan = np.linspace(0, np.sqrt(correlation), 200_001)

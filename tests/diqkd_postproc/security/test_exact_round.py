@@ -94,11 +94,11 @@ def test_dual_operators_of_the_document(numbers, value, first, second, largest):
 
 
 @pytest.mark.parametrize("num_key_bases", [1, 2])
+@mp.workdps(40)
 def test_value_and_tangent_against_forty_digits(num_key_bases):
     """f of 4 x 4 matrices equals the closed form, and Tr D tau bounds it at every other state, blocks or
     not."""
     random = np.random.default_rng(5)
-    mp.mp.dps = 40
     for numbers in ((0.3, 5.0, 1.0, 0.3), (5e-4, 190.0, 32.0, 13 / 256), (1.0, 8.0, 0.5, 0.5)):
         theta, phi = random.uniform(0, math.pi / 4), random.uniform(0, math.pi / 4)
         blocks = random_blocks(random)

@@ -267,6 +267,7 @@ def test_fixed_length_without_credit_is_the_earlier_theorem():
 
 @pytest.mark.parametrize("extractor", ["toeplitz", "trevisan"])
 @pytest.mark.parametrize("length", ["variable", "fixed"])
+@mp.workdps(50)
 def test_constant_is_the_theorem_in_fifty_digits(extractor, length):
     _, posed = problem(
         100_000, "1/4", 2.677, 26763, 1e-10, extractor=extractor, length=length, max_late_losses=7
@@ -274,7 +275,6 @@ def test_constant_is_the_theorem_in_fifty_digits(extractor, length):
     posed = replace(posed, syndrome_bits=(26763, 27000), num_hash_errors=None)
     free = FreeParameters.rounded(0.0045, 36.2, 6.5, 5000.0)
     rule = certify_key(posed, free)
-    mp.mp.dps = 50
     d, log2 = mp.mpf(free.order_minus_one) / 2**40, lambda x: mp.log(x, 2)
     total = -100_000 / d * log2(1 + mp.mpf(rule.round_excess)) - 258
     budget = mp.mpf(1e-10) - 5 * mp.mpf(2) ** -61
