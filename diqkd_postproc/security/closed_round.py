@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.renyi_round import (
     ROUNDING_ALLOWANCE,
     Array,

@@ -35,7 +35,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diqkd_postproc.errors import ParameterError
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.security.exact_round import Array, ExactRound, Indices, LogStates, cell_bounds
 from diqkd_postproc.security.renyi_round import Certificate
 
