@@ -96,7 +96,10 @@ def outcome_counts(x: ArrayLike, y: ArrayLike, a: ArrayLike, b: ArrayLike) -> ND
 
 
 def outcome_probabilities(x: ArrayLike, y: ArrayLike, a: ArrayLike, b: ArrayLike) -> OutcomeProbabilities:
-    """Relative frequencies P(A, B | X, Y) with binomial standard errors."""
+    """Relative frequencies P(A, B | X, Y) with binomial standard errors.
+
+    NaN for settings that never occurred. Raises as `outcome_counts`.
+    """
     return probabilities_of_counts(outcome_counts(x, y, a, b))
 
 
@@ -118,7 +121,10 @@ def chsh_score(x: ArrayLike, y: ArrayLike, a: ArrayLike, b: ArrayLike) -> Estima
 
 
 def chsh_score_of_probabilities(table: OutcomeProbabilities) -> Estimate:
-    """As `chsh_score`, from the table of probabilities."""
+    """CHSH score from the table of probabilities, see `chsh_score`.
+
+    The standard error is that of four independent correlators: sqrt(sum (1 - E^2) / N).
+    """
     tests = table.probabilities[:NUM_CHSH_TERMS]
     rounds = table.counts[:NUM_CHSH_TERMS].sum(axis=(1, 2))
     missing = [pair for pair, value in zip(SETTING_PAIRS, tests, strict=False) if np.isnan(value).any()]
@@ -163,7 +169,10 @@ def winning_probability(x: ArrayLike, y: ArrayLike, a: ArrayLike, b: ArrayLike) 
 
 
 def clopper_pearson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Exact interval of a binomial probability: covers at least `confidence`, often more."""
+    """Exact interval of a binomial probability: covers at least `confidence`, often more.
+
+    Raises ParameterError unless 0 <= successes <= trials, trials > 0 and 0 < confidence < 1.
+    """
     _check_binomial(successes, trials, confidence)
     tail = (1 - confidence) / 2
     low = 0.0 if successes == 0 else float(special.betaincinv(successes, trials - successes + 1, tail))
@@ -174,7 +183,10 @@ def clopper_pearson_interval(successes: int, trials: int, confidence: float = 0.
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Score interval of a binomial probability: covers `confidence` on average, also near 0 and 1."""
+    """Score interval of a binomial probability: covers `confidence` on average, also near 0 and 1.
+
+    Raises as `clopper_pearson_interval`.
+    """
     _check_binomial(successes, trials, confidence)
     low, high = _wilson(np.array([successes]), np.array([trials]), confidence)
     return Interval(float(low[0]), float(high[0]))
