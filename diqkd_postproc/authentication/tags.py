@@ -90,8 +90,11 @@ def one_time_tag(seed: bytes, pad: bytes, message: bytes) -> bytes:
 
 
 def verify(seed: bytes, pad: bytes, message: bytes, tag: bytes) -> bool:
-    """True where `tag` is the tag of `message`; compared in constant time. A tag of another length is
-    wrong."""
+    """Whether `tag` is the tag of `message`, compared in constant time.
+
+    A tag of another length is wrong. The pad counts as used whatever the answer: it must never meet another
+    message.
+    """
     return hmac.compare_digest(one_time_tag(seed, pad, message), bytes(tag))
 
 

@@ -7,4 +7,13 @@ other KME is the slave.
     SAE --TLS--> key_delivery_api -> key_pool -> key store
                                         |
                                      kme_link <--TLS, one-time tags--> kme_link of the other node
+
+An application fetches keys with any client of the standard, or with ours:
+
+>>> from diqkd_postproc.delivery.client import SaeClient, SaeProfile
+>>> client = SaeClient(SaeProfile.load(Path("sae.toml")))  # doctest: +SKIP
+>>> (key,) = client.new_keys("the slave's SAE ID", number=1, size=256)  # doctest: +SKIP
+>>> from diqkd_postproc.delivery.data_formats import parse_key_request
+>>> parse_key_request(b'{"number": 2, "size": 256}').size
+256
 """

@@ -25,7 +25,11 @@ MAX_DEGREE = 256
 
 
 def carryless_product(left: int, right: int) -> int:
-    """Product of two polynomials over GF(2), not reduced."""
+    """Product of two polynomials over GF(2), not reduced.
+
+    Bit i of an integer is the coefficient of z^i. A reference for the processor's instruction, one bit at a
+    time.
+    """
     product = 0
     while right:
         lowest = right & -right
@@ -133,11 +137,17 @@ class BinaryField:
         return math.ceil(self.degree / 64)
 
     def reduce(self, value: int) -> int:
-        """Remainder of a polynomial of any degree."""
+        """Remainder of a polynomial of any degree modulo the field polynomial.
+
+        value: non-negative; the result is below 2^degree.
+        """
         return _fold(value, self.degree, self.tail)
 
     def multiply(self, left: int, right: int) -> int:
-        """Product of two elements."""
+        """Product of two elements in the field.
+
+        left, right: integers below 2^degree, bit i the coefficient of z^i.
+        """
         return self.reduce(carryless_product(left, right))
 
     def power(self, base: int, exponent: int) -> int:

@@ -5,9 +5,23 @@ extractor is strong and every hash is encrypted; a pad encrypts one message, onc
 `activate` the pads are zeros and K1 = K0 without the pads | generated key. The generated key leaves in
 pieces, each once (`pieces`), and pays for the pads of the next session (`KeyStore.renew`).
 
-    store = KeyStore.open("keys.sqlite")
-    (piece,) = store.generated.reserve(256, ["a key_ID"])      # the peer: apply_reservations([piece])
-    (key,) = store.generated.deliver(["a key_ID"])             # at most once, on each side
+>>> import os, tempfile
+>>> from pathlib import Path
+>>> from diqkd_postproc.protocol.parameters import KEYLESS, ProtocolParameters
+>>> parameters = ProtocolParameters(num_rounds=1000, test_numerator=1, test_bits=1, **KEYLESS)
+>>> folder = Path(tempfile.mkdtemp())
+>>> alice, bob = KeyStore.create_pair(
+...     folder / "alice", folder / "bob", parameters, os.urandom, witness_folder=folder / "epochs"
+... )
+>>> pads = [store.consume(name, "a session", b"a message") for store in (alice, bob) for name in PAD_NAMES]
+>>> for store in (alice, bob):
+...     store.activate("a session", [0, 1] * 5000)
+>>> pieces = alice.generated.reserve(256, ["a key_ID"])
+>>> bob.generated.apply_reservations(pieces)
+>>> alice.generated.deliver(["a key_ID"]) == bob.generated.deliver(["a key_ID"])  # once, on each side
+True
+>>> alice.close(), bob.close()
+(None, None)
 
 One private SQLite file a party, encrypted if the owner wants (`encryption`); several processes may hold it
 open. `epoch` counts the changes, so that a restored backup shows (`epoch_witness`). What this cannot promise

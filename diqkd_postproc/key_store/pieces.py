@@ -78,7 +78,10 @@ class GeneratedKeys:
         return self._blocks
 
     def held(self) -> tuple[HeldKey, ...]:
-        """Every generated key, the oldest first."""
+        """Every generated key, the oldest first, with its bits by state.
+
+        Raises StorageError if the pieces of a key do not add up to it.
+        """
         rows = self._ledger.rows(
             "SELECT session_id, generated.num_bits, total((state = ?1) * pieces.num_bits), "
             "total((state = ?2) * pieces.num_bits), total((state = ?3) * pieces.num_bits) "
@@ -103,7 +106,10 @@ class GeneratedKeys:
         return found[0] if found else None
 
     def reserved(self, purpose: str = DELIVERY) -> tuple[Piece, ...]:
-        """The reserved pieces for a purpose, the oldest key first: what to settle after a restart."""
+        """Reserved pieces for a purpose, the oldest key first.
+
+        After a restart these are the ones to deliver, discard or free.
+        """
         return self._named("state = ? AND purpose = ?", RESERVED, purpose)
 
     def _named(self, condition: str, *values: str) -> tuple[Piece, ...]:
@@ -175,7 +181,11 @@ class GeneratedKeys:
         return places
 
     def reserve_rest(self, session_id: str, label_of: Callable[[int], str]) -> None:
-        """Set aside every free range of a key for export; label_of: its first bit -> label."""
+        """Set aside every free range of a key for export.
+
+        label_of: gives the label of a range from its first bit. Raises UnknownPieceError where the session
+        has no key here.
+        """
         with self._ledger.change():
             number, _ = self._key(session_id)
             rows = self._ledger.rows(
@@ -267,7 +277,11 @@ class GeneratedKeys:
         self.deliver(labels, purpose=purpose)
 
     def free(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> None:
-        """Free reserved pieces that the peer surely never heard of; all or none, errors as `deliver`."""
+        """Return reserved pieces to the free bits, joined with free neighbours; all or none.
+
+        Only for pieces that surely never left this node: the peer must not have heard of them. Raises as
+        `deliver`.
+        """
         with self._ledger.change():
             for label in labels:
                 piece = self._reserved_piece(label, purpose)
@@ -295,13 +309,19 @@ class GeneratedKeys:
         return np.packbits(self.peek(set_aside_label(LINK, session_id), purpose=LINK)).tobytes()
 
     def peek(self, label: str, *, purpose: str) -> Bits:
-        """(num_bits,) uint8 of 0/1: a reserved piece that stays reserved; for what may be used again."""
+        """Bits of a reserved piece that stays reserved: (num_bits,) uint8 of 0/1.
+
+        Only for secrets that may be used again, such as `link_key`. Raises as `deliver`.
+        """
         piece = self._reserved_piece(label, purpose)
         number, _ = self._key(piece.session_id)
         return self._read(number, piece.first_bit, piece.num_bits)
 
     def whole(self, session_id: str) -> Bits:
-        """(l,) uint8 of 0/1: a key of which nothing was delivered; StorageError otherwise."""
+        """A key of which nothing was delivered: (l,) uint8 of 0/1.
+
+        Raises StorageError otherwise, UnknownPieceError where the session has no key here.
+        """
         number, size = self._key(session_id)
         (held,) = (key for key in self.held() if key.session_id == session_id)
         if held.delivered:
@@ -312,7 +332,10 @@ class GeneratedKeys:
         return self._read(number, 0, size)
 
     def agrees_with(self, session_id: str, bits: Bits) -> bool:
-        """Whether the key of a session is this one, (l,) uint8, as far as it is still held."""
+        """Whether the key of a session is this one, as far as it is still held.
+
+        bits: (l,) uint8 of 0/1. Delivered bits are zeros in the file and are not compared.
+        """
         number, size = self._key(session_id)
         if size != bits.size:
             return False
@@ -341,7 +364,11 @@ class GeneratedKeys:
             first_bit += num_bits
 
     def consume(self, labels: Sequence[str], purpose: str) -> list[Bits]:
-        """(num_bits,) uint8 each: reserved pieces, zeroed from here on, inside the caller's transaction."""
+        """Reserved pieces, zeroed from here on, inside the caller's transaction: (num_bits,) uint8 each.
+
+        Raises KeyReuseError for a piece that is named twice or was delivered before, UnknownPieceError for
+        one that is not reserved for this purpose.
+        """
         if len(set(labels)) != len(labels):
             raise KeyReuseError("a piece is named twice; it is never issued twice")
         pieces = [self._reserved_piece(label, purpose) for label in labels]

@@ -205,15 +205,26 @@ class KeyStore:
         return self._segments.num_bits(name)
 
     def segment_state(self, name: str) -> str:
-        """`unused`, `released` (a pad bound to one message) or `spent` (zeroed); seeds stay `unused`."""
+        """State of a segment of K0.
+
+        `unused`, `released` (a pad bound to one message) or `spent` (zeroed). The two seeds stay `unused`,
+        because they are reusable.
+        """
         return str(self._segments.row(name, "state")[0])
 
     def peek_seed(self, name: str) -> bytes:
-        """A reusable seed, packed; its length in bits is `segment_bits(name)`."""
+        """A reusable seed as packed bytes, big-endian and zero-padded to whole bytes.
+
+        Its length in bits is `segment_bits(name)`. Raises LockedStoreError for an encrypted store without
+        credential.
+        """
         return self._segments.peek_seed(name)
 
     def require_pads(self, session_id: str | bytes) -> None:
-        """Raise InsufficientKeyError unless all four pads are unused or belong to this session."""
+        """Raise InsufficientKeyError unless all four pads are unused or belong to this session.
+
+        Checked before a session sends anything, so that a lack of key costs nothing.
+        """
         self._segments.require_pads(_session_name(session_id))
 
     def consume(self, name: str, session_id: str | bytes, message_digest: bytes | str) -> bytes:
@@ -244,13 +255,19 @@ class KeyStore:
             self._ledger.advance_epoch()
 
     def has_key(self, session_id: str | bytes) -> bool:
-        """Whether this session has made a key here, whatever has been delivered of it since."""
+        """Whether this session has made a key here.
+
+        True also when all of that key has been delivered since.
+        """
         name = _session_name(session_id)
         return self._ledger.row("SELECT 1 FROM generated WHERE session_id = ?", (name,)) is not None
 
     @property
     def current_session(self) -> str | None:
-        """The session that the pads of the current initial key belong to, None while they are unused."""
+        """Session to which the pads of the current initial key belong, hexadecimal.
+
+        None while they are unused.
+        """
         row = self._ledger.row("SELECT session_id FROM segments WHERE session_id IS NOT NULL LIMIT 1")
         return str(row[0]) if row else None
 
@@ -330,7 +347,10 @@ class KeyStore:
 
     @property
     def generated_bits(self) -> int:
-        """Bits of the key that the current initial key made, whatever has been delivered of it since."""
+        """Bits of the key that the current initial key made, 0 before the activation.
+
+        Bits that were delivered since count as well.
+        """
         row = self._ledger.row("SELECT num_bits FROM generated WHERE initial_key = ?", (len(self.key_ids),))
         return int(row[0]) if row else 0
 
@@ -341,7 +361,10 @@ class KeyStore:
 
     @property
     def k1_bits(self) -> int:
-        """Length of K1: unspent segments of the current initial key and the key that it made, bits."""
+        """Length of K1, bits: unspent segments of the current initial key and the key that it made.
+
+        Equal to `k0_bits` before the first pad is consumed.
+        """
         return self.k0_bits - self._segments.consumed_bits(PAD_NAMES) + self.generated_bits
 
     def balance_sheet(self, session_id: str | bytes | None = None) -> BalanceSheet:
@@ -377,7 +400,10 @@ class KeyStore:
         return self._ledger.is_encrypted
 
     def change_credential(self, credential: Credential | None) -> None:
-        """Encrypt everything anew under another credential, or decrypt it (None), in one transaction."""
+        """Encrypt every secret anew under another credential, or decrypt it (None), in one transaction.
+
+        Raises LockedStoreError where the store was opened without the present credential.
+        """
         self._ledger.seal_anew(credential, (self._segments, self.generated.blocks))
 
     def close(self) -> None:

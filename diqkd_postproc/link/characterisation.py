@@ -45,7 +45,11 @@ BLOCK_ROUNDS = 2_000
 
 
 def characterisation_parameters(num_rounds: int, test_probability: float) -> ProtocolParameters:
-    """Parameters of a characterisation run; the test probability is rounded to k/256."""
+    """Parameters of a characterisation run, which allow no key.
+
+    The test probability is rounded to k/256. Raises ParameterError for fewer than two rounds, or where the
+    rounded probability is 0 or 1.
+    """
     gamma = Fraction(round(test_probability * 2**TEST_BITS), 2**TEST_BITS)
     if not 0 < gamma < 1 or num_rounds < 2:
         raise ParameterError(
@@ -62,12 +66,18 @@ def characterisation_parameters(num_rounds: int, test_probability: float) -> Pro
 
 
 def default_window(num_rounds: int) -> int:
-    """Rounds of a window of the moving averages."""
+    """Rounds of a window of the moving averages: a tenth of the run, at most MAX_WINDOW.
+
+    Fig. 3 of the paper averages over 100 000 rounds.
+    """
     return min(MAX_WINDOW, max(1, num_rounds // 10))
 
 
 def check_shared(alice: RoundRecord, bob: RoundRecord) -> None:
-    """Raise unless the two records are Alice's and Bob's of one run that is not to make a key."""
+    """Raise ParameterError unless the two records are Alice's and Bob's of one run that makes no key.
+
+    Comparing outcomes of a run that makes a key would give the key away.
+    """
     if (alice.role, bob.role) != ("alice", "bob"):
         raise ParameterError(f"these are records of {alice.role} and {bob.role}; give Alice's, then Bob's")
     if (alice.run_id, alice.parameters.digest) != (bob.run_id, bob.parameters.digest):

@@ -96,7 +96,10 @@ def outcome_counts(x: ArrayLike, y: ArrayLike, a: ArrayLike, b: ArrayLike) -> ND
 
 
 def outcome_probabilities(x: ArrayLike, y: ArrayLike, a: ArrayLike, b: ArrayLike) -> OutcomeProbabilities:
-    """Relative frequencies P(A, B | X, Y) with binomial standard errors."""
+    """Relative frequencies P(A, B | X, Y) with binomial standard errors.
+
+    NaN for settings that never occurred. Raises as `outcome_counts`.
+    """
     return probabilities_of_counts(outcome_counts(x, y, a, b))
 
 
@@ -118,7 +121,10 @@ def chsh_score(x: ArrayLike, y: ArrayLike, a: ArrayLike, b: ArrayLike) -> Estima
 
 
 def chsh_score_of_probabilities(table: OutcomeProbabilities) -> Estimate:
-    """As `chsh_score`, from the table of probabilities."""
+    """CHSH score from the table of probabilities, see `chsh_score`.
+
+    The standard error is that of four independent correlators: sqrt(sum (1 - E^2) / N).
+    """
     tests = table.probabilities[:NUM_CHSH_TERMS]
     rounds = table.counts[:NUM_CHSH_TERMS].sum(axis=(1, 2))
     missing = [pair for pair, value in zip(SETTING_PAIRS, tests, strict=False) if np.isnan(value).any()]

@@ -58,7 +58,10 @@ class Timeline:
         return float(self.heralds.sum()) / self.running_s if self.running_s > 0 else 0.0
 
     def rebinned(self, num_bins: int) -> Timeline:
-        """The same heralds in fewer bins of equal width."""
+        """The same heralds in `num_bins` bins of equal width.
+
+        Needed where the bins themselves must not be published; heralds are shared out in proportion.
+        """
         edges = np.linspace(0.0, self.duration_s, num_bins + 1)
         cumulative = np.concatenate(([0], np.cumsum(self.heralds)))
         at_edges = np.rint(np.interp(edges, self.edges_s, cumulative)).astype(np.int64)
@@ -66,7 +69,10 @@ class Timeline:
 
 
 def timeline_of(record: RoundRecord, num_bins: int = 240) -> Timeline:
-    """Heralds of a record in `num_bins` equal bins, with the gaps of its attributes."""
+    """Heralds of a record in `num_bins` equal bins, with the pauses noted in its attributes.
+
+    The axis is `elapsed_seconds`, by the clock of the record's own node.
+    """
     elapsed = elapsed_seconds(record)
     last = float(elapsed[-1]) if elapsed.size else 0.0
     edges = np.linspace(0.0, last if last > 0 else 1.0, num_bins + 1)

@@ -107,7 +107,10 @@ class TomographyResult:
 
 
 def projectors() -> Complex:
-    """(25, 4, 4, 4): the projector of each setting pair and eigenstate pair."""
+    """Projector of each setting pair and eigenstate pair: (25, 4, 4, 4) complex128.
+
+    Indexed [setting pair, eigenstate pair, row, column], in the orders of SETTING_PAIRS and EIGENSTATES.
+    """
     single = {}
     for name, matrix in PAULI.items():
         for sign in ("", "-"):
@@ -119,7 +122,10 @@ def projectors() -> Complex:
 
 
 def outcome_distribution(rho: Complex) -> Float:
-    """(..., 25, 4): probability of each eigenstate pair in each setting, for states (..., 4, 4)."""
+    """Probability of each eigenstate pair in each setting: (..., 25, 4) for states (..., 4, 4).
+
+    Rounding may leave a probability outside [0, 1]; it is clipped.
+    """
     probabilities: Float = np.einsum("...ij,skji->...sk", rho, projectors()).real
     return np.clip(probabilities, 0.0, 1.0)
 
@@ -260,7 +266,10 @@ def closest_maximally_entangled_state(rho: Complex) -> tuple[Float, Complex]:
 
 
 def bell_phase(state: Complex) -> Float:
-    """Phase (rad, in (-pi, pi]) of |10> against |01> in a state (..., 4)."""
+    """Phase of |10> against |01> in states (..., 4): (...,) float64, rad in (-pi, pi].
+
+    It is the phase in (|01> + exp(i phase) |10>) / sqrt(2).
+    """
     return np.asarray(np.angle(state[..., 2] * state[..., 1].conj()), dtype=np.float64)
 
 

@@ -68,14 +68,20 @@ def exact_threshold(num_rounds: int, gamma: Fraction, chsh_score: float, complet
 def design_threshold(
     num_rounds: int, gamma: Fraction, chsh_score: float, completeness_error: float | None
 ) -> float:
-    """`exact_threshold`, or `omega_threshold` where no completeness error is chosen."""
+    """Winning probability to accept: `exact_threshold`, or `omega_threshold` where the error is None.
+
+    The former fails an honest run with at most the chosen probability, the latter with about 1.4e-3.
+    """
     if completeness_error is None:
         return omega_threshold(num_rounds, gamma, chsh_score)
     return exact_threshold(num_rounds, gamma, chsh_score, completeness_error)
 
 
 def shannon_limit(gamma: Fraction, chsh_score: float, qber: float) -> float:
-    """Smallest syndrome, bits a round: (1 - gamma) h(Q) + gamma h((4 - S) / 8), eq. 17."""
+    """Smallest syndrome, bits a round: (1 - gamma) h(Q) + gamma h((4 - S) / 8), eq. 17.
+
+    Key and test rounds have different error rates, and both have to be corrected.
+    """
     tested = float(gamma)
     return (1 - tested) * binary_entropy(qber) + tested * binary_entropy(lost_test_probability(chsh_score))
 
@@ -155,7 +161,10 @@ def smallest_sufficient(
 
 
 def exact_gamma(gamma: Fraction | float) -> Fraction:
-    """Test probability as k/2^b with b <= 16, as random bits can produce it; ParameterError otherwise."""
+    """Test probability as k/2^b with b <= 16, as random bits can produce it.
+
+    Raises ParameterError for any other number, naming the nearest multiple of 1/256.
+    """
     try:
         exact = Fraction(gamma)
     except (TypeError, ValueError, OverflowError):

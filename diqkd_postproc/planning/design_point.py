@@ -103,7 +103,10 @@ class DesignPoint:
             )
 
     def check_size(self) -> None:
-        """Raise ParameterError unless a run of this many rounds, with this syndrome, can be made."""
+        """Raise ParameterError unless a run of this many rounds can be made.
+
+        The syndrome and the number of voided rounds have to be below it.
+        """
         paper.check_rounds(self.num_rounds)
         if not 2 <= self.num_rounds <= MAX_NUM_ROUNDS:
             raise ParameterError(
@@ -122,7 +125,10 @@ class DesignPoint:
 
     @property
     def syndrome_length(self) -> int:
-        """m, bits: as given, as the efficiency says, or by eq. 23."""
+        """Syndrome length m, bits: as given, as the efficiency says, or by eq. 23.
+
+        At most one bit less than the number of rounds.
+        """
         if self.syndrome_bits is not None:
             return self.syndrome_bits
         if self.syndrome_efficiency is None:
@@ -132,11 +138,17 @@ class DesignPoint:
 
     @property
     def omega_threshold(self) -> float:
-        """Winning probability from which the Bell test accepts."""
+        """Winning probability from which the Bell test accepts.
+
+        From the exact binomial tail where a completeness error is given, else by eqs. 24 and 25.
+        """
         return design_threshold(self.num_rounds, self.gamma, self.chsh_score, self.completeness_error)
 
     def key_length(self) -> KeyLength:
-        """Key that the proof certifies at this threshold and syndrome length, with every term of it."""
+        """Key that the proof certifies at this threshold and syndrome length, with every term of it.
+
+        Raises ParameterError where `check_size` does.
+        """
         self.check_size()
         return self._key_length(paper.SEARCH_ACCURACY)
 

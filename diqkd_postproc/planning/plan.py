@@ -56,11 +56,17 @@ class Plan:
 
     @property
     def losing_probability(self) -> float:
-        """Probability that a round of the honest link is a lost test round."""
+        """Probability that a round of the honest link is a lost test round, gamma (4 - S) / 8.
+
+        S is that of the design point.
+        """
         return float(self.parameters.gamma) * self.parameters.design_test_error
 
     def bell_abort(self, chsh_score: float) -> float:
-        """Probability that a link of this CHSH score loses more test rounds than are accepted."""
+        """Probability that a link of this CHSH score loses more test rounds than are accepted.
+
+        The exact tail of Bin(n, gamma (4 - S) / 8) beyond L.
+        """
         losing = float(self.parameters.gamma) * lost_test_probability(chsh_score)
         return float(binom.sf(self.parameters.max_losses, self.parameters.num_rounds, losing))
 
@@ -73,7 +79,10 @@ class Plan:
 
     @property
     def test_count_abort(self) -> float | None:
-        """Probability of more than N* test rounds; None unless the proof limits them."""
+        """Probability of more than N* test rounds.
+
+        None unless the proof limits them, as `counted` does.
+        """
         if self.parameters.max_tests is None:
             return None
         gamma = float(self.parameters.gamma)
@@ -81,18 +90,27 @@ class Plan:
 
     @property
     def efficiency(self) -> float:
-        """Syndrome length in units of the Shannon limit; below 1 no code can correct the outcomes."""
+        """Syndrome length in units of the Shannon limit (eq. 17).
+
+        Below 1 no code can correct the outcomes; eq. 23 comes to 1.26 in the published run.
+        """
         p = self.parameters
         limit = p.num_rounds * shannon_limit(p.gamma, p.design_chsh_score, p.design_qber)
         return p.syndrome_bits / limit if limit else math.inf
 
     @property
     def duration_s(self) -> float:
-        """Seconds of acquisition without pauses."""
+        """Seconds of acquisition without pauses, at the herald rate of the plan.
+
+        Calibrations and reloading of ions come on top.
+        """
         return self.parameters.num_rounds / self.herald_rate
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and for the table."""
+        """Plain values, for JSON and for the table of `diqkd plan`.
+
+        Fractions are written as text, durations in seconds, lengths in bits.
+        """
         p = self.parameters
         initial_key = sum(segment_sizes(p).values())
         answer: dict[str, Any] = {

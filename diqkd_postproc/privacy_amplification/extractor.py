@@ -21,7 +21,10 @@ class Extractor(Protocol):
 
     @property
     def seed_bits(self) -> int:
-        """Length of the seed, bits."""
+        """Length of the seed, bits.
+
+        The seed is part of K0 and reusable, because both extractors are strong.
+        """
 
     def extract(self, source: Bits, seed: Bits, progress: Callable[[int, int], None] | None = None) -> Bits:
         """(l,) uint8: the key, from (n,) outcomes and (seed_bits,) seed bits, all uint8 of 0 and 1."""
@@ -37,5 +40,8 @@ def extractor_for(parameters: ProtocolParameters) -> Extractor:
 
 
 def seed_bits_for(parameters: ProtocolParameters) -> int:
-    """Length of the extractor's seed, bits; 0 where there is no key."""
+    """Length of the extractor's seed for a run, bits.
+
+    Known without building the extractor, to size an initial key.
+    """
     return extractor_for(parameters).seed_bits if parameters.key_bits else 0

@@ -112,7 +112,10 @@ class ProtocolParameters(BaseModel):
 
     @property
     def gamma(self) -> Fraction:
-        """Test probability, exact."""
+        """Test probability, exact: test_numerator / 2^test_bits.
+
+        A fraction, because Bob decides by comparing test_bits random bits with the numerator.
+        """
         return Fraction(self.test_numerator, 2**self.test_bits)
 
     @property
@@ -152,7 +155,10 @@ class ProtocolParameters(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of `canonical()`, hexadecimal."""
+        """SHA-256 of `canonical()`, hexadecimal.
+
+        Spool, record and key store keep it, and the two sides compare it before a session.
+        """
         return hashlib.sha256(self.canonical()).hexdigest()
 
     def to_toml(self) -> str:
@@ -180,14 +186,20 @@ class ProtocolParameters(BaseModel):
 
     @classmethod
     def load(cls, path: Path | str) -> ProtocolParameters:
-        """Read a parameter file; raises ParameterError if missing or invalid."""
+        """Read a parameter file (TOML).
+
+        Raises ParameterError if it is missing or invalid, naming every offending field.
+        """
         try:
             return cls.from_toml(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ParameterError(f"cannot read parameter file {path}: {error}") from None
 
     def save(self, path: Path | str) -> None:
-        """Write the parameter file (public); raises StorageError."""
+        """Write the parameter file (TOML), which is public and has to be the same at both nodes.
+
+        Raises StorageError.
+        """
         try:
             Path(path).write_text(self.to_toml(), encoding="utf-8")
         except OSError as error:

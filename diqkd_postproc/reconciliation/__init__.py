@@ -2,6 +2,16 @@
 
 Names are imported on first use: the kernels' compiler takes its time to import, and many who import this
 package only want a name.
+
+>>> import numpy as np
+>>> random = np.random.default_rng(1)
+>>> code = build_code(num_rounds=20_000, syndrome_bits=6_000, gamma=0.05, design="robust", seed=1)
+>>> is_test = (random.random(20_000) < 0.05).astype(np.uint8)
+>>> alice = random.integers(0, 2, 20_000, dtype=np.uint8)
+>>> bob = alice ^ (random.random(20_000) < np.where(is_test, 0.17, 0.018))
+>>> result = decode(code, code.syndrome(alice, is_test), bob, is_test, qber=0.018, test_error=0.17)
+>>> result.converged, bool((result.bits == alice).all())
+(True, True)
 """
 
 from __future__ import annotations

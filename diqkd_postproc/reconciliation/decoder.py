@@ -52,7 +52,10 @@ class DecodeResult:
 
 
 def prior_llr(error_rate: float) -> float:
-    """log((1 - p) / p) of an error rate in [0, 1/2]; raises ParameterError outside."""
+    """Log-likelihood ratio log((1 - p) / p) of an error rate p in [0, 1/2].
+
+    Rates below MIN_ERROR_RATE are raised to it. Raises ParameterError outside the interval.
+    """
     if not 0.0 <= error_rate <= 0.5:
         raise ParameterError(f"error rate {error_rate} is outside [0, 0.5]")
     p = max(error_rate, MIN_ERROR_RATE)

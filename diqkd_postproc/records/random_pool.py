@@ -29,7 +29,11 @@ INSERT INTO pool_state VALUES (0, 0, 0)
 
 
 class RandomPool:
-    """The queue of unspent bits of an open spool."""
+    """Queue of unspent random bits in an open spool.
+
+    Bits leave at the head, in order, and are overwritten with zeros in the transaction that takes them: no
+    crash can give them out twice.
+    """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
@@ -49,7 +53,10 @@ class RandomPool:
         return filled - spent
 
     def fill(self, read_bytes: Callable[[int], bytes], num_bytes: int) -> None:
-        """Append `num_bytes` bytes of a source, 1 MiB a transaction."""
+        """Append `num_bytes` bytes of a source, 1 MiB a transaction.
+
+        Raises StorageError where the source returns nothing or too much; the transactions before it stay.
+        """
         while num_bytes > 0:
             data = read_bytes(min(num_bytes, FILL_CHUNK_BYTES))
             if not 0 < len(data) <= num_bytes:
@@ -65,7 +72,10 @@ class RandomPool:
             num_bytes -= len(data)
 
     def consume(self, num_bits: int) -> npt.NDArray[np.uint8]:
-        """Take (num_bits,) uint8 bits off the head, inside the caller's transaction."""
+        """Take bits off the head, inside the caller's transaction: (num_bits,) uint8 of 0/1.
+
+        Raises StorageError if the file lacks bits that it counts as available.
+        """
         _, start = self._counters()
         end = start + num_bits
         taken = [np.empty(0, dtype=np.uint8)]

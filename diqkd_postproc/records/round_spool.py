@@ -142,7 +142,11 @@ class RoundSpool:
         parameters: ProtocolParameters | None = None,
         run_id: str | None = None,
     ) -> RoundSpool:
-        """Open a spool to resume or seal it; what is given has to match, else StorageError."""
+        """Open a spool to resume or seal it.
+
+        What is given of role, parameters and run id has to match the spool. Raises StorageError where it does
+        not, and where the file is missing, unsafe or damaged.
+        """
         spool = cls(path)
         try:
             if role is not None and spool.role != role:
@@ -165,7 +169,11 @@ class RoundSpool:
         return self._run_id
 
     def adopt_run_id(self, run_id: str) -> None:
-        """Set the run id that the nodes agreed upon; StorageError if the spool has another one."""
+        """Set the run id that the nodes agreed upon, 32 lower-case hexadecimal digits.
+
+        The same id again is accepted, so that a restarted node may repeat the agreement. Raises StorageError
+        if the spool has another one.
+        """
         check_run_id(run_id)
         if self._run_id == run_id:
             return
@@ -177,7 +185,10 @@ class RoundSpool:
 
     @property
     def rounds_done(self) -> int:
-        """Rounds accepted so far; the index of the next one."""
+        """Rounds accepted so far, which is the index of the next one.
+
+        The last of them may not be on disk yet, see `rounds_acknowledged`.
+        """
         return self._done
 
     @property
@@ -187,7 +198,11 @@ class RoundSpool:
 
     @property
     def rounds_begun(self) -> int:
-        """Index after the last round that may have begun: no setting of a later one was ever applied."""
+        """Index after the last round that may have begun.
+
+        No setting of a later round was ever applied, so that those settings can be discarded; every earlier
+        round counts, whether or not it has an outcome.
+        """
         return self._done if self._batch is None else max(self._done, self._begun)
 
     @property
@@ -202,19 +217,29 @@ class RoundSpool:
 
     @property
     def bits_needed(self) -> int:
-        """Random bits that the rounds which still have no settings need."""
+        """Random bits for the rounds that still have no settings.
+
+        One bit a round for Alice, test_bits + 1 for Bob.
+        """
         reserved = self._done if self._batch is None else self._batch.end
         return (self.parameters.num_rounds - reserved) * self.parameters.setting_bits_per_round[self.role]
 
     @property
     def pending_batch(self) -> PendingBatch | None:
-        """The batch that has begun and not ended, with the settings of its rounds still to come."""
+        """The batch that has begun and not ended, None if there is none.
+
+        Its settings are those of the rounds still to come. They are secret until the rounds are played.
+        """
         if self._batch is None:
             return None
         return PendingBatch(first_round=self._done, settings=self._batch.settings_from(self._done))
 
     def fill_pool(self, read_bytes: Callable[[int], bytes], num_bytes: int) -> None:
-        """Append `num_bytes` random bytes of a source to the pool, 1 MiB a transaction."""
+        """Append `num_bytes` random bytes of a source to the pool, 1 MiB a transaction.
+
+        read_bytes: returns at most as many bytes as it is given, from the random number generator. Raises
+        StorageError where it returns none, or too many.
+        """
         self._pool.fill(read_bytes, num_bytes)
 
     def begin_batch(self, num_rounds: int) -> UInt8:
@@ -363,7 +388,10 @@ class RoundSpool:
         self._done += outcome.size
 
     def flush(self) -> None:
-        """Commit all accepted rounds; they are acknowledged when this returns."""
+        """Commit all accepted rounds, which are then acknowledged and survive any crash.
+
+        To be called before anything that the peer has sent about these rounds is read. Raises StorageError.
+        """
         if self._done != self._acknowledged:
             with transaction(self._connection, self.path):
                 self._insert_waiting()
@@ -384,7 +412,10 @@ class RoundSpool:
         self._last_commit = time.monotonic()
 
     def end_batch(self) -> None:
-        """Commit the batch's rounds and discard its unused settings for good; idempotent."""
+        """Commit the batch's rounds and discard its unused settings for good.
+
+        Without an open batch nothing happens. Raises StorageError.
+        """
         if self._batch is None:
             return
         with transaction(self._connection, self.path) as connection:
@@ -395,7 +426,10 @@ class RoundSpool:
         self._batch = None
 
     def add_gap(self, reason: str, start_unix: float, end_unix: float) -> None:
-        """Record a pause before the next round: public reason, begin and end in seconds since 1970 (UTC)."""
+        """Record a pause before the next round.
+
+        reason: public. start_unix, end_unix: seconds since 1970 (UTC). Raises StorageError.
+        """
         with transaction(self._connection, self.path):
             self._table.insert_gap(self._done, reason, start_unix, end_unix)
 
@@ -405,7 +439,10 @@ class RoundSpool:
         return num_voided(self._table.losses())
 
     def public_rounds(self, first_round: int) -> tuple[UInt8, UInt8]:
-        """Round types and herald patterns from `first_round` on, for the peer: two (k,) uint8."""
+        """Round types and herald patterns from `first_round` on: two (k,) uint8, which the peer may know.
+
+        Flushes first, so that the peer never learns of a round that a crash could undo here.
+        """
         self.flush()
         columns = self._table.columns(("round_type", "herald_pattern"), first_round)
         return columns["round_type"], columns["herald_pattern"]
@@ -454,7 +491,11 @@ class RoundSpool:
         return written
 
     def close(self) -> None:
-        """Commit what is waiting and release the file; an open batch stays pending."""
+        """Commit what is waiting and close the file.
+
+        An open batch stays pending and is found by the next `open`. Raises StorageError where the commit
+        fails; the file is closed all the same.
+        """
         try:
             self.flush()
         finally:

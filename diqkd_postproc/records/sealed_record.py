@@ -112,12 +112,18 @@ class RoundRecord:
 
     @property
     def outcomes_are_shared(self) -> bool:
-        """Whether both nodes have the outcomes, so that they can be compared and never make a key."""
+        """Whether both nodes have the outcomes.
+
+        Such records can be compared and never make a key.
+        """
         provenance = self.attributes.get("provenance", {})
         return bool(SHARED_OUTCOMES.items() <= provenance.items())
 
     def content_digest(self) -> str:
-        """SHA-256 over the datasets. It depends on secrets: kept inside the private file, never shown."""
+        """SHA-256 over role, run, parameters, datasets and attributes, hexadecimal.
+
+        It depends on secrets: kept inside the private file, never shown.
+        """
         digest = hashlib.sha256(f"{self.role} {self.run_id} {self.parameters.digest}\n".encode())
         for name, dtype in DTYPES.items():
             digest.update(name.encode() + b"\n")
@@ -130,7 +136,10 @@ class RoundRecord:
         return self.content_digest() == other.content_digest()
 
     def write(self, path: Path | str) -> None:
-        """Write atomically with mode 0600, in a directory of mode 0700."""
+        """Write the HDF5 file atomically with mode 0600, in a directory of mode 0700.
+
+        Raises StorageError where the directory is not private or the disk fails.
+        """
         image = io.BytesIO()
         with h5py.File(image, "w") as file:
             file.attrs["schema"] = SCHEMA_NAME
@@ -150,7 +159,10 @@ class RoundRecord:
 
     @classmethod
     def read(cls, path: Path | str) -> RoundRecord:
-        """Read and check a record; StorageError if it is missing, unsafe, damaged, or not one of ours."""
+        """Read a record and check it against its checksum and its parameters.
+
+        Raises StorageError if it is missing, unsafe, damaged, altered, or not a record of this schema.
+        """
         with open_private_file(path) as stream:
             try:
                 if os.fstat(stream.fileno()).st_size == 0:

@@ -28,7 +28,10 @@ def num_voided(losses: Iterable[Mapping[str, Any]]) -> int:
 
 
 def voided_rounds(record: RoundRecord) -> npt.NDArray[np.uint8]:
-    """(n,) uint8, 1 = voided. StorageError unless the listed rounds are lost rounds of the record."""
+    """Rounds that were voided: (n,) uint8, 1 = voided.
+
+    Raises StorageError unless the rounds that the record lists are lost rounds of it.
+    """
     voided = np.zeros(record.parameters.num_rounds, dtype=np.uint8)
     for loss in record.attributes.get("losses", ()):
         if loss["reason"] == DIFFERENT_HERALDS:
@@ -43,7 +46,10 @@ def voided_rounds(record: RoundRecord) -> npt.NDArray[np.uint8]:
 
 
 def stretches_of(voided: npt.NDArray[np.uint8]) -> Stretches:
-    """(first round, number of rounds) of every stretch, in order and apart: the same list at both nodes."""
+    """(first round, number of rounds) of every stretch of voided rounds, in order, none adjacent to the next.
+
+    Both nodes obtain the same list from the same rounds, so that it can stand under a tag.
+    """
     edges = np.flatnonzero(np.diff(voided, prepend=0, append=0)).tolist()
     return tuple((first, end - first) for first, end in zip(edges[::2], edges[1::2], strict=True))
 

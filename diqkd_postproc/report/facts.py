@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from diqkd_postproc import __version__
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.link.characterisation import Characterisation, characterise
 from diqkd_postproc.link.statistics import Estimate
@@ -32,6 +31,7 @@ from diqkd_postproc.session.engine import derive_session_id
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.messages import Decision, Verdict
 from diqkd_postproc.session.result_file import load_result
+from diqkd_postproc.version import __version__
 
 Ending = Literal["key", "aborted", "unfinished", "acquired"]
 

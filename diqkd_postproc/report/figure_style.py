@@ -22,9 +22,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from diqkd_postproc import __version__
 from diqkd_postproc.link.timeline import Gap
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.version import __version__
 
 COLOURS = {
     "ink": "#1b2330",

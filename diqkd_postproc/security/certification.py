@@ -30,7 +30,10 @@ def require_certified(parameters: ProtocolParameters) -> None:
 
 
 def load_certified(path: Path | str) -> ProtocolParameters:
-    """Parameters of a file, checked; ParameterError where it is missing, invalid or promises too much."""
+    """Parameters of a file, with a key length that their proof certifies.
+
+    Raises ParameterError where the file is missing, invalid or promises a longer key.
+    """
     parameters = ProtocolParameters.load(path)
     require_certified(parameters)
     return parameters

@@ -34,7 +34,10 @@ class KeyLength:
 
     @property
     def one_bit_error(self) -> float:
-        """Error e_PA / l of the one-bit extractor (SI Proposition 1); e_PA itself if there is no key."""
+        """Error e_PA / l of the one-bit extractor (SI Proposition 1); e_PA itself if there is no key.
+
+        It fixes the field's degree and with it the length of Trevisan's seed.
+        """
         return self.extractor_error / max(1, self.bits)
 
     def less_voided(self, max_voided: int) -> KeyLength:

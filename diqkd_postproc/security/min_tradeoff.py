@@ -22,7 +22,10 @@ MAX_CHSH_SCORE = 2 * math.sqrt(2)
 
 
 def binary_entropy(probability: float) -> float:
-    """Binary entropy in bits; 0 at 0 and 1. Raises ParameterError outside [0, 1]."""
+    """Binary entropy h(p) = -p log p - (1 - p) log(1 - p) in bits, 0 at 0 and 1.
+
+    Raises ParameterError outside [0, 1].
+    """
     if not 0.0 <= probability <= 1.0:
         raise ParameterError(f"probability={probability} is outside [0, 1]")
     if probability in (0.0, 1.0):

@@ -267,7 +267,10 @@ def key_length(
 def search(
     cost: Callable[[tuple[float, float]], float], start: tuple[float, float], accuracy: float
 ) -> tuple[float, float]:
-    """The point of smallest cost, by Nelder and Mead's method, restarted where it ends."""
+    """The point of smallest cost, by Nelder and Mead's method, restarted where it ends.
+
+    The optimum need not be proven: the theorem holds at every point.
+    """
     for size in (0.3, 0.01) if accuracy < 0.1 else (0.3,):
         simplex = [start, (start[0] + size, start[1]), (start[0], start[1] + size)]
         options = {"xatol": 1e-2 * accuracy, "fatol": accuracy, "maxiter": 400}
@@ -279,7 +282,10 @@ def search(
 def error_budget(
     soundness_error: float, extractor_error: float | None, num_hash_errors: int = NUM_HASH_ERRORS
 ) -> float:
-    """What the soundness error leaves for e_PA + 2 e_s. Raises ParameterError if e_PA leaves nothing."""
+    """What the soundness error leaves for e_PA + 2 e_s, after the hash errors.
+
+    Raises ParameterError if e_PA leaves nothing.
+    """
     budget = (soundness_error - num_hash_errors * HASH_ERROR) * ROUNDING_SHARE
     if extractor_error is not None and not 0 < extractor_error < budget:
         raise ParameterError(
@@ -362,7 +368,10 @@ def check_problem(
     syndrome_bits: int,
     soundness_error: float,
 ) -> None:
-    """Raise ParameterError naming the first value outside the domain of Proposition 2, and the remedy."""
+    """Raise ParameterError naming the first value outside the domain of Proposition 2, and the remedy.
+
+    Checked before any evaluation, because a formula outside its domain still returns a number.
+    """
     check_rounds(num_rounds)
     check_gamma(gamma)
     check_soundness(soundness_error)

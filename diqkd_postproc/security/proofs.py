@@ -19,7 +19,10 @@ from diqkd_postproc.security.key_length import KeyLength
 
 
 def check_combination(proof: str, bound: str | None, extractor: str) -> None:
-    """Raise ParameterError unless `proof` exists and covers `bound` and `extractor`."""
+    """Raise ParameterError unless `proof` exists and covers `bound` and `extractor`.
+
+    Toeplitz hashing and the two bounds belong to `renyi`; bound None is allowed with every proof.
+    """
     if proof not in PROOF_STATUS:
         raise ParameterError(f"proof={proof!r} is unknown; choose one of {', '.join(PROOF_STATUS)}")
     if extractor not in ("trevisan", "toeplitz"):
@@ -35,7 +38,10 @@ def check_combination(proof: str, bound: str | None, extractor: str) -> None:
 
 
 def losses_accepted(num_rounds: int, gamma: Fraction, omega_threshold: float) -> int:
-    """L = floor(n gamma (1 - omega_thr)), exactly."""
+    """L = floor(n gamma (1 - omega_thr)), the most lost test rounds that are accepted (SI S4 step 8).
+
+    Evaluated in exact fractions, so that both nodes obtain the same number.
+    """
     return math.floor(num_rounds * Fraction(gamma) * (1 - Fraction(omega_threshold)))
 
 
@@ -86,7 +92,11 @@ def key_length_for(
 
 
 def key_length_of(parameters: ProtocolParameters) -> KeyLength:
-    """Longest key that the proof of `parameters` certifies, with the extractor error that they fix."""
+    """Longest key that the proof of `parameters` certifies, with the extractor error that they fix.
+
+    The extractor error is one_bit_error times key_bits: it is part of the parameters, so that the seed's
+    length follows from them. Raises ParameterError as `key_length_for`.
+    """
     extractor_error = parameters.one_bit_error * max(1, parameters.key_bits)
     return key_length_for(
         parameters.proof,

@@ -4,6 +4,13 @@
 touches neither sockets nor secrets; `computation` holds the secrets and the numerics; `journal` makes a
 session survive a crash; `continuity` notices restored old copies; `driver`, `transport`, `exchange` and `run`
 put them together over TCP and over files that are carried by hand.
+
+A whole session between two parties is an example of docs/library.md. The engine alone needs neither files
+nor sockets:
+
+>>> from diqkd_postproc.session.states import TABLES, State
+>>> [kind.name for kind in TABLES["alice"][State.AWAITING_DECISION].receives]
+['DECISION']
 """
 
 from diqkd_postproc.session.engine import PeerUnavailable

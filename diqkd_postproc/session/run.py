@@ -58,7 +58,10 @@ class SessionResult:
     peer_confirmed: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values for JSON.
+
+        No bit of the key and nothing private is among them.
+        """
         return asdict(self) | {"balance_sheet": self.balance_sheet.to_dict()}
 
 
