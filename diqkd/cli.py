@@ -38,7 +38,7 @@ COMMANDS = {
     "codes": "Error correction: evaluate and design its codes.",
     "serve": "Deliver this node's keys to applications until stopped.",
     "delivery": "Prepare key delivery: certificates, a trial.",
-    "key": "Ask a key delivery service, as an application does.",
+    "key": "Request keys from a key delivery service, as an application does.",
     "benchmark": "Measure how fast the numerics are on this machine.",
     "lab-day": "Simulate a day without an operator: drifts, calibrations, a laser failure, lost ions.",
 }
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiqkdError as error:
         print(f"diqkd: {error}", file=sys.stderr)
         return error.exit_code
-    if argv is None:  # all is done; a signal while the interpreter ends must not tell otherwise
+    if argv is None:  # all is done; a signal while the interpreter ends must not change the exit code
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return 0
 

@@ -1,6 +1,6 @@
 """Output of a command: progress on stderr, results on stdout.
 
-A terminal gets bars; a parent process asks for `--progress lines` and gets one JSON object a line; a file
+A terminal gets bars; a parent process gives `--progress lines` and reads one JSON object a line; a file
 or a pipe gets nothing. Only public facts (stage names, counts, fractions) are ever passed in.
 """
 

@@ -47,7 +47,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def peak_memory_mib() -> float | None:
-    """Peak resident memory of this process in MiB; None where the platform does not tell."""
+    """Peak resident memory of this process in MiB; None where the platform does not report it."""
     if sys.platform == "win32":
         return None
     import resource

@@ -133,7 +133,7 @@ def print_remaining_step(arguments: Namespace, result: SessionResult) -> None:
         return
     own_file = exchange_file(arguments.exchange, arguments.role)
     if arguments.role == "alice":
-        print(f"carry {own_file} to Bob: it tells him that you have the key")
+        print(f"carry {own_file} to Bob: it confirms to him that you have the key")
     elif not result.peer_confirmed:
         print(f"carry {own_file} to Alice: she has no key before that")
 

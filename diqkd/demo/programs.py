@@ -133,7 +133,7 @@ class Programs:
         return child
 
     def results(self, children: dict[str, Child]) -> dict[str, dict[str, Any]]:
-        """Results of all; if one fails the others are asked to stop, and the first failure is raised."""
+        """Results of all; if one fails the others are requested to stop, and the first failure is raised."""
         waiting = dict(children)
         done: dict[str, dict[str, Any]] = {}
         failures: list[ChildError] = []

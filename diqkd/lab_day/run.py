@@ -172,7 +172,7 @@ def prepare_day(directory: Path, parameters: ProtocolParameters, drift: Drift) -
         make_private_directory(directory / role)
         configuration = directory / role / "node.json"
         if not configuration.exists():
-            # A look at the laser lasts longer, so that a failure of half an hour is not a million looks.
+            # A longer interval, so that a failure of half an hour is not a million checks of the laser.
             document = {"role": role, "batches": {"recovery_interval": 1.0}}
             configuration.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
             NodeConfiguration.load(configuration, role)

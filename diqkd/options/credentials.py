@@ -16,12 +16,12 @@ from diqkd_postproc.key_store.credentials import (
 
 
 def add_credential_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what opens an encrypted store; without any, its passphrase is asked for on the terminal."""
+    """Add what opens an encrypted store; without any, its passphrase is read from the terminal."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--passphrase-file",
         type=Path,
-        help="private file whose first line opens an encrypted key store (default: ask on the terminal)",
+        help="private file whose first line opens an encrypted key store (default: typed on the terminal)",
     )
     group.add_argument("--key-file", type=Path, help="private file of random bytes that opens it instead")
 
@@ -45,12 +45,12 @@ def add_new_credential_arguments(parser: argparse.ArgumentParser, prefix: str = 
         group.add_argument("--decrypt", action="store_true", help="store the secrets without encryption")
     else:
         group.add_argument(
-            "--encrypt", action="store_true", help="encrypt under a passphrase, asked for on the terminal"
+            "--encrypt", action="store_true", help="encrypt under a passphrase, typed on the terminal"
         )
 
 
 def credential_of(arguments: Namespace, store: Path) -> Credential:
-    """What opens `store`, if it is encrypted; the terminal is asked only then."""
+    """What opens `store`, if it is encrypted; the terminal is read only then."""
     if arguments.passphrase_file is not None:
         return PassphraseFile(arguments.passphrase_file)
     if arguments.key_file is not None:
@@ -59,7 +59,7 @@ def credential_of(arguments: Namespace, store: Path) -> Credential:
 
 
 def new_credential_of(arguments: Namespace, store: str, *, wanted: bool) -> Credential | None:
-    """What to encrypt `store` under; asked for on the terminal where it is wanted and no option says it."""
+    """What to encrypt `store` under; read from the terminal where it is wanted and no option gives it."""
     if arguments.new_passphrase_file is not None:
         return PassphraseFile(arguments.new_passphrase_file)
     if arguments.new_key_file is not None:

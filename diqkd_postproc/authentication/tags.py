@@ -28,8 +28,8 @@ never be used twice.
 Conventions: bytes are little-endian integers, bit i the coefficient of z^i; r is the first half of the seed,
 s the second; hashes and tags are 8 bytes, little-endian.
 
-The tags of different protocol messages are told apart by their pads and by the labels that the session puts
-in front of each message.
+The tags of different protocol messages are distinguished by their pads and by the labels that the session
+puts in front of each message.
 """
 
 from __future__ import annotations

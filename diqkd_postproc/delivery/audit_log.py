@@ -29,7 +29,7 @@ _APPEND_FLAGS = (
 
 
 class AuditLog:
-    """An append-only file of what was asked and what became of it."""
+    """Append-only file of requests and their outcomes."""
 
     def __init__(self, path: Path) -> None:
         """Open or create; StorageError where the file or its folder is not private."""

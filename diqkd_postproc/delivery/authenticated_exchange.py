@@ -82,7 +82,7 @@ class AuthenticatedExchange:
         self.usable_by_peer: set[str] = set()
         """The blocks of this node's pads that the peer can use too."""
 
-    async def ask(
+    async def request(
         self,
         groups: Sequence[Group],
         sessions: Sequence[str],
@@ -91,7 +91,7 @@ class AuthenticatedExchange:
         *,
         peer_needs_pads: bool = False,
     ) -> list[Outcome]:
-        """Ask the peer to settle groups; the outcome of each.
+        """Request the peer to settle groups; the outcome of each.
 
         sessions: whose keys both nodes hold; blocks of pads are taken from them in passing. Raises
         NoAnswer where none came in time; it is then unknown what the peer has done.
@@ -116,7 +116,7 @@ class AuthenticatedExchange:
             finally:
                 self._pending = None
             if len(outcomes) != len(asked):
-                raise NoAnswer("the other KME answered another number of groups than it was asked for")
+                raise NoAnswer("the other KME answered another number of groups than were requested")
             await self._note_offers(offers, outcomes[len(groups) :])
             return outcomes[: len(groups)]
 
@@ -193,7 +193,7 @@ class AuthenticatedExchange:
         pending.answer.set_result(list(answer.outcomes))
 
     def receive_failure(self, tag: bytes, body: bytes) -> None:
-        """The peer could not look at the request. Untagged: it can only make this node give up."""
+        """The peer could not process the request. Untagged: it can only make this node give up."""
         if tag != NO_TAG:
             raise RemoteProtocolError("a failure carries no tag")
         failure = decoded(Failure, body)

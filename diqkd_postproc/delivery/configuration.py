@@ -47,7 +47,7 @@ class Node(_Table):
     """[kme]: this service. authority: who signs the certificates of SAEs and of the other KME.
 
     passphrase_file, key_file: what opens an encrypted key store, one of them; without either, its passphrase
-    is asked for on the terminal.
+    is read from the terminal.
     """
 
     id: Name
@@ -68,7 +68,7 @@ class Node(_Table):
 
 
 class Api(_Table):
-    """[api]: where SAEs connect, and what they may ask for (sizes in bits)."""
+    """[api]: where SAEs connect, and what they may request (sizes in bits)."""
 
     listen: Address
     sae_id_field: NameField = "common_name"
@@ -86,7 +86,7 @@ class Api(_Table):
         return self
 
     def limits(self) -> KeyLimits:
-        """What one request may ask for."""
+        """Limits of one request."""
         return KeyLimits(
             key_size=self.key_size,
             min_key_size=self.min_key_size,

@@ -52,7 +52,7 @@ class _KeyIds(_Format):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLimits:
-    """What one request may ask for, as Status states it (clause 6.1). Sizes in bits."""
+    """Limits of one request, as Status states them (clause 6.1). Sizes in bits."""
 
     key_size: int = 256
     min_key_size: int = 64
@@ -73,7 +73,7 @@ class Key:
 
 
 def parse_key_request(body: bytes) -> KeyRequest:
-    """A Key request from the body of a POST; an empty body asks for the defaults."""
+    """A Key request from the body of a POST; an empty body requests the defaults."""
     return _validated(KeyRequest, _json_object(body)) if body else KeyRequest()
 
 
@@ -90,7 +90,7 @@ def parse_key_request_query(query: str) -> KeyRequest:
 
 
 def draw_of(request: KeyRequest, limits: KeyLimits) -> tuple[int, int]:
-    """(number, size in bits) that a Key request asks for; BadRequest where it is outside the limits."""
+    """(number, size in bits) of a Key request; BadRequest where it is outside the limits."""
     parameters = [name for extension in request.extension_mandatory or () for name in extension]
     if parameters:
         details = [

@@ -34,7 +34,7 @@ class HttpLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """A whole request. `is_abandoned` tells whether the client has gone since."""
+    """A whole request. `is_abandoned` returns whether the client has closed the connection since."""
 
     method: str
     path: str

@@ -114,12 +114,12 @@ class KmeLink:
         self._hang_up()
 
     async def exchange(self, groups: Sequence[Group]) -> list[Outcome]:
-        """Ask the peer to settle groups; the outcome of each. Unavailable where no answer came."""
+        """Request the peer to settle groups; the outcome of each. Unavailable where no answer came."""
         if not self.is_up:
             raise Unavailable("the other KME cannot be reached")
         writer = self._writer
         try:
-            return await self._exchange.ask(
+            return await self._exchange.request(
                 groups,
                 self.sessions,
                 self._send,
@@ -150,7 +150,7 @@ class KmeLink:
                 await self._prepare()
                 await self._say_hello()
             except DiqkdError as error:
-                _log.error("cannot look at the keys: %s", error)
+                _log.error("cannot read the keys: %s", error)
 
     async def _say_hello(self) -> None:
         mine, theirs = self._role, other(self._role)

@@ -3,7 +3,7 @@
     frame = length (4 bytes, big-endian, of what follows) | kind (1) | tag (8) | JSON
 
 *Hello* states which keys a node holds and which blocks of pads it can still use. It and *Failure* carry no
-tag (zeros): they only ever make a node do less. A *Request* asks the peer to set pieces aside, or to give
+tag (zeros): they only ever make a node do less. A *Request* has the peer set pieces aside, or to give
 them up; its *Answer* says which groups were. Both are tagged with one-time pads.
 
 A group is all or none: the pieces of one client's request.
@@ -98,7 +98,7 @@ class Answer(_Message):
 
 
 class Failure(_Message):
-    """The request was not looked at."""
+    """The request was not processed."""
 
     block: Text
     exchange: Number

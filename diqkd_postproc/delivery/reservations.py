@@ -2,8 +2,8 @@
 
 The key store's ledger is the only record. A piece's label is the key_ID with the SAE IDs of master and slave,
 its purpose names the KME that reserved it: so one transaction makes id, bits and rightful owners durable
-together, and after a restart the ledger tells which keys wait for an SAE of this node, and which reservations
-of its own came to nothing. Every method runs in the store's thread.
+together, and after a restart the ledger records which keys wait for an SAE of this node, and which
+reservations of its own came to nothing. Every method runs in the store's thread.
 
 Alice reserves from the beginning of the keys, Bob from their end, so that both can serve at once. Where they
 meet, each refuses what the other reserved over its own, and both give up the bits.
@@ -107,7 +107,7 @@ class Reservations:
         self._held |= {key_id_of(label): label for label in labels if self._is_reserved(label, self._theirs)}
 
     def settle(self, groups: Sequence[Group]) -> list[Outcome]:
-        """Carry out what the peer asks for; what is done is durable.
+        """Carry out what the peer requests; what is done is durable.
 
         A group that this node's configuration does not allow, or whose bits are not free, is refused whole.
         """
@@ -147,7 +147,7 @@ class Reservations:
                 self._generated.discard([piece.label], purpose=self._theirs)
 
     def _allowed(self, group: Group) -> list[Piece]:
-        """The pieces of a group; none unless all of them may be asked for."""
+        """The pieces of a group; none unless all of them may be requested."""
         if group.kind == "pads":
             fits = all(
                 tag_pads.owner_role(item.label) and item.bits % tag_pads.EXCHANGE_BITS == 0

@@ -1,6 +1,6 @@
 """Thread of the key store: a commit waits for the disk, and the event loop must not.
 
-A single thread keeps the store's changes in the order in which they were asked for.
+A single thread keeps the store's changes in the order in which they were requested.
 """
 
 from __future__ import annotations

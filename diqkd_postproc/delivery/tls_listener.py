@@ -34,7 +34,7 @@ class TlsListener:
         self._server: asyncio.Server | None = None
 
     async def start(self, address: str) -> tuple[str, int]:
-        """Listen; returns the address, with the port that the system chose where 0 was asked for."""
+        """Listen; returns the address, with the port that the system chose where 0 was given."""
         host, port = host_and_port(address)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Gate(self._enter), host, port, backlog=BACKLOG)

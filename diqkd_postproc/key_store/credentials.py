@@ -132,7 +132,7 @@ class KeyFile:
 
 @dataclass(frozen=True)
 class PassphrasePrompt:
-    """Asks on the terminal, only when a store needs it."""
+    """Passphrase typed on the terminal, read only when a store needs it."""
 
     what: str
 

@@ -1,6 +1,6 @@
 """Note of a key store's epoch outside its file: evidence that an old copy of the file was restored.
 
-A ledger cannot tell that it was replaced by an older copy of itself, in which spent pads look unused. So
+A ledger cannot detect that it was replaced by an older copy of itself, in which spent pads look unused. So
 the highest epoch of every store is also noted outside it, in one small file a store below the account's
 state directory: `$DIQKD_STATE_DIR`, else `%LOCALAPPDATA%\\\\diqkd`, `$XDG_STATE_HOME/diqkd` or
 `~/.local/state/diqkd`. A store whose own epoch is lower is refused. The same catches two copies of one

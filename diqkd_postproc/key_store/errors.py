@@ -6,7 +6,7 @@ from diqkd_postproc.protocol.errors import InsufficientKeyError
 
 
 class KeyReuseError(InsufficientKeyError):
-    """Secret bits were asked for a second time: they stay locked, other bits are needed."""
+    """Secret bits were requested a second time: they stay locked, other bits are needed."""
 
 
 class UnknownPieceError(InsufficientKeyError):

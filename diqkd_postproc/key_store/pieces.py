@@ -12,7 +12,7 @@ Every method is one immediate transaction, all or nothing: processes that share 
 overlapping ranges, and a crash leaves the state before or after. `deliver` commits before it returns the
 bits: after a crash in between they are lost, not issued twice. Reserved pieces survive a restart.
 
-Agreement between the nodes: one reserves ranges (`reserve`, under public unique labels) and tells the
+Agreement between the nodes: one reserves ranges (`reserve`, under public unique labels) and sends them to the
 other, which applies the same ranges (`apply_reservations`) or refuses because bits are not free; only then
 is anything delivered. Nodes that reserve at the same time avoid each other by working from opposite ends of
 the keys (`from_end`). Where the peer may have heard of a reservation that came to nothing, `discard` it;
@@ -139,7 +139,7 @@ class GeneratedKeys:
         ranges of this length, KeyReuseError where a label is taken.
         """
         if num_bits < 1:
-            raise ParameterError(f"a piece of {num_bits} bits was asked for; it needs at least 1")
+            raise ParameterError(f"a piece of {num_bits} bits was requested; it needs at least 1")
         with self._ledger.change():
             places = self._free_places(num_bits, len(labels), sessions, from_end)
             pieces = tuple(
@@ -176,7 +176,7 @@ class GeneratedKeys:
         if len(places) < count:
             raise InsufficientKeyError(
                 f"{self._ledger.path}: of {count} pieces of {num_bits} free bits there are {len(places)} "
-                f"({self.available_bits(sessions)} bits are free in all); ask for less, or make a new key"
+                f"({self.available_bits(sessions)} bits are free in all); request less, or make a new key"
             )
         return places
 

@@ -230,7 +230,7 @@ class KeyStore:
     def consume(self, name: str, session_id: str | bytes, message_digest: bytes | str) -> bytes:
         """Bind a pad to one message and return it; the binding is on disk before the pad is returned.
 
-        Asked again for the same session and message it returns the same pad (a message may be sent again
+        For the same session and message it returns the same pad again (a message may be sent again
         after a crash); for any other it raises KeyReuseError.
         """
         digest = message_digest.encode() if isinstance(message_digest, str) else bytes(message_digest)
@@ -334,7 +334,7 @@ class KeyStore:
     def has_same_key(self, other: KeyStore, session_id: str | bytes | None = None) -> bool | None:
         """Whether two stores on this machine hold the same key; no digest of a key is ever shown.
 
-        By default the latest. None where it cannot be told: bits of it have left one of them, or one is
+        By default the latest. None where it cannot be decided: bits of it have left one of them, or one is
         encrypted and was opened without its credential.
         """
         if self._ledger.is_locked or other._ledger.is_locked:

@@ -125,7 +125,7 @@ def _gap(noted: dict[str, Any], elapsed: npt.NDArray[np.float64], known: npt.NDA
 
 
 def time_unit(duration_s: float) -> tuple[float, str]:
-    """Seconds of the unit in which a run of this length is best told, and its name."""
+    """Unit of the time axis for a run of this length: its seconds and its name."""
     if duration_s >= 2 * 3600:
         return 3600.0, "hours"
     return (60.0, "minutes") if duration_s >= 180 else (1.0, "seconds")

@@ -139,7 +139,7 @@ def maximum_likelihood(
     """Estimate a state from each table of a stack of counts (k, 25, 4).
 
     start: (k, 4, 4) states to begin with, of full rank; default the completely mixed one.
-    report: told how many of the k are done. Raises ParameterError for a table without counts,
+    report: called with how many of the k are done. Raises ParameterError for a table without counts,
     ConvergenceError after `MAX_ITERATIONS`.
     """
     tables = np.asarray(counts)

@@ -89,7 +89,7 @@ def shannon_limit(gamma: Fraction, chsh_score: float, qber: float) -> float:
 def syndrome_length(num_rounds: int, gamma: Fraction, chsh_score: float, qber: float) -> int:
     """Length of the syndrome: floor(n H + 50 sqrt(n)), eq. 23.
 
-    Below some 12 000 rounds eq. 23 asks for more than a syndrome may be; there the middle between the
+    Below some 12 000 rounds eq. 23 exceeds the number of outcomes; there the middle between the
     Shannon limit and the number of outcomes takes its place.
     """
     limit = num_rounds * shannon_limit(gamma, chsh_score, qber)

@@ -35,7 +35,7 @@ PUBLISHED_GAMMA = Fraction(13, 256)
 PUBLISHED_CHSH_SCORE, PUBLISHED_QBER = 2.64, 0.018
 
 GRID_BITS = 8
-"""Test probabilities are chosen among k/2^8: eight random bits a round tell Bob whether to test."""
+"""Test probabilities are chosen among k/2^8: eight random bits a round decide whether Bob tests."""
 
 ESTIMATE_ACCURACY = 0.5
 """Bits to which estimated key lengths find their optimum."""
@@ -110,7 +110,7 @@ class DesignPoint:
         paper.check_rounds(self.num_rounds)
         if not 2 <= self.num_rounds <= MAX_NUM_ROUNDS:
             raise ParameterError(
-                f"num_rounds={self.num_rounds} is outside [2, {MAX_NUM_ROUNDS}]: ask for more, or split it"
+                f"num_rounds={self.num_rounds} is outside [2, {MAX_NUM_ROUNDS}]: take more, or split it"
             )
         if self.syndrome_bits is not None and not 1 <= self.syndrome_bits < self.num_rounds:
             raise ParameterError(
@@ -216,7 +216,7 @@ class DesignPoint:
         one; 1e8 rounds are the most it tries. Raises ParameterError unless `key_bits` is positive.
         """
         if key_bits < 1:
-            raise ParameterError(f"key_bits={key_bits} is below 1; ask for at least one bit")
+            raise ParameterError(f"key_bits={key_bits} is below 1; choose at least one bit")
         if asymptotic_rate(self.gamma, self.chsh_score, self.qber, proof=self.proof, bound=self.bound) <= 0:
             return None
 

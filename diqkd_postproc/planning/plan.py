@@ -215,7 +215,7 @@ def make_plan(
 
 
 def _sized(point: DesignPoint, key_bits: int | None, optimise_gamma: bool) -> DesignPoint:
-    """The point with the rounds that `key_bits` need and the best test probability, where these are asked."""
+    """The point with the rounds that `key_bits` need and the best test probability, if requested."""
     if key_bits is None:
         return dataclasses.replace(point, gamma=point.best_gamma()) if optimise_gamma else point
     if optimise_gamma:
@@ -226,7 +226,7 @@ def _sized(point: DesignPoint, key_bits: int | None, optimise_gamma: bool) -> De
     if found is None:
         raise ParameterError(
             f"no key of {key_bits} bits is possible within {MAX_NUM_ROUNDS:,} rounds on a link with "
-            f"S = {point.chsh_score:g}, Q = {point.qber:g}; improve the link, or ask for fewer bits"
+            f"S = {point.chsh_score:g}, Q = {point.qber:g}; improve the link, or aim at fewer bits"
         )
     return found
 
@@ -235,7 +235,7 @@ def _with_correctable_syndrome(point: DesignPoint) -> tuple[DesignPoint, tuple[s
     """The point with a syndrome that a shipped code can use, and a note on what had to be changed for that.
 
     A length that follows eq. 23 is raised to the shortest possible one where it is too short, which happens
-    on links that eq. 23 was not made for; one that was asked for is refused by ParameterError.
+    on links that eq. 23 was not made for; one that was given is refused by ParameterError.
     """
     from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble, minimum_syndrome_bits
 
@@ -260,7 +260,7 @@ def _with_shortest_syndrome(point: DesignPoint, key_bits: int | None, optimise_g
     from diqkd_postproc.reconciliation.ensemble_choice import minimum_syndrome_bits
 
     if point.syndrome_bits is not None or point.syndrome_efficiency is not None:
-        raise ParameterError("give the syndrome's length, or ask for the shortest, not both")
+        raise ParameterError("give the syndrome's length, or choose the shortest, not both")
     rough = _sized(
         dataclasses.replace(point, syndrome_efficiency=TYPICAL_EFFICIENCY), key_bits, optimise_gamma
     )

@@ -42,6 +42,6 @@ def extractor_for(parameters: ProtocolParameters) -> Extractor:
 def seed_bits_for(parameters: ProtocolParameters) -> int:
     """Length of the extractor's seed for a run, bits.
 
-    Known without building the extractor, to size an initial key.
+    0 where there is no key. Sizes only are computed: an initial key is made without compiling anything.
     """
     return extractor_for(parameters).seed_bits if parameters.key_bits else 0

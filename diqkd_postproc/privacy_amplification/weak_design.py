@@ -1,7 +1,7 @@
 """Block weak designs over a prime field (SI section S9 B; Mauerer, Portmann, Scholz, arXiv:1212.0520, III B).
 
 A weak (l, t, r, s)-design is a family of l sets S_i of t elements of {0, ..., s-1} with
-sum_{j<i} 2^|S_i & S_j| <= r l for every i. It tells which bits of the long seed each output bit gets to see.
+sum_{j<i} 2^|S_i & S_j| <= r l for every i. It states which bits of the long seed each output bit depends on.
 
 Basic design (Hartman and Raz): for a prime p >= t, the set of a polynomial q over GF(p) is
 {(a, q(a)) : a in GF(p)}, written as the number q(a) p + a. Polynomial number j has the base-p digits of j as

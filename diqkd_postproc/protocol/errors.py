@@ -35,7 +35,7 @@ class RemoteProtocolError(DiqkdError):
 
 
 class LocalProtocolError(DiqkdError):
-    """This side was asked to do something that the protocol does not allow at this point."""
+    """A caller of this side requested what the protocol does not allow at this point."""
 
 
 class InsufficientKeyError(DiqkdError):

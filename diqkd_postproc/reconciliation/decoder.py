@@ -3,7 +3,7 @@
 The decoder works on the error pattern, guess xor truth: its syndrome is the received one xor the guess's, and
 its prior is known a round (error rate of test or key rounds). The few errors in
 which it gets stuck are solved for afterwards (`residual_errors`). A word is returned as converged only if it
-has the received syndrome exactly; whether it is the right one is what the universal hash tells afterwards.
+has the received syndrome exactly; whether it is the right one is what the universal hash decides afterwards.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def lowest_efficiency(gamma: float, qber: float, test_error: float) -> int:
             return _decodes(name, efficiency, gamma, qber, test_error)
 
         if works(lowest - 1):
-            # Thresholds vary little between channels: look near the one that is known, ever farther.
+            # Thresholds vary little between channels: search from the known one outwards.
             above, step = min(lowest - 1, round(1000 * ensemble.threshold) + 4), 4
             while above < lowest - 1 and not works(above):
                 above, step = min(lowest - 1, above + step), 2 * step

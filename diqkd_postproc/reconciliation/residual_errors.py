@@ -6,7 +6,7 @@ among the few that it is unsure of. So the violated checks are solved for exactl
 ordered-statistics decoding (Fossorier, Lin, IEEE TIT 41, 1379 (1995)) but on the positions that are least
 reliable, not on a whole basis: by Gaussian elimination over GF(2), taken in order of reliability, so that
 the solution uses the least reliable positions that can carry it. Any solution is a word with the received
-syndrome; whether it is the right one is what the universal hash tells, as for every decoded word.
+syndrome; whether it is the right one is what the universal hash decides, as for every decoded word.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def create_database(
     except OSError as error:
         raise storage_error("create", path, error) from None
     finally:
-        with suppress(OSError):  # what went wrong before is what has to be told
+        with suppress(OSError):  # the first error is the one to raise
             remove_database(temporary)
 
 

@@ -256,7 +256,7 @@ class RoundSpool:
             raise StorageError(f"{self.path}: a batch is open; complete it (record_lost) and call end_batch")
         if not 1 <= num_rounds <= self.parameters.num_rounds - self._done:
             raise ParameterError(
-                f"a batch of {num_rounds} rounds was asked for, the run has "
+                f"a batch of {num_rounds} rounds was requested, the run has "
                 f"{self.parameters.num_rounds - self._done} of {self.parameters.num_rounds} left"
             )
         num_bits = num_rounds * self.parameters.setting_bits_per_round[self.role]
@@ -310,14 +310,14 @@ class RoundSpool:
     ) -> None:
         """Record the next `count` rounds of the open batch as lost: outcome 0, on disk before this returns.
 
-        round_type: (count,) or one value; Bob may leave it out, since his settings tell it.
+        round_type: (count,) or one value; Bob may leave it out, since it follows from his settings.
         herald_pattern: (count,) or one value, 0 where unknown. reason: public.
         """
         if count < 1:
             raise ParameterError(f"count={count} of lost rounds is not positive")
         if round_type is None:
             if self.role != "bob" or self._batch is None:
-                raise ParameterError("round_type of lost rounds is needed: ask the peer for it")
+                raise ParameterError("round_type of lost rounds is needed: request it from the peer")
             round_type = is_test_round(self._batch.settings_from(self._done)[:count]).astype(np.uint8)
         types = np.broadcast_to(np.asarray(round_type), (count,))
         patterns = round_table.checked_column(
@@ -332,7 +332,8 @@ class RoundSpool:
     def note_begun(self, end: int) -> None:
         """Commit, and note that this node's hardware began no round from `end` on and will begin none.
 
-        Without this note every setting of the open batch counts as applied: whoever dies cannot tell.
+        Without this note every setting of the open batch counts as applied, because a process that dies
+        records nothing more.
         """
         if self._batch is None:
             return
@@ -349,7 +350,7 @@ class RoundSpool:
     ) -> None:
         """Record the open batch's rounds from `first_round` on as lost, whatever was recorded of them.
 
-        For rounds whose outcomes cannot be told apart any more. Their number stays; round_type and
+        For rounds whose outcomes cannot be distinguished any more. Their number stays; round_type and
         herald_pattern are (k,) for all of them. On disk, in one transaction, before this returns.
         """
         types, patterns = np.asarray(round_type), np.asarray(herald_pattern)

@@ -1,4 +1,4 @@
-"""Rounds that both nodes recorded as lost after their types were public, as a record tells them.
+"""Rounds that both nodes recorded as lost after their types were public, as read from a record.
 
 Whoever controls the nodes' link or the round-type line may choose such rounds by their types, and spare the
 tests. Each therefore costs one bit of key (`security.proofs`), they count as lost where they were tests, and

@@ -1,6 +1,6 @@
 """The report of a run: one self-contained page for the laboratory notebook, or one for everybody.
 
-`run_directory` finds a run's files, `facts` takes from them what a report may tell, `publication` removes
+`run_directory` finds a run's files, `facts` takes from them what a report may contain, `publication` removes
 what must stay in the laboratory, `figures` draws, `page` writes the HTML, `printing` makes a PDF of it.
 Settings, outcomes and key bits end in `facts`: nothing behind it ever sees them.
 

@@ -1,6 +1,6 @@
 """Facts of a run for its report, taken from the private files of one node or of a demonstration's two.
 
-Of a record only public columns are looked at: round types, herald patterns, timestamps, lost rounds. Of a key
+Of a record only public columns are read: round types, herald patterns, timestamps, lost rounds. Of a key
 store only the balance sheet and its public name. The one number that derives from outcomes is Bob's count of
 lost test rounds, which his session left; `publication` takes it out again.
 """
@@ -83,9 +83,9 @@ class RunFacts:
 
     roles: whose files were read. directory: None in a published report. same_key: whether two key stores
     hold the same key, known in a demonstration only. num_lost: rounds whose outcome is unknown and
-    counts as 0; None, and `losses` empty, where a published report must not tell. characterisation: of a run
-    whose outcomes are shared and that can make no key. remark: what the laboratory wrote about the run, in
-    `remark.txt`.
+    counts as 0; None, and `losses` empty, where a published report must not state them.
+    characterisation: of a run whose outcomes are shared and that can make no key. remark: what the
+    laboratory wrote about the run, in `remark.txt`.
     """
 
     public: bool

@@ -125,7 +125,7 @@ def banners(facts: RunFacts) -> list[Markup]:
         what = (
             "was not started yet"
             if facts.balance_sheet
-            else "is not told here: there is no key store in this folder"
+            else "is not known here: there is no key store in this folder"
         )
         note(f"All rounds are recorded and sealed. Post-processing {what}.")
     if facts.same_key is False:

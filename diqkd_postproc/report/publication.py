@@ -7,7 +7,7 @@ announced, and the key length pays for the announced messages only. After an abo
 decision, which is public.
 
 Of a run that may make a key, removed is which rounds were lost at this node and how many: their outcome is 0,
-so the list is one of outcomes. A node that meets an underflow tells nobody.
+so the list is one of outcomes. A node publishes no underflow.
 """
 
 from __future__ import annotations

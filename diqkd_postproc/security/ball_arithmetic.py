@@ -197,7 +197,7 @@ def _complement(beta: float, direction: float) -> float:
     """1 - beta for beta in [0, 1]; where no double is equal to it, one on the side of `direction`.
 
     For beta >= 1/2 the difference is exact. Otherwise the rounded one is in [1/2, 1] and its own complement
-    exact, which tells whether anything was lost.
+    exact, which shows whether anything was lost.
     """
     difference = 1.0 - beta
     return difference if 1.0 - difference == beta else math.nextafter(difference, direction)

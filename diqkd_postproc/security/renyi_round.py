@@ -43,7 +43,7 @@ MAX_CELLS = 10_000_000
 class Certificate:
     """Proof by computation: `lower` <= max(G - 1) (up to rounding), and max(G - 1) <= `upper`.
 
-    num_cells: cells that branch and bound looked at. bound: "simple" or "full".
+    num_cells: cells that branch and bound examined. bound: "simple" or "full".
     """
 
     upper: float
@@ -165,9 +165,9 @@ def certify(
 
     Where branch and bound would need more than MAX_CELLS cells, which happens for `full` with long runs and
     test probabilities near 1/2, the tolerance is widened eightfold until it does not. `upper` is a bound in
-    any case, and `upper - lower` tells how tight it is. `leaves` collects the cells whose bounds `upper` is
-    the largest of, which cover the domain: (2, k) arrays of t1, t2 (`simple`) or (4, k) of low1, low2,
-    beta1, beta2 (`full`). Raises ParameterError for an unknown bound.
+    any case, and `upper - lower` is the gap to the true maximum at most. `leaves` collects the cells whose
+    bounds `upper` is the largest of, which cover the domain: (2, k) arrays of t1, t2 (`simple`) or (4, k) of
+    low1, low2, beta1, beta2 (`full`). Raises ParameterError for an unknown bound.
     """
     if bound not in ("simple", "full"):
         raise ParameterError(f"bound={bound!r} is unknown; choose 'simple' or 'full'")

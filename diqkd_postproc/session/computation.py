@@ -1,7 +1,7 @@
 """Numerics and secrets of one party, which carry out the work and the effects that the engine requests.
 
 `perform` may run in a worker thread; `consume_pad`, which writes the key store, belongs to the thread of the
-key store. The engine asks for one thing at a time; only the extraction runs beside it.
+key store. The engine requests one thing at a time; only the extraction runs beside it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ProgressReporter(Protocol):
 
 
 class ComputationStoppedError(DiqkdError):
-    """The computation was told to stop."""
+    """The computation was cancelled."""
 
 
 def count_losses(alice: Bits, bob: Bits, x: Bits, y: Bits, voided: Bits | None = None) -> int:

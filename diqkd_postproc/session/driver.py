@@ -141,7 +141,7 @@ class SessionDriver:
         if event is Signal.NEED_DATA:
             await self._wait_for_data(transport)
         else:
-            assert not isinstance(event, Signal), "every event is answered before the next is asked for"
+            assert not isinstance(event, Signal), "every event is answered before the next is requested"
             await self._handle(event)
 
     async def _wait_for_data(self, transport: Transport) -> None:
@@ -240,7 +240,7 @@ class SessionDriver:
 
 
 def abort_reason(error: BaseException) -> AbortReason:
-    """What the peer is told of an error: its kind, never its text."""
+    """Reason that is sent to the peer for an error: its kind, never its text."""
     if isinstance(error, RemoteProtocolError | ParameterError):
         return AbortReason.PROTOCOL_ERROR
     if isinstance(error, StorageError):
@@ -253,7 +253,7 @@ def abort_reason(error: BaseException) -> AbortReason:
 
 
 def _abort_error(event: Aborted, max_losses: int) -> ProtocolAbort | AuthenticationError:
-    """The error that tells the operator why there is no key."""
+    """The error to raise, with the reason why there is no key."""
     if event.wrong_tag is MessageType.DECISION:
         return AuthenticationError(
             "the tag of Bob's decision is wrong: it was changed on its way, or the two initial keys differ; "

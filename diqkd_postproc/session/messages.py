@@ -227,7 +227,7 @@ class Confirmation(Tag):
 class Decision:
     """Step 11: F with its tag G_F, and for F = 0 the reason.
 
-    The count of lost test rounds is told only where it is the reason: then no key comes of the outcomes
+    The count of lost test rounds is sent only where it is the reason: then no key comes of the outcomes
     and nothing about them has to stay secret. With any other verdict it is 0.
     """
 
@@ -241,7 +241,7 @@ class Decision:
         _require(0 <= self.num_losses < 2**32, "num_losses is not in [0, 2^32)")
         _require(
             self.verdict is Verdict.TOO_MANY_LOSSES or self.num_losses == 0,
-            "the number of losses is told only where it is the reason of an abort",
+            "the number of losses is sent only where it is the reason of an abort",
         )
 
     @property

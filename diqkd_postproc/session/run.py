@@ -58,10 +58,7 @@ class SessionResult:
     peer_confirmed: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON.
-
-        No bit of the key and nothing private is among them.
-        """
+        """Plain values for JSON."""
         return asdict(self) | {"balance_sheet": self.balance_sheet.to_dict()}
 
 

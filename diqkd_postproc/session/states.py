@@ -1,7 +1,7 @@
 """The two state machines of steps 4 to 11, as tables.
 
-A state asks its driver for one thing (work or an effect), or waits for the peer; nothing else can happen in
-it. Leaving it needs the answer that its row names: `sends`, the message that the work makes; `answers`;
+A state requests one thing of its driver (work or an effect), or waits for the peer; nothing else can happen
+in it. Leaving it needs the answer that its row names: `sends`, the message that the work makes; `answers`;
 `receives`; or, for an effect, the acknowledgement (`then`).
 
 Bob: tag T, take X, M, G_EC and G_A, check G_A, reconstruct, validate, count losses, extract, decide,
@@ -65,7 +65,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One state: what it asks for, and where each permitted answer leads."""
+    """One state: what it requests, and where each permitted answer leads."""
 
     requests: Need | ConsumeKey | ActivateKey | None = None
     sends: tuple[MessageType, State] | None = None

@@ -110,7 +110,7 @@ async def listen(
 ) -> Connection:
     """Accept the first connection that begins as a session does; port scanners and the like are hung up on.
 
-    `listening` is told the bound address, which matters for port 0.
+    `listening` is called with the bound address, which matters for port 0.
     """
     arrived: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
 

@@ -95,7 +95,7 @@ async def ask(
 
     carrying: list[asyncio.Task[None]] = []
     asking_task = asyncio.create_task(
-        asking.exchange.ask(
+        asking.exchange.request(
             groups, SESSIONS, lambda data: carrying.append(asyncio.create_task(carry(data))), timeout_s
         )
     )

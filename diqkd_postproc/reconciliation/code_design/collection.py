@@ -107,7 +107,7 @@ def collect(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Statistics]:
-    """Statistics of each task, by strong id, after collecting until `rule` is met for each in turn.
+    """Statistics of each task, by strong id, after collecting until `rule` is reached for each in turn.
 
     results: file to resume from and append to; None keeps nothing. seed: makes the frames reproducible where
     one worker makes them; None draws fresh ones. progress(index of task, its statistics) is called after
@@ -134,7 +134,7 @@ def collect(
 def _batches(
     statistics: Statistics, rule: StopRule, executor: Executor, num_workers: int, seed: int | None
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one task as they come in, until the rule is met; the caller adds them to `statistics`."""
+    """Rows of one task as they come in, until the rule is reached; the caller adds them to `statistics`."""
     started = time.perf_counter()
     pending: dict[Future[dict[str, Any]], int] = {}
     seeds = _seeds(seed, statistics.seeds)

@@ -160,7 +160,7 @@ def read_results(*paths: Path | str) -> dict[str, Statistics]:
 
 
 def append_row(path: Path | str, row: Mapping[str, Any]) -> None:
-    """Add one line, whole or not at all as far as a reader can tell; raises StorageError."""
+    """Add one line, whole or not at all as far as a reader can see; raises StorageError."""
     line = json.dumps(row, separators=(",", ":")).encode() + b"\n"
     try:
         with open(path, "a+b") as file:

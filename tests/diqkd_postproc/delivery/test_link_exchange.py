@@ -59,7 +59,9 @@ def test_every_changed_byte_is_rejected(pair: tuple[JoinedKme, JoinedKme]) -> No
 
     async def scenario() -> None:
         pieces = alice.reserve(OWNERS)
-        asking = asyncio.create_task(alice.exchange.ask([group("keys", pieces)], SESSIONS, seen.append, 60.0))
+        sending = asyncio.create_task(
+            alice.exchange.request([group("keys", pieces)], SESSIONS, seen.append, 60.0)
+        )
         while not seen:
             await asyncio.sleep(0)
         (request,) = seen
@@ -85,10 +87,10 @@ def test_every_changed_byte_is_rejected(pair: tuple[JoinedKme, JoinedKme]) -> No
                 alice.exchange.receive_answer(tag, body)
             except (AuthenticationError, RemoteProtocolError):
                 continue
-            assert not asking.done(), "an answer for other pads is nobody's"
+            assert not sending.done(), "an answer for other pads is nobody's"
         assert alice.exchange.unanswered() == request
         alice.exchange.receive_answer(*parts(answer)[1:])
-        assert await asking == ["done"]
+        assert await sending == ["done"]
 
     asyncio.run(scenario())
 
@@ -125,13 +127,13 @@ def test_repeated_moved_and_reflected_requests(pair: tuple[JoinedKme, JoinedKme]
         reflected = await alice.exchange.answer(*parts(requests[1])[1:])
         assert parts(reflected)[0] == b"F"
         assert delivery_pieces(bob) == held
-        asking = asyncio.create_task(alice.exchange.ask([], SESSIONS, requests.append, 60.0))
+        sending = asyncio.create_task(alice.exchange.request([], SESSIONS, requests.append, 60.0))
         while len(requests) < 3:
             await asyncio.sleep(0)
         for answer in answers:
             alice.exchange.receive_answer(*parts(answer)[1:])
-        assert not asking.done()
-        asking.cancel()
+        assert not sending.done()
+        sending.cancel()
 
     asyncio.run(scenario())
 
@@ -142,7 +144,9 @@ def test_a_lost_answer_is_sent_again_and_done_once(pair: tuple[JoinedKme, Joined
 
     async def scenario() -> None:
         sent: list[bytes] = []
-        asking = asyncio.create_task(alice.exchange.ask([group("keys", pieces)], SESSIONS, sent.append, 60.0))
+        sending = asyncio.create_task(
+            alice.exchange.request([group("keys", pieces)], SESSIONS, sent.append, 60.0)
+        )
         while not sent:
             await asyncio.sleep(0)
         lost = await bob.exchange.answer(*parts(sent[0])[1:])
@@ -151,7 +155,7 @@ def test_a_lost_answer_is_sent_again_and_done_once(pair: tuple[JoinedKme, Joined
         answer = await bob.exchange.answer(*parts(again)[1:])
         assert answer == lost
         alice.exchange.receive_answer(*parts(answer)[1:])
-        assert await asking == ["done"]
+        assert await sending == ["done"]
         assert alice.exchange.unanswered() is None
 
     asyncio.run(scenario())
@@ -169,14 +173,16 @@ def test_a_request_that_comes_again_while_it_is_settled_gets_the_one_answer(
     async def scenario() -> None:
         sent: list[bytes] = []
         pieces = alice.reserve(OWNERS)
-        asking = asyncio.create_task(alice.exchange.ask([group("keys", pieces)], SESSIONS, sent.append, 60.0))
+        sending = asyncio.create_task(
+            alice.exchange.request([group("keys", pieces)], SESSIONS, sent.append, 60.0)
+        )
         while not sent:
             await asyncio.sleep(0)
         _, tag, body = parts(sent[0])
         first, second = await asyncio.gather(bob.exchange.answer(tag, body), bob.exchange.answer(tag, body))
         assert first == second and len(settled) == 1
         alice.exchange.receive_answer(*parts(first)[1:])
-        assert await asking == ["done"]
+        assert await sending == ["done"]
 
     asyncio.run(scenario())
 
@@ -266,15 +272,17 @@ def test_all_blocks_burnt_are_replaced_by_the_peer(
     hello(again, bob)
     assert again.pads.usable("alice") == ()
     with pytest.raises(Unavailable, match="no bits are left to authenticate"):
-        asyncio.run(again.exchange.ask([], (), lambda _: None, 1.0))
+        asyncio.run(again.exchange.request([], (), lambda _: None, 1.0))
 
     async def scenario() -> None:
         sent: list[bytes] = []
-        asking = asyncio.create_task(bob.exchange.ask([], SESSIONS, sent.append, 60.0, peer_needs_pads=True))
+        sending = asyncio.create_task(
+            bob.exchange.request([], SESSIONS, sent.append, 60.0, peer_needs_pads=True)
+        )
         while not sent:
             await asyncio.sleep(0)
         bob.exchange.receive_answer(*parts(await again.exchange.answer(*parts(sent[0])[1:]))[1:])
-        await asking
+        await sending
         assert len(again.pads.usable("alice")) == 1
         assert await ask(again, bob, []) == []
 

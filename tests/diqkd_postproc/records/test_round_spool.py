@@ -277,7 +277,7 @@ def test_interrupted_batch_is_completed_as_lost_and_its_rest_discarded(
         spool.store(**good_chunk(first_round=6))
     with pytest.raises(StorageError, match="batch has 14 left"):
         spool.record_lost(15, 1)
-    with pytest.raises(ParameterError, match="ask the peer"):
+    with pytest.raises(ParameterError, match="request it from the peer"):
         spool.record_lost(1)
     spool.record_lost(3, [1, 0, 1], 0, "power cut")
     spool.end_batch()

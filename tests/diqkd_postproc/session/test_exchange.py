@@ -329,7 +329,7 @@ def test_the_command_says_what_to_carry(
     code, out, _ = command("bob")
     assert code == 0 and "to Alice: she has no key before that" in out
     code, out, _ = command("alice")
-    assert code == 0 and "tells him that you have the key" in out and "the same on both sides" in out
+    assert code == 0 and "confirms to him that you have the key" in out and "the same on both sides" in out
     reports = [json.loads(command(role, "--json")[1]) for role in OTHER]
     assert reports[0]["transcript_digest"] == reports[1]["transcript_digest"]
     assert reports[0]["transcript"] == reports[1]["transcript"]
