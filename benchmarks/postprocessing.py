@@ -34,7 +34,7 @@ from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import ROLES, lost_test_probability
 from diqkd_postproc.reconciliation.ensemble import conditional_entropy
-from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.sealed_record import RoundRecord, undisturbed
 
 CHSH_SCORE, QBER = 2.677, 0.0144
 
@@ -58,7 +58,7 @@ def write_records(parameters: ProtocolParameters, folder: Path, seed: int) -> No
             run_id=run_id,
             setting=setting,
             outcome=outcome,
-            round_type=is_test,
+            **undisturbed(is_test),
             herald_pattern=np.full(n, 0b0101, dtype=np.uint8),
             timestamp_mu=np.arange(n, dtype=np.int64) * 10_000_000,
             lost=np.zeros(n, dtype=np.uint8),

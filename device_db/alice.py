@@ -10,8 +10,9 @@ Crate, from the Kasli's EEM connectors:
     EEM7      DIO-BNC, outputs of the entangler core: the attempt sequence
     EEM8      DIO-BNC, inputs of the entangler core: APDs, reference of the picosecond pulse
     EEM9      LVDS link to Bob's entangler core
+    EEM10     DIO-BNC, outputs: Alice's setting to Bob's crate, for `late-type`
 
-EEM0 to EEM6 are standard gateware, described in `alice_kasli.json`; the entangler core comes behind them
+EEM0 to EEM6 and EEM10 are standard gateware, described in `alice_kasli.json`; the entangler core comes behind them
 (docs/bring_up.md). RTIO channel numbers are those of that build; change them here, never in an experiment.
 """
 
@@ -106,9 +107,16 @@ device_db = {
     # Handshake before the first window of a round: Alice raises ready, Bob answers with trigger.
     "ttl_ready": _ttl_out(4),
     "ttl_trigger": _ttl_in_out(12),
-    # Round type T, from Bob: valid at the rising edge of the strobe, 1 = test round, 0 = key round.
+    # A bit on a line is valid at the rising edge of its strobe.
+    # Token r, to Bob: released once this node is isolated.
+    "ttl_token": _ttl_out(5),
+    "ttl_token_strobe": _ttl_out(6),
+    # Round type T, from Bob: 1 = test round, 0 = key round. The end token comes on the same line.
     "ttl_round_type": _ttl_in_out(13),
     "ttl_round_type_strobe": _ttl_in_out(14),
+    # Setting x, to Bob: in key rounds of `late-type`.
+    "ttl_setting": _ttl_out(37),
+    "ttl_setting_strobe": _ttl_out(38),
     #
     # Photon counting of the node's own fluorescence, and its edge counter on the same input.
     "pmt": _ttl_in_out(8),
@@ -182,19 +190,19 @@ device_db = {
         "type": "local",
         "module": "entangler.driver",
         "class": "Entangler",
-        "arguments": {"channel": 50, "is_master": False},
+        "arguments": {"channel": 58, "is_master": False},
     },
     #
-    # Its outputs and inputs as ordinary TTLs, for `attempts.source = "ttl"`: attempts without the core.
+    # Its outputs and inputs as ordinary TTLs, for `herald_source = "ttl"`: attempts without the core.
     #
     # 422 nm sigma-polarised optical pumping beam, and the pulse picker of the 422 nm picosecond laser
-    "ttl_422_sigma": _ttl_out(40),
-    "ttl_422_ps": _ttl_out(42),
+    "ttl_422_sigma": _ttl_out(48),
+    "ttl_422_ps": _ttl_out(50),
     # the four single-photon detectors of the heralding station, in the order of a herald pattern (LSB first)
-    "apd0": _ttl_in_out(45),
-    "apd1": _ttl_in_out(46),
-    "apd2": _ttl_in_out(47),
-    "apd3": _ttl_in_out(48),
+    "apd0": _ttl_in_out(53),
+    "apd1": _ttl_in_out(54),
+    "apd2": _ttl_in_out(55),
+    "apd3": _ttl_in_out(56),
     #
     # Random bits for this node's measurement settings: a Quantis generator read by this PC.
     #

@@ -106,9 +106,16 @@ device_db = {
     # Handshake before the first window of a round: Alice raises ready, Bob answers with trigger.
     "ttl_ready": _ttl_in_out(12),
     "ttl_trigger": _ttl_out(4),
-    # Round type T, from Bob: valid at the rising edge of the strobe, 1 = test round, 0 = key round.
+    # A bit on a line is valid at the rising edge of its strobe.
+    # Token r, from Alice: she is isolated.
+    "ttl_token": _ttl_in_out(13),
+    "ttl_token_strobe": _ttl_in_out(14),
+    # Round type T, to Alice: 1 = test round, 0 = key round. The end token goes on the same line.
     "ttl_round_type": _ttl_out(5),
     "ttl_round_type_strobe": _ttl_out(6),
+    # Setting x, from Alice: in key rounds of `late-type`.
+    "ttl_setting": _ttl_in_out(10),
+    "ttl_setting_strobe": _ttl_in_out(11),
     #
     # Photon counting of the node's own fluorescence, and its edge counter on the same input.
     "pmt": _ttl_in_out(8),

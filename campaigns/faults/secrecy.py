@@ -9,6 +9,7 @@ on both wires. Before the verdict is believed, planted leaks have to be found.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -116,7 +117,7 @@ class SecrecyTrial:
         self.parameters = short_parameters(
             NUM_ROUNDS,
             key_bits=KEY_BITS,
-            max_voided=60,  # two batches: a herald that one node missed
+            max_late_losses=60,  # two batches: a herald that one node missed
             one_bit_error=1e-6,
             omega_threshold=0.51,
             syndrome_bits=NUM_ROUNDS - 10,  # corrects the rounds that the faults cost
@@ -196,11 +197,7 @@ class SecrecyTrial:
             make_private_directory(folder / role)
             record = self._records[role]
             if changes:
-                record = type(record)(
-                    role=role, parameters=parameters, run_id=record.run_id, attributes=record.attributes,
-                    setting=record.setting, outcome=record.outcome, round_type=record.round_type,
-                    herald_pattern=record.herald_pattern, timestamp_mu=record.timestamp_mu, lost=record.lost,
-                )  # fmt: skip
+                record = dataclasses.replace(record, parameters=parameters)
             record.write(folder / role / "record.h5")
         paths = [folder / role / "keys.sqlite" for role in ROLES]
         for store in KeyStore.create_pair(paths[0], paths[1], parameters, read_bytes):

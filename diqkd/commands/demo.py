@@ -153,4 +153,5 @@ def _design_point(arguments: argparse.Namespace) -> DesignPoint:
         proof=arguments.proof,
         bound=arguments.bound,
         extractor=arguments.extractor,
+        protocol=arguments.protocol,
     )

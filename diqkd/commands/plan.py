@@ -33,7 +33,14 @@ from diqkd_postproc.security import ball_arithmetic
 
 
 def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--proof`, `--bound` and `--extractor`."""
+    """Add `--protocol`, `--proof`, `--bound` and `--extractor`."""
+    parser.add_argument(
+        "--protocol",
+        choices=["ordered", "late-type"],
+        default="ordered",
+        help="order of a round: `late-type` announces its type after both outcomes, needs no line between the "
+        "nodes besides the herald and proof renyi (see docs/order.md)",
+    )
     parser.add_argument(
         "--proof",
         choices=["paper", "counted", "renyi"],
@@ -62,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--q", type=float, dest="qber", help="QBER to design for, a fraction (default: 0.018, or --record)"
+    )
+    parser.add_argument(
+        "--second-q",
+        type=float,
+        dest="second_qber",
+        help="QBER of the second key basis of `late-type` (default: that of --q)",
     )
     parser.add_argument(
         "--record",
@@ -105,12 +118,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="chance that the Bell test of an honest run fails (default: eqs. 24 and 25, about 1.4e-3)",
     )
     parser.add_argument(
-        "--max-voided",
+        "--max-late-losses",
         type=argument_types.count_or_none,
         default=0,
         metavar="V",
-        help="rounds that may be voided, because the nodes saw different heralds or Alice missed a round "
-        "type, before the run ends; each costs one bit of key",
+        help="rounds that may stay without an outcome of Alice's after Bob announced their type, before the "
+        "run ends; each costs one bit of key",
     )
     add_proof_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, help="write the parameters to this TOML file")
@@ -151,6 +164,8 @@ def run(arguments: Namespace) -> None:
         plan.parameters.save(arguments.output)
         answer["written"] = str(arguments.output)
     if arguments.plot is not None:
+        if point.protocol != "ordered":
+            raise ParameterError("--plot draws curves of protocol `ordered` only; leave it out")
         draw(point, plan, arguments.plot)
         answer["plot"] = str(arguments.plot)
     if arguments.json:
@@ -178,7 +193,9 @@ def _design_point(arguments: Namespace) -> DesignPoint:
         bound=arguments.bound,
         extractor=arguments.extractor,
         completeness_error=arguments.completeness,
-        max_voided=arguments.max_voided,
+        max_late_losses=arguments.max_late_losses,
+        protocol=arguments.protocol,
+        second_qber=arguments.second_qber,
     )
 
 
@@ -217,8 +234,8 @@ def _print(plan: Plan, answer: Mapping[str, Any]) -> None:
     }
     if p.max_tests is not None:
         rows["test rounds"] = f"at most {p.max_tests:,}, else the run aborts"
-    if p.max_voided:
-        rows["voided rounds"] = f"at most {p.max_voided:,}, else the run ends; a bit of key each"
+    if p.max_late_losses:
+        rows["late losses"] = f"at most {p.max_late_losses:,}, else the run ends; a bit of key each"
     if "characterisation" in answer:
         measured = answer["characterisation"]
         rows["measured link"] = (

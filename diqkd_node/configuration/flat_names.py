@@ -41,12 +41,11 @@ FIELDS = {
     "connected_voltages": "isolation.connected_voltages",
     "isolated_voltages": "isolation.isolated_voltages",
     "settling_time": "isolation.settling_time",
-    "strobe_delay": "round_type_line.strobe_delay",
-    "strobe_setup": "round_type_line.strobe_setup",
-    "strobe_time": "round_type_line.strobe_time",
-    "strobe_timeout": "round_type_line.strobe_timeout",
-    "strobe_sample_delay": "round_type_line.sample_delay",
-    "round_type_latency": "round_type_line.latency",
+    "strobe_delay": "lines.strobe_delay",
+    "strobe_setup": "lines.strobe_setup",
+    "strobe_time": "lines.strobe_time",
+    "strobe_sample_delay": "lines.sample_delay",
+    "round_type_latency": "lines.latency",
     "pumping_time": "state_preparation.pumping_time",
     "readout_time": "readout.time",
     "readout_threshold": "readout.threshold",
@@ -64,7 +63,7 @@ FIELDS = {
     "max_underflows": "batches.max_underflows",
 }
 
-DROPPED = {"lock_check_rounds"}
+DROPPED = {"lock_check_rounds", "strobe_timeout"}
 """Names of fields that nothing reads any more: passed over."""
 
 

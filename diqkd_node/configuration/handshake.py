@@ -1,4 +1,4 @@
-"""Lines between the nodes: the ready/trigger handshake and the round-type line (PROTOCOL 3.6)."""
+"""Lines between the nodes: the ready/trigger handshake and the strobed lines (PROTOCOL 3.6)."""
 
 from typing import Self
 
@@ -17,24 +17,41 @@ class HandshakeParameters(Step):
     tries: Count = 120
 
 
-class RoundTypeLineParameters(Step):
-    """Bob's strobe, and Alice's reading of the level behind it.
+class LineParameters(Step):
+    """Strobed lines between the nodes: token, round type, setting; see `sequence.signal_line` and `rounds`.
 
-    strobe_delay: after settling, so that Alice's gate is open; latency: from the strobe to what follows it.
+    strobe_delay: from settling to the token, so that Bob's gate is open; latency: from an edge to what follows
+    it; token_window: Bob's wait from his isolation, late_token_window in `late-type`, where Alice measures
+    first; type_window: Alice's wait from her token, basis_delay: `ordered`, from her token to her pulse;
+    setting_window: `late-type`, Bob's wait from his strobe; outcome_latency: from the end of a readout to what
+    is sent after it; end_token_delay, from the end of Bob's readout to the optional third token, by when Alice waits
+    for it, at most end_token_window.
     """
 
     strobe_delay: Time = 5e-6
     strobe_setup: Time = 2e-6
     strobe_time: Time = 5e-6
-    strobe_timeout: Time = 200e-6
     sample_delay: Time = 15e-6
     latency: Time = 25e-6
+    token_window: Time = 200e-6
+    late_token_window: Time = 600e-6
+    type_window: Time = 50e-6
+    basis_delay: Time = 80e-6
+    setting_window: Time = 200e-6
+    outcome_latency: Time = 10e-6
+    end_token_delay: Time = 100e-6
+    end_token_window: Time = 600e-6
 
     @model_validator(mode="after")
-    def _sampled_first(self) -> Self:
+    def _in_order(self) -> Self:
         if self.sample_delay >= self.latency:
             raise ValueError(
-                f"sample_delay={self.sample_delay} s is not below latency={self.latency} s: Alice reads the "
-                "type before she goes on; raise latency"
+                f"sample_delay={self.sample_delay} s is not below latency={self.latency} s: a level is read "
+                "before what follows it; raise latency"
+            )
+        if self.basis_delay < self.type_window + self.latency:
+            raise ValueError(
+                f"basis_delay={self.basis_delay} s is below type_window + latency = "
+                f"{self.type_window + self.latency:.6f} s: Alice's pulse must not follow the type; raise basis_delay"
             )
         return self

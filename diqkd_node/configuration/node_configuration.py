@@ -13,7 +13,7 @@ from diqkd_node.configuration.analysis import AnalysisParameters
 from diqkd_node.configuration.attempts import AttemptParameters
 from diqkd_node.configuration.batches import BatchParameters, IonWatchParameters
 from diqkd_node.configuration.flat_names import by_section, field_name
-from diqkd_node.configuration.handshake import HandshakeParameters, RoundTypeLineParameters
+from diqkd_node.configuration.handshake import HandshakeParameters, LineParameters
 from diqkd_node.configuration.isolation import IsolationParameters
 from diqkd_node.configuration.light import (
     BeamParameters,
@@ -40,7 +40,7 @@ class NodeConfiguration(Step):
     handshake: HandshakeParameters = HandshakeParameters()
     analysis: AnalysisParameters = AnalysisParameters()
     isolation: IsolationParameters = IsolationParameters()
-    round_type_line: RoundTypeLineParameters = RoundTypeLineParameters()
+    lines: LineParameters = LineParameters()
     state_preparation: StatePreparationParameters = StatePreparationParameters()
     readout: ReadoutParameters = ReadoutParameters()
     scrambling: ScramblingParameters = ScramblingParameters()

@@ -1,9 +1,8 @@
-"""Host half of a run: spool, peer connection, and the remote calls of the kernel.
+"""Host's half of a run: spool, connection to the other node, and the remote calls of the kernel.
 
-Both nodes agree before every batch (`batch_ready`), may ask for its early end (`stop`), and compare after it
-what they have (`batch_done`, then see `agreement`). A node leaves a batch only between two rounds, and a
-herald needs both nodes, so their counts agree unless there was a fault. Nothing private passes through here
-but to and from the spool.
+Both nodes agree before every batch (`batch_ready`), may ask for its early end (`stop`), and exchange after it
+what went over their lines (`batch_done`, then see `agreement`). A node leaves a batch only between two rounds.
+Counts that differ cost outcomes, nothing else. Nothing private passes through here but to and from the spool.
 """
 
 import logging
@@ -20,20 +19,22 @@ from diqkd_node.sequence.conditions import (
     CONDITION_NAMES,
     ION_LOST,
     LOCK_LOST,
+    LOSS_NAMES,
+    MEASURED,
     RUNNING,
-    TOO_MANY_UNDERFLOWS,
-    TYPE_MISSING,
-    UNDERFLOW_BEFORE_TYPE,
+    TOO_MANY_FAILURES,
 )
+from diqkd_node.sequence.node import SETTING_BITS
 from diqkd_postproc.protocol.errors import DiqkdError
 
 logger = logging.getLogger(__name__)
 
 STOP_ANSWER_TIMEOUT_S = 2.0  # how long a node that wants to stop waits for the other's answer
 PEER_DONE_TIMEOUT_S = 10.0  # how long a node waits for a herald after the other has left the batch
-MAX_DISAGREEMENTS = 3  # batches in a row
 PROGRESS_INTERVAL_S = 0.5
-UNFINISHED_ROUND = (UNDERFLOW_BEFORE_TYPE, TOO_MANY_UNDERFLOWS)  # Alice's, of which she has no type
+GRANTED_ROUNDS = 256
+"""Rounds that the kernel may begin before the journal notes it: as many can be lost by a crash, at one bit of key
+each if it is Alice's. A note waits for the disk, so it is renewed when half of them are used."""
 
 
 class NodeFaultError(DiqkdError):
@@ -48,9 +49,9 @@ class Coordinator:
     :param herald_patterns: detector patterns in the order of the kernel's pattern indices
     :param batch_rounds: rounds of a batch
     :param should_stop: says whether the scheduler wants this experiment to pause or end
-    :param publish: called with (rounds done, state of the node) at every change and every PROGRESS_INTERVAL_S
+    :param publish: called with (rounds done, state of the node) now and then
     :param stall_timeout_s: longest time without a round, or without an answer of the peer within a batch
-    :param reload: loads a lost ion; the default leaves it to an operator
+    :param reload: loads a lost ion; the default leaves it to people
     :param fill_pool: called between two batches if the random bits are short
     :param interrupted_unix: when an earlier start of this run ended, if there was one
     :param now: the clock of the record's gaps, unix seconds
@@ -84,9 +85,11 @@ class Coordinator:
         self.stall_timeout_s = stall_timeout_s
         self.reload = reload or IonReload(None)
         self.fill_pool = fill_pool
-        self._pattern_of_index = np.array(herald_patterns, dtype=np.uint8)
+        # The index after the last pattern: a herald of which this node's core saw none.
+        self._pattern_of_index = np.array([*herald_patterns, 0], dtype=np.uint8)
         self._now = now
         self.herald_counts = np.zeros(len(herald_patterns), dtype=np.int64)
+        self._granted = 0
         self.ion_present = True
         self.locked = True
         self.ion_losses = 0
@@ -95,14 +98,12 @@ class Coordinator:
         self._gap = None if interrupted_unix is None else ("restarted", interrupted_unix)
         self._last_publication = 0.0
         self._published_state = ""
-        self._num_disagreements = 0
-        self._agreement = Agreement(spool, connection, self._await, herald_patterns)
+        self._agreement = Agreement(spool, connection, self._await)
         self._clear_batch(0)
 
     def _clear_batch(self, num_rounds):
         self._first = self.spool.rounds_done
         self._batch_size = num_rounds
-        self._agreement.begin(self._first)
         self._own_stop = None
         self._peer_stop = None
         self._peer_done = None
@@ -114,16 +115,24 @@ class Coordinator:
 
         Raises ParameterError, on both sides, if the nodes do not belong to the same run.
         """
+        if self.spool.rounds_begun > self.spool.rounds_done:
+            # Of these nobody knows any more whether their settings were applied; unknown counts as used up.
+            self.spool.record_used(self.spool.rounds_begun, "interrupted")
         hello = exchange_hellos(self.role, self.spool, self.connection, self._await)
         self._agreement.resume(hello)
         self.spool.end_batch()
-        self._limit_voided_rounds()
+        self._limit_late_losses()
         self._publish("ready")
+
+    @property
+    def num_mismatches(self):
+        """Heralds since the start for which the nodes' cores saw different patterns: a statistic of the station."""
+        return self._agreement.num_mismatches
 
     # Remote calls of the kernel.
 
     def begin_batch(self) -> TList(TInt32):
-        """Settings of the next batch once both nodes are ready; empty when the kernel is to end."""
+        """Draws of the next batch once both nodes are ready; empty when the kernel is to end."""
         self._raise_failure()
         self.reload.ion_is_back()
         self.ion_present = self.locked = True
@@ -131,7 +140,7 @@ class Coordinator:
         if remaining == 0 or self.should_stop():
             return []
         count = min(self.batch_rounds, remaining)
-        if count * self.spool.parameters.setting_bits_per_round[self.role] > self.spool.bits_available:
+        if count * self.spool.parameters.random_bits_per_round[self.role] > self.spool.bits_available:
             self.fill_pool()
         if not self._ready_sent:
             self.connection.send("batch_ready", first=self.spool.rounds_done, num_rounds=count)
@@ -149,14 +158,16 @@ class Coordinator:
             reason, start = self._gap
             self.spool.add_gap(reason, start, self._now())
             self._gap = None
-        settings = self.spool.begin_batch(count)
+        draws = self.spool.begin_batch(count)
         self._clear_batch(count)
+        self._granted = 0
         try:
+            self.spool.note_begun(self._first)
             self._await_begun(count)
         except Exception:
-            self.abandon_batch(0, False)
+            self.abandon_batch(0)
             raise
-        return settings.tolist()
+        return (draws.settings + (draws.tokens.astype(np.int32) << SETTING_BITS)).tolist()
 
     def _await_begun(self, count):
         """Both nodes have the settings on disk before either applies one: an interruption that kept one node
@@ -169,34 +180,57 @@ class Coordinator:
             )
 
     @rpc(flags={"async"})
-    def store(self, count, outcomes, round_types, pattern_indices, timestamps_mu):
+    def store(
+        self,
+        count,
+        outcomes,
+        received,
+        received_settings,
+        received_ends,
+        pattern_indices,
+        heralds_mu,
+        edges_mu,
+        losses,
+    ):
         """Take a chunk of rounds. A failure is raised by the next call that can raise."""
         if self._failure is not None:
             return
         try:
             outcome = np.array(outcomes[:count], dtype=np.int8)
-            types = np.array(round_types[:count], dtype=np.uint8)
             indices = np.array(pattern_indices[:count], dtype=np.int64)
-            patterns = self._pattern_of_index[indices]
-            self.herald_counts += np.bincount(indices, minlength=self.herald_counts.size)
-            timestamps = np.array(timestamps_mu[:count], dtype=np.int64)
-            lost = outcome < 0
-            edges = [0, *(np.flatnonzero(np.diff(lost)) + 1).tolist(), count]
-            for start, end in zip(edges[:-1], edges[1:]):
-                part = slice(start, end)
-                if lost[start]:
-                    self.spool.record_lost(end - start, types[part], patterns[part], "RTIO underflow")
-                else:
-                    self.spool.store(
-                        self.spool.rounds_done, outcome[part], types[part], patterns[part], timestamps[part]
-                    )
-            self._agreement.note(types, patterns)
+            reasons = np.array(losses[:count], dtype=np.int64)
+            self.herald_counts += np.bincount(indices, minlength=self._pattern_of_index.size)[:-1]
+            self.spool.store(
+                self.spool.rounds_done,
+                outcome=np.maximum(outcome, 0),
+                received=np.array(received[:count], dtype=np.uint8),
+                received_setting=np.array(received_settings[:count], dtype=np.uint8),
+                received_end=np.array(received_ends[:count], dtype=np.uint8),
+                herald_pattern=self._pattern_of_index[indices],
+                timestamp_mu=np.array(heralds_mu[:count], dtype=np.int64),
+                edge_mu=np.array(edges_mu[:count], dtype=np.int64),
+                lost=(outcome < 0).astype(np.uint8),
+                reasons=[LOSS_NAMES[reason] for reason in reasons[reasons != MEASURED].tolist()],
+            )
         except Exception as error:
             self._failure = error
 
     def check(self, done, condition) -> TInt32:
-        """Rounds of this batch after which to leave it, given the rounds done and a reason to stop."""
+        """Rounds of this batch that may be played, given the rounds done and a reason to stop.
+
+        As many as were done: the kernel leaves the batch.
+        """
         done, condition = int(done), int(condition)  # compiled kernels send numpy integers
+        return self._grant(done, self._last_round_of_batch(done, condition))
+
+    def _grant(self, done, last):
+        """At most `last`, and no more rounds than the journal says have begun."""
+        if self._granted < last and self._granted < done + GRANTED_ROUNDS // 2:
+            self._granted = min(last, done + GRANTED_ROUNDS)
+            self.spool.note_begun(self._first + self._granted)
+        return max(done, min(last, self._granted))
+
+    def _last_round_of_batch(self, done, condition):
         self._raise_failure()
         self._drain()
         self._publish("running")
@@ -224,11 +258,11 @@ class Coordinator:
         try:
             self._end_batch(int(done), int(condition))
         except Exception:
-            self.abandon_batch(done, condition in (TYPE_MISSING, *UNFINISHED_ROUND))
+            self.abandon_batch(done)
             raise
 
-    def abandon_batch(self, done, in_doubt):
-        """The kernel has left the batch for good after `done` rounds; `in_doubt`: and one more herald.
+    def abandon_batch(self, done):
+        """The kernel has left the batch for good after `done` rounds, all of which it has sent.
 
         Never raises, since an exception is under way already.
         """
@@ -236,53 +270,43 @@ class Coordinator:
         if self._failure is not None or self.spool.rounds_done < begun:
             return  # rounds are missing: nothing can be vouched for
         try:
-            self.spool.note_begun(max(begun + int(in_doubt), self.spool.rounds_done))
+            self.spool.note_begun(self.spool.rounds_done)
         except DiqkdError as error:
             logger.warning("%s", error)
 
     def _end_batch(self, done, condition):
+        # On disk before anything of the other node is read: nothing that it says can cost an outcome.
+        self.spool.note_begun(self.spool.rounds_done)
         reason = self._stop_reason if condition == RUNNING else CONDITION_NAMES[condition]
         self.connection.send("batch_done", rounds=self.spool.rounds_done, reason=reason)
         if self._peer_done is None:
             self._peer_done = self._await("batch_done")
         peer_reason, peer_rounds = self._peer_done["reason"], self._peer_done["rounds"]
-        # Alice's underflow came before she could learn the type. A strobe that does not come is no such
-        # excuse: whoever owns the line knows the type.
-        alices_reason = reason if self.role == "alice" else peer_reason
-        explained = alices_reason in [CONDITION_NAMES[condition] for condition in UNFINISHED_ROUND]
         if reason == "complete":
             reason = peer_reason
-        agreed = self._agreement.settle(peer_rounds, reason, uninterrupted=not explained)
-        self._num_disagreements = 0 if agreed else self._num_disagreements + 1
+        self._agreement.settle(peer_rounds, reason)
         self.spool.end_batch()
         early = self.spool.rounds_done < self._first + self._batch_size
         if early:
             self._gap = (reason, self._now())
             logger.info("batch left at round %d: %s", self.spool.rounds_done, reason)
         self._publish("running" if not early else reason)
-        if condition == TOO_MANY_UNDERFLOWS:
+        if condition == TOO_MANY_FAILURES:
             raise NodeFaultError(
-                f"{reason} near round {self.spool.rounds_done}; increase the node's latencies"
+                f"{reason} near round {self.spool.rounds_done}; increase the node's latencies, and look for "
+                "noise on its input lines"
             )
-        if self._num_disagreements >= MAX_DISAGREEMENTS:
-            raise self.connection.fail(
-                f"round types or herald patterns differed in {self._num_disagreements} batches in a row "
-                f"before round {self.spool.rounds_done}, which are recorded as lost; check the round-type "
-                "line and the station's detector lines"
-            )
-        self._limit_voided_rounds()
+        self._limit_late_losses()
 
-    def _limit_voided_rounds(self):
-        """The types are public before outcomes are voided: whoever forges messages could have key
-        rounds voided and spare the test rounds. The key length pays for a number of rounds fixed before."""
-        num_voided, allowed = self.spool.num_voided, self.spool.parameters.max_voided
-        if self.spool.parameters.key_bits > 0 and num_voided > allowed:
+    def _limit_late_losses(self):
+        """End the run once it can make no key: the key length pays for a number of rounds fixed before."""
+        number, allowed = self.spool.num_late_losses, self.spool.parameters.max_late_losses
+        if self.spool.parameters.key_bits > 0 and number > allowed:
             raise self.connection.fail(
-                f"{num_voided} rounds of this run are recorded as lost because the nodes saw different "
-                f"heralds or Alice missed a round type, the parameters allow max_voided={allowed}: no key "
-                "may come of it. Check the round-type line, the station's detector lines and who else is on "
-                f"the network, then begin a new run; `diqkd plan --max-voided {num_voided}` allows as many, "
-                "at one bit of key each"
+                f"{number} rounds of this run have no outcome of Alice's although their types may be public, the "
+                f"parameters allow max_late_losses={allowed}: no key may come of it. Check what ended them "
+                "(`diqkd record show`, losses), then begin a new run; `diqkd plan --max-late-losses "
+                f"{number}` allows as many, at one bit of key each"
             )
 
     def wait_for_recovery(self, locked, ion_present) -> TBool:
@@ -311,7 +335,7 @@ class Coordinator:
         self._publish("finished", now=True)
 
     def leave(self, reason):
-        """Send the other node `leaving`; harmless if the connection is lost."""
+        """Tell the other node that this one goes; harmless if the link is gone."""
         try:
             self.connection.send("leaving", reason=reason)
         except DiqkdError:
@@ -385,8 +409,8 @@ class Coordinator:
                         return None
                 elif time.monotonic() > deadline:
                     raise PeerAbsentError(
-                        f"the node at {self.connection.peer} sent no {kind!r} for "
-                        f"{self.stall_timeout_s:g} s; see its log, then start both nodes again to resume"
+                        f"the node at {self.connection.peer} sent no {kind!r} for {self.stall_timeout_s:g} s; see "
+                        "its log, then start both nodes again to resume"
                     )
             elif message["kind"] == kind:
                 return message

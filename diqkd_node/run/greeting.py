@@ -1,7 +1,7 @@
 """First messages between the nodes: same version, same parameters, different roles, one run.
 
-Each node sends how many rounds it has recorded. A mismatch ends both nodes with the same message before any
-hardware moves.
+A node tells what it has recorded so far. Whatever does not fit ends both nodes with the same message before
+any hardware moves.
 """
 
 import re
@@ -10,7 +10,7 @@ import secrets
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import other
 
-VERSION = 3
+VERSION = 4
 
 
 def _is_run_id(text):
@@ -36,8 +36,7 @@ def exchange_hellos(role, spool, connection, wait_for):
         run_id=spool.run_id or "",
         proposed_run_id=proposal,
         rounds=spool.rounds_done,
-        rounds_begun=spool.rounds_begun,
-        batch_start=spool.batch_start,
+        columns=spool.peer_rounds_done,
     )
     hello = wait_for("hello")
     if hello["version"] != VERSION:
@@ -62,8 +61,12 @@ def exchange_hellos(role, spool, connection, wait_for):
             f"{hello['role']}: {hello['run_id']}); give both the directory of the same run",
             ParameterError,
         )
-    ordered = hello["batch_start"] <= hello["rounds"] <= hello["rounds_begun"] <= spool.parameters.num_rounds
-    if not ordered or not _is_run_id(hello["proposed_run_id"]):
+    ordered = hello["columns"] <= min(hello["rounds"], spool.rounds_done)
+    if (
+        not ordered
+        or hello["rounds"] > spool.parameters.num_rounds
+        or not _is_run_id(hello["proposed_run_id"])
+    ):
         raise connection.fail("the other node's hello makes no sense")
     own, theirs = proposal, hello["proposed_run_id"]
     agreed = spool.run_id or hello["run_id"] or (own if role == "bob" else theirs)

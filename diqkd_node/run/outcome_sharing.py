@@ -9,7 +9,6 @@ import numpy as np
 
 from diqkd_node.run.coordinator import Coordinator
 from diqkd_postproc.protocol.errors import ParameterError
-from diqkd_postproc.records.sealed_record import LOST_TIMESTAMP
 
 MAX_SHARED_ROUNDS = 5000  # of a message; 22 characters a round
 
@@ -20,7 +19,7 @@ _NAMES = {"settings": "setting", "outcomes": "outcome", "lost": "lost", "timesta
 
 class SharingCoordinator(Coordinator):
     """:param shared: called after every batch with the new rounds' columns of this node and of the other,
-    each a dictionary of `setting`, `outcome`, `lost`, `timestamp_mu`, `round_type` and `herald_pattern`;
+    each a dictionary of `setting`, `outcome`, `lost`, `timestamp_mu` and `herald_pattern`, which is Bob's;
     the first call of a resumed run brings all its earlier rounds, too.
     """
 
@@ -55,7 +54,7 @@ class SharingCoordinator(Coordinator):
                 **{name: own[_NAMES[name]].astype(dtype).tobytes().hex() for name, dtype in _COLUMNS.items()},
             )
             peer = self._peer_columns(self._await("shared_rounds"), first, len(own["outcome"]))
-            peer |= {"round_type": own["round_type"], "herald_pattern": own["herald_pattern"]}
+            peer |= {"herald_pattern": own["herald_pattern"]}
             self._num_shared += len(own["outcome"])
             self._shared(own, peer)
 
@@ -71,7 +70,7 @@ class SharingCoordinator(Coordinator):
         if message["first"] != first or any(column.size != count for column in columns.values()):
             raise self.connection.fail(f"{count} shared rounds from {first} on were due, others came")
         lost = columns["lost"]
-        fits = (columns["outcome"] <= 1) & (lost <= 1) & ((columns["timestamp_mu"] == LOST_TIMESTAMP) <= lost)
+        fits = (columns["outcome"] <= 1) & (lost <= 1) & ((columns["timestamp_mu"] < 0) <= lost)
         if not fits.all():
             raise self.connection.fail(f"shared rounds from {first} on have values that no round has")
         return {name: column.astype(column.dtype.newbyteorder("=")) for name, column in columns.items()}

@@ -82,7 +82,7 @@ class RecordedRun(TwoNodeRun):
         needed = spool.bits_needed - spool.bits_available
         if needed <= 0:
             return
-        batch_bits = int(self.batch_rounds) * self.parameters.setting_bits_per_round[self.role]
+        batch_bits = int(self.batch_rounds) * self.parameters.random_bits_per_round[self.role]
         surplus = max(self.pool_surplus * spool.bits_needed, MIN_SURPLUS_BATCHES * batch_bits)
         num_bytes = -(-int(needed + surplus) // 8)
         source = HealthTested(self.get_device("qrng"))

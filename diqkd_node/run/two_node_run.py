@@ -233,7 +233,14 @@ class TwoNodeRun(HasEnvironment):
 
     def make_node(self, coordinator=None) -> Node:
         """The node with the present configuration, prepared."""
-        node = Node(self, self.configuration, coordinator, self.pulse_table())
+        node = Node(
+            self,
+            self.configuration,
+            coordinator,
+            self.pulse_table(),
+            self.parameters.protocol,
+            self.parameters.end_token,
+        )
         node.prepare()
         return node
 

@@ -7,8 +7,8 @@ transitions only the radio-frequency beat note counts, and it starts with the io
 from artiq.coredevice.ad9910 import PHASE_MODE_TRACKING
 from artiq.experiment import *
 
+from diqkd_node.sequence.pulse_table import NUM_COLUMNS
 from diqkd_node.sequence.timebase import machine_units
-from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 
 
 class Analysis(HasEnvironment):
@@ -42,7 +42,7 @@ class Analysis(HasEnvironment):
         self.frequency_map = analysis.frequency_map
         self.amplitude = analysis.amplitude
         self.attenuation = self.configuration.beams.attenuation
-        self.num_patterns = len(HERALD_PATTERNS)
+        self.num_patterns = NUM_COLUMNS
         pulses = [pulse for row in self.pulse_table.pulses for pulse in row]
         self.pulse_frequency = [frequency for frequency, _, _ in pulses]
         self.pulse_phase = [phase for _, phase, _ in pulses]

@@ -55,7 +55,9 @@ class EntanglerAttempts(HasEnvironment):
         self.gate_start_mu = register_units(self.core, attempts.photon_window[0])
         self.gate_stop_mu = register_units(self.core, attempts.photon_window[1])
         # The core reports one bit a pattern; patterns exclude each other, so one bit is set.
-        self.index_of_reason = [max(reason.bit_length() - 1, 0) for reason in range(16)]
+        # Reason 0: the core has the success from its partner and saw none of its patterns itself.
+        unknown = len(self.patterns)
+        self.index_of_reason = [unknown, *(reason.bit_length() - 1 for reason in range(1, 16))]
         self.num_windows_run = 0
         self.timestamp_mu = 0
         self.pattern_index = 0

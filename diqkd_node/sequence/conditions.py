@@ -1,17 +1,31 @@
-"""Why a node left a batch: the codes that the kernel reports, and their public names."""
+"""Why a node left a batch, and why a round has no outcome: codes that the kernel reports, and public names."""
 
 RUNNING = 0
 LOCK_LOST = 1
 ION_LOST = 2
 TYPE_MISSING = 3
-TOO_MANY_UNDERFLOWS = 4
-UNDERFLOW_BEFORE_TYPE = 5
+TOO_MANY_FAILURES = 4
 
 CONDITION_NAMES = {
     RUNNING: "running",
     LOCK_LOST: "674 nm laser not locked",
     ION_LOST: "ion lost",
     TYPE_MISSING: "round type not received",
-    TOO_MANY_UNDERFLOWS: "too many RTIO underflows",
-    UNDERFLOW_BEFORE_TYPE: "RTIO underflow before the round type",
+    TOO_MANY_FAILURES: "too many failures of the timeline",
+}
+
+# Reasons for a lost outcome.
+MEASURED = 0
+NOT_ANNOUNCED = 1
+UNDERFLOW = 2
+OVERFLOW = 3
+FAILED = 4
+STOPPED = 5
+
+LOSS_NAMES = {
+    NOT_ANNOUNCED: "no round type came",
+    UNDERFLOW: "RTIO underflow",
+    OVERFLOW: "RTIO input overflow",
+    FAILED: "an exception of the kernel",
+    STOPPED: "the kernel was stopped",
 }

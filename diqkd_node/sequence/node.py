@@ -1,40 +1,46 @@
 """A node: the steps of a round put together, and the kernel that runs batches of rounds.
 
-Alice and Bob differ in the direction of three lines and in a table of pulses, all chosen at `build`; the
-kernel is one. It talks to the host's `coordinator` by remote calls:
+Alice and Bob differ in their class of `rounds` and in a table of pulses, both chosen at `build`; the kernel is one.
+It talks to the host's `coordinator` by remote calls:
 
-* `begin_batch() -> settings`: blocks until both nodes are ready; an empty list ends the kernel;
-* `store(count, outcome, round_type, pattern_index, timestamp_mu)`: asynchronous, one chunk of rounds;
-* `check(done, condition) -> limit`: at most every `check_interval`, the round at which to leave the batch;
+* `begin_batch() -> draws`: blocks until both nodes are ready; an empty list ends the kernel. A draw is a setting
+  with the token in bit 8;
+* `store(count, ...)`: asynchronous, one `Chunk` of rounds;
+* `check(done, condition) -> limit`: at least every `check_interval`, how many rounds may be played;
 * `end_batch(done, condition)`: the node left the batch, and why;
-* `abandon_batch(done, in_doubt)`: an exception took it out of the batch, after a herald if `in_doubt`;
+* `abandon_batch(done)`: an exception took it out of the batch;
 * `wait_for_recovery(locked, ion_present) -> go on`: while laser or ion are away.
 
-A herald is a round. What goes wrong after it costs the outcome, never the round: it is stored as LOST, or,
-where Alice has not learnt its type, left to the nodes' reconciliation over the classical link.
-However the kernel ends, the link is disconnected and the ion is being cooled.
+A round whose index is used up is stored whatever happens in it; an exception within a round ends the round, not
+the run. However the kernel ends, the link is disconnected and the ion is being cooled.
 """
 
-from artiq.coredevice.exceptions import RTIOUnderflow
+from artiq.coredevice.exceptions import RTIODestinationUnreachable, RTIOOverflow, RTIOUnderflow
 from artiq.experiment import *
 from numpy import int64
 
 from diqkd_node.sequence.attempts import EntanglerAttempts, TTLAttempts
+from diqkd_node.sequence.chunk import Chunk
 from diqkd_node.sequence.conditions import (
+    FAILED,
     ION_LOST,
     LOCK_LOST,
+    MEASURED,
+    NOT_ANNOUNCED,
+    OVERFLOW,
     RUNNING,
-    TOO_MANY_UNDERFLOWS,
+    STOPPED,
+    TOO_MANY_FAILURES,
     TYPE_MISSING,
-    UNDERFLOW_BEFORE_TYPE,
+    UNDERFLOW,
 )
 from diqkd_node.sequence.handshake import ReadyHandshake, TriggerHandshake
 from diqkd_node.sequence.pulse_table import PulseTable
-from diqkd_node.sequence.round_type_line import RoundTypeReceiver, RoundTypeSender
+from diqkd_node.sequence.rounds import LOST, ROUNDS
 from diqkd_node.sequence.steps import Steps
 from diqkd_node.sequence.timebase import CYCLE_MU, machine_units
 
-LOST = -1
+SETTING_BITS = 8  # of a draw; the token is the next bit
 
 
 class Node(Steps):
@@ -42,35 +48,35 @@ class Node(Steps):
     be set later, before the first batch."""
 
     kernel_invariants = {
-        "chunk_rounds",
         "check_mu",
         "recovery_mu",
         "ion_check_rounds",
         "max_underflows",
-        "key_setting",
         "num_tries",
     }
 
-    def build(self, configuration, coordinator=None, pulse_table=None):
+    def build(self, configuration, coordinator=None, pulse_table=None, protocol="ordered", end_token=False):
         """`pulse_table`: of a scan; None for the rounds of a key run."""
         table = pulse_table or PulseTable.of_rounds(configuration)
         super().build(configuration, table)
         self.coordinator = coordinator
-        self.key_setting = table.key_setting
         if configuration.attempts.source == "ttl":
             self.attempts = TTLAttempts(self, configuration)
         else:
             self.attempts = EntanglerAttempts(self, configuration)
         if configuration.role == "alice":
             self.handshake = ReadyHandshake(self, configuration)
-            self.round_type_link = RoundTypeReceiver(self, configuration)
         else:
             self.handshake = TriggerHandshake(self, configuration)
-            self.round_type_link = RoundTypeSender(self, configuration, table.key_setting)
+        self.round = ROUNDS[configuration.role, protocol](
+            self, configuration, self, end_token, table.key_setting
+        )
+        self.chunk = Chunk(self, configuration, self.round)
+        self.t_herald = int64(0)
+        self.pattern_index = -1
 
     def prepare(self):
         self.call_child_method("prepare")
-        self.chunk_rounds = self.configuration.batches.chunk_rounds
         self.check_mu = machine_units(self.core, self.configuration.batches.check_interval)
         self.recovery_mu = machine_units(self.core, self.configuration.batches.recovery_interval)
         self.ion_check_rounds = self.configuration.ion_watch.check_rounds
@@ -88,7 +94,7 @@ class Node(Steps):
         delay_mu(CYCLE_MU)
         self.handshake.setup()
         delay_mu(CYCLE_MU)
-        self.round_type_link.setup()
+        self.round.setup()
         self.lock_monitor.setup()
         self.rest()
 
@@ -191,91 +197,115 @@ class Node(Steps):
             self.come_to_rest()
 
     @kernel
+    def find_herald(self, look_for_ion: TBool) -> TBool:
+        """Search a herald; `t_herald` and `pattern_index`, or -1 where none came. False if there is no ion."""
+        self.pattern_index = -1
+        if look_for_ion and not self.ion_watch.present():
+            return False
+        if self.cool_and_synchronise():
+            self.t_herald, self.pattern_index = self.attempts.search()
+        return True
+
+    @kernel
+    def play_round(self, draw: TInt32) -> TInt32:
+        """The round of the last herald; returns why it has no outcome, or MEASURED. Its results are in `round`."""
+        self.round.begin()
+        token = draw >> SETTING_BITS
+        self.round.play(self.t_herald, self.pattern_index, draw - (token << SETTING_BITS), token)
+        if self.round.used and self.round.outcome == LOST:
+            return NOT_ANNOUNCED
+        return MEASURED
+
+    @kernel
+    def send_chunk(self):
+        """Send the rounds of the chunk to the host, if there are any. Consumes slack."""
+        chunk = self.chunk
+        if chunk.count > 0:
+            self.coordinator.store(
+                chunk.count,
+                chunk.outcomes,
+                chunk.received,
+                chunk.received_settings,
+                chunk.received_ends,
+                chunk.pattern_indices,
+                chunk.heralds,
+                chunk.edges,
+                chunk.losses,
+            )
+            chunk.clear()
+
+    @kernel
     def run_batch(self) -> TBool:
         """One batch, from readiness to the last stored round; False if the coordinator gave none."""
         if not self.recover():
             return False
-        settings = self.coordinator.begin_batch()
-        limit = len(settings)
-        if limit == 0:
+        draws = self.coordinator.begin_batch()
+        num_rounds = len(draws)
+        if num_rounds == 0:
             return False
-        chunk_rounds = self.chunk_rounds
-        outcomes = [0 for _ in range(chunk_rounds)]
-        round_types = [0 for _ in range(chunk_rounds)]
-        pattern_indices = [0 for _ in range(chunk_rounds)]
-        timestamps = [int64(0) for _ in range(chunk_rounds)]
+        limit = 0
         done = 0
-        in_chunk = 0
-        underflows = 0
+        failures = 0
         condition = RUNNING
         look_for_ion = False
-        t_herald = int64(0)
-        pattern_index = -1
-        round_type = -1
-        heralded = False
+        self.round.begin()
+        self.chunk.clear()
         try:
+            limit = self.coordinator.check(0, RUNNING)
             try:
                 self.begin_rounds()
             except RTIOUnderflow:
-                underflows = self.start_over(1)
-                if underflows > self.max_underflows:
-                    condition = TOO_MANY_UNDERFLOWS
+                failures = self.start_over(1)
+                if failures > self.max_underflows:
+                    condition = TOO_MANY_FAILURES
                     limit = 0
             t_check = now_mu() + self.check_mu
             while done < limit:
-                pattern_index = -1
-                round_type = -1
-                outcome = LOST
-                locked = True
+                self.pattern_index = -1
+                self.round.begin()
+                loss = MEASURED
+                failed = False
                 try:
-                    if look_for_ion and not self.ion_watch.present():
+                    if not self.find_herald(look_for_ion):
                         condition = ION_LOST
-                    elif self.cool_and_synchronise():
-                        t_herald, pattern_index = self.attempts.search()
-                    if pattern_index >= 0:
-                        heralded = True
-                        self.analysis.map_qubit(t_herald)
-                        self.isolation.disconnect()
-                        setting = settings[done]
-                        round_type = self.round_type_link.exchange(setting)
-                        if round_type >= 0:
-                            if round_type == 0:
-                                setting = self.key_setting
-                            self.analysis.select_basis(t_herald, setting, pattern_index)
-                            self.lock_monitor.request()
-                            self.readout.detect()
-                            self.scrambling.scramble()
-                            self.isolation.reconnect()
-                            outcome = self.readout.fetch_outcome()
-                            locked = self.lock_monitor.fetch()
-                        else:
-                            condition = TYPE_MISSING
+                    if self.pattern_index >= 0:
+                        loss = self.play_round(draws[done])
                 except RTIOUnderflow:
-                    underflows = self.start_over(underflows + 1)
-                    outcome = LOST
-                    if pattern_index >= 0 and round_type < 0:
-                        round_type = self.round_type_link.known_type(settings[done])
-                        if round_type < 0:
-                            condition = UNDERFLOW_BEFORE_TYPE
-                    if underflows > self.max_underflows:
-                        condition = TOO_MANY_UNDERFLOWS
-                if pattern_index >= 0 and round_type >= 0:
-                    outcomes[in_chunk] = outcome
-                    round_types[in_chunk] = round_type
-                    pattern_indices[in_chunk] = pattern_index
-                    timestamps[in_chunk] = t_herald
-                    in_chunk += 1
+                    loss = UNDERFLOW
+                    failed = True
+                except RTIOOverflow:
+                    loss = OVERFLOW
+                    failed = True
+                except RTIODestinationUnreachable:
+                    loss = FAILED
+                    failed = True
+                except ValueError:
+                    loss = FAILED
+                    failed = True
+                if failed:
+                    self.round.interrupt()
+                    failures = self.start_over(failures + 1)
+                    if failures > self.max_underflows:
+                        condition = TOO_MANY_FAILURES
+                if self.round.used:
+                    self.chunk.append(self.t_herald, self.pattern_index, loss)
                     done += 1
-                    heralded = False
-                    if in_chunk == chunk_rounds:
-                        self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)
-                        in_chunk = 0
+                    if self.round.never_announced():
+                        condition = TYPE_MISSING
+                    if self.chunk.is_full():
+                        self.send_chunk()
                         self.core.break_realtime()
-                look_for_ion = pattern_index < 0 or done % self.ion_check_rounds == 0
+                self.round.used = False
+                look_for_ion = self.pattern_index < 0 or done % self.ion_check_rounds == 0
                 if condition != RUNNING and condition != LOCK_LOST:
                     limit = done
-                elif not locked or pattern_index < 0 or now_mu() > t_check:
-                    if not locked:
+                elif (
+                    not self.round.locked
+                    or self.pattern_index < 0
+                    or now_mu() > t_check
+                    or (done == limit and done < num_rounds)
+                ):
+                    if not self.round.locked:
                         condition = LOCK_LOST
                     # The host may take seconds, when the other node does.
                     self.core.break_realtime()
@@ -285,22 +315,13 @@ class Node(Steps):
                     self.cooling.off()
                     t_check = now_mu() + self.check_mu
         except:  # noqa: E722 (the compiler's only way to catch whatever comes; it is raised again)
-            if heralded and round_type < 0:
-                round_type = self.round_type_link.known_type(settings[done])
-            if heralded and round_type >= 0:
-                outcomes[in_chunk] = LOST
-                round_types[in_chunk] = round_type
-                pattern_indices[in_chunk] = pattern_index
-                timestamps[in_chunk] = t_herald
-                in_chunk += 1
+            if self.round.used:
+                self.chunk.append(self.t_herald, self.pattern_index, STOPPED)
                 done += 1
-                heralded = False
-            if in_chunk > 0:
-                self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)
-            self.coordinator.abandon_batch(done, heralded)
+            self.send_chunk()
+            self.coordinator.abandon_batch(done)
             raise
         self.rest()
-        if in_chunk > 0:
-            self.coordinator.store(in_chunk, outcomes, round_types, pattern_indices, timestamps)
+        self.send_chunk()
         self.coordinator.end_batch(done, condition)
         return True

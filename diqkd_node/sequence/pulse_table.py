@@ -16,6 +16,11 @@ AnalysisPulse = tuple[float, float, float]
 
 NO_KEY_SETTING = -1
 
+NUM_COLUMNS = len(HERALD_PATTERNS) + 1
+"""The last column is for a herald of which this node's core has seen no pattern: as after the first."""
+
+COLUMNS = (*range(len(HERALD_PATTERNS)), 0)
+
 
 @dataclass(frozen=True)
 class PulseTable:
@@ -29,7 +34,7 @@ class PulseTable:
         """The pulses of a key run."""
         role = configuration.role
         rows = (
-            tuple(analysis_pulse(configuration, setting, index) for index in range(len(HERALD_PATTERNS)))
+            tuple(analysis_pulse(configuration, setting, index) for index in COLUMNS)
             for setting in SETTINGS[role]
         )
         return cls(tuple(rows), KEY_SETTING[role])
@@ -37,7 +42,7 @@ class PulseTable:
     @classmethod
     def of_scan(cls, pulses: Sequence[AnalysisPulse]) -> Self:
         """One pulse a setting, whatever the herald pattern; no key rounds."""
-        return cls(tuple((pulse,) * len(HERALD_PATTERNS) for pulse in pulses), NO_KEY_SETTING)
+        return cls(tuple((pulse,) * NUM_COLUMNS for pulse in pulses), NO_KEY_SETTING)
 
 
 def analysis_pulse(configuration: NodeConfiguration, setting: int, pattern_index: int) -> AnalysisPulse:
@@ -52,5 +57,8 @@ def analysis_pulse(configuration: NodeConfiguration, setting: int, pattern_index
         return shelving if setting == 0 else (analysis.frequency_qubit, 0.0, analysis.pi_time_qubit / 2)
     if setting == BOB_KEY_SETTING:
         return shelving
+    if setting == BOB_KEY_SETTING + 1:  # twice the rotation of y = 0: the basis of x = 1
+        phase = analysis.pattern_phase_turns[pattern_index]
+        return (analysis.frequency_qubit, phase % 1.0, analysis.pi_time_qubit / 2)
     phase = analysis.pattern_phase_turns[pattern_index] + (0.0 if setting == 0 else 0.5)
     return (analysis.frequency_qubit, phase % 1.0, analysis.pi_time_qubit / 4)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diqkd_postproc.records.sealed_record import LOST_TIMESTAMP, RoundRecord
+from diqkd_postproc.records.sealed_record import RoundRecord
 
 MACHINE_UNIT_S = 1e-9
 """Seconds of a machine unit where the provenance does not say: the RTIO clock of a Kasli."""
@@ -77,7 +77,7 @@ def timeline_of(record: RoundRecord, num_bins: int = 240) -> Timeline:
     last = float(elapsed[-1]) if elapsed.size else 0.0
     edges = np.linspace(0.0, last if last > 0 else 1.0, num_bins + 1)
     heralds, _ = np.histogram(elapsed, bins=edges)
-    known = np.flatnonzero(record.timestamp_mu != LOST_TIMESTAMP)
+    known = np.flatnonzero(record.timestamp_mu >= 0)
     gaps = tuple(_gap(noted, elapsed, known) for noted in record.attributes.get("gaps", []))
     return Timeline(
         edges_s=edges,
@@ -94,7 +94,7 @@ def elapsed_seconds(record: RoundRecord) -> npt.NDArray[np.float64]:
     """
     unit = float(record.attributes.get("provenance", {}).get("ref_period", MACHINE_UNIT_S))
     stamps = record.timestamp_mu
-    known = np.flatnonzero(stamps != LOST_TIMESTAMP)
+    known = np.flatnonzero(stamps >= 0)
     steps = np.zeros(stamps.size)
     if known.size:
         steps[known[1:]] = np.diff(stamps[known]) * unit

@@ -77,22 +77,28 @@ def design_threshold(
     return exact_threshold(num_rounds, gamma, chsh_score, completeness_error)
 
 
-def shannon_limit(gamma: Fraction, chsh_score: float, qber: float) -> float:
+def shannon_limit(gamma: Fraction, chsh_score: float, qber: float, second_qber: float | None = None) -> float:
     """Smallest syndrome, bits a round: (1 - gamma) h(Q) + gamma h((4 - S) / 8), eq. 17.
 
-    Key and test rounds have different error rates, and both have to be corrected.
+    Key and test rounds have different error rates, and all have to be corrected. second_qber: Q of the second
+    key basis of protocol `late-type`, which takes half of the key rounds; None without one.
     """
     tested = float(gamma)
-    return (1 - tested) * binary_entropy(qber) + tested * binary_entropy(lost_test_probability(chsh_score))
+    key = binary_entropy(qber)
+    if second_qber is not None:
+        key = (key + binary_entropy(second_qber)) / 2
+    return (1 - tested) * key + tested * binary_entropy(lost_test_probability(chsh_score))
 
 
-def syndrome_length(num_rounds: int, gamma: Fraction, chsh_score: float, qber: float) -> int:
+def syndrome_length(
+    num_rounds: int, gamma: Fraction, chsh_score: float, qber: float, second_qber: float | None = None
+) -> int:
     """Length of the syndrome: floor(n H + 50 sqrt(n)), eq. 23.
 
     Below some 12 000 rounds eq. 23 exceeds the number of outcomes; there the middle between the
     Shannon limit and the number of outcomes takes its place.
     """
-    limit = num_rounds * shannon_limit(gamma, chsh_score, qber)
+    limit = num_rounds * shannon_limit(gamma, chsh_score, qber, second_qber)
     published = limit + SYNDROME_ALLOWANCE * math.sqrt(num_rounds)
     return max(1, min(math.floor(published), math.floor((limit + num_rounds) / 2), num_rounds - 1))
 

@@ -23,12 +23,19 @@ from diqkd_postproc.planning.design import (
     syndrome_length,
 )
 from diqkd_postproc.protocol.errors import ParameterError
-from diqkd_postproc.protocol.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
+from diqkd_postproc.protocol.parameters import (
+    BoundName,
+    ExtractorName,
+    ProofName,
+    ProtocolName,
+    ProtocolParameters,
+)
 from diqkd_postproc.security import paper, renyi
 from diqkd_postproc.security.counted import test_limit
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
 from diqkd_postproc.security.proofs import check_combination, key_length_for, losses_accepted
+from diqkd_postproc.security.variable_length import NUM_KEY_BASES
 
 PUBLISHED_ROUNDS = 1_500_000
 PUBLISHED_GAMMA = Fraction(13, 256)
@@ -58,7 +65,9 @@ class DesignPoint:
         proof, bound, extractor: theorem and extractor, see `security.proofs`; bound None means `simple`.
         completeness_error: probability that the Bell test of an honest run fails; None for the threshold at
             three standard deviations (eqs. 24 and 25).
-        max_voided: rounds that may be voided after their types were public, a bit of key each.
+        max_late_losses: rounds without an outcome of Alice's whose types may be public, a bit of key each.
+        protocol: order of a round, see docs/order.md.
+        second_qber: Q of the key rounds with x = 1, of protocol `late-type` only; None for `qber`.
 
     Raises ParameterError for a value outside its domain. The number of rounds and what must be below it are
     checked by `check_size`, which `key_length` and `parameters` call: an estimate is an extrapolation and may
@@ -77,10 +86,19 @@ class DesignPoint:
     bound: BoundName | None = None
     extractor: ExtractorName = "trevisan"
     completeness_error: float | None = None
-    max_voided: int = 0
+    max_late_losses: int = 0
+    protocol: ProtocolName = "ordered"
+    second_qber: float | None = None
 
     def __post_init__(self) -> None:
-        check_combination(self.proof, self.bound, self.extractor)
+        check_combination(self.proof, self.bound, self.extractor, self.protocol)
+        if self.protocol == "ordered":
+            if self.second_qber is not None:
+                raise ParameterError(
+                    f"second_qber={self.second_qber} belongs to protocol 'late-type'; 'ordered' has one key basis"
+                )
+        elif self.second_qber is None:
+            object.__setattr__(self, "second_qber", self.qber)
         object.__setattr__(self, "gamma", exact_gamma(self.gamma))
         if not 2.0 <= self.chsh_score <= MAX_CHSH_SCORE:
             raise ParameterError(
@@ -91,6 +109,8 @@ class DesignPoint:
             raise ParameterError(
                 f"qber={self.qber} is outside [0, 0.5]; above 0.5, let Bob invert his key outcomes"
             )
+        if self.second_qber is not None and not 0.0 <= self.second_qber <= 0.5:
+            raise ParameterError(f"second_qber={self.second_qber} is outside [0, 0.5]")
         paper.check_soundness(self.soundness_error)
         if self.syndrome_efficiency is None:
             return
@@ -105,7 +125,7 @@ class DesignPoint:
     def check_size(self) -> None:
         """Raise ParameterError unless a run of this many rounds can be made.
 
-        The syndrome and the number of voided rounds have to be below it.
+        The syndrome and the number of late losses have to be below it.
         """
         paper.check_rounds(self.num_rounds)
         if not 2 <= self.num_rounds <= MAX_NUM_ROUNDS:
@@ -117,11 +137,16 @@ class DesignPoint:
                 f"syndrome_bits={self.syndrome_bits} is outside [1, {self.num_rounds - 1}]; "
                 "leave it out to follow eq. 23"
             )
-        if not 0 <= self.max_voided < self.num_rounds:
+        if not 0 <= self.max_late_losses < self.num_rounds:
             raise ParameterError(
-                f"max_voided={self.max_voided} is outside [0, {self.num_rounds - 1}]; "
-                "0 ends a run at its first voided one"
+                f"max_late_losses={self.max_late_losses} is outside [0, {self.num_rounds - 1}]; "
+                "0 ends a run at its first late loss"
             )
+
+    @property
+    def shannon_limit(self) -> float:
+        """Smallest syndrome of the honest link, bits a round (eq. 17)."""
+        return shannon_limit(self.gamma, self.chsh_score, self.qber, self.second_qber)
 
     @property
     def syndrome_length(self) -> int:
@@ -132,8 +157,8 @@ class DesignPoint:
         if self.syndrome_bits is not None:
             return self.syndrome_bits
         if self.syndrome_efficiency is None:
-            return syndrome_length(self.num_rounds, self.gamma, self.chsh_score, self.qber)
-        limit = self.num_rounds * shannon_limit(self.gamma, self.chsh_score, self.qber)
+            return syndrome_length(self.num_rounds, self.gamma, self.chsh_score, self.qber, self.second_qber)
+        limit = self.num_rounds * self.shannon_limit
         return min(max(1, math.ceil(self.syndrome_efficiency * limit)), self.num_rounds - 1)
 
     @property
@@ -162,8 +187,9 @@ class DesignPoint:
             omega_threshold=self.omega_threshold,
             syndrome_bits=self.syndrome_length,
             soundness_error=self.soundness_error,
-            max_voided=self.max_voided,
+            max_late_losses=self.max_late_losses,
             accuracy=accuracy,
+            protocol=self.protocol,
         )
 
     def parameters(self) -> ProtocolParameters:
@@ -187,7 +213,9 @@ class DesignPoint:
             bound=(self.bound or "simple") if self.proof == "renyi" else None,
             extractor=self.extractor,
             max_tests=test_limit(self.num_rounds, self.gamma) if self.proof == "counted" else None,
-            max_voided=self.max_voided,
+            max_late_losses=self.max_late_losses,
+            protocol=self.protocol,
+            design_second_qber=self.second_qber,
         )
 
     def estimate(self) -> float:
@@ -205,8 +233,9 @@ class DesignPoint:
             self.soundness_error,
             self.bound or "simple",
             self.extractor,
+            NUM_KEY_BASES[self.protocol],
         )
-        return length - self.max_voided
+        return length - self.max_late_losses
 
     def minimum_rounds(self, key_bits: int = 1) -> int | None:
         """Fewest rounds that give `key_bits` at this test probability; None if no number does.
@@ -217,7 +246,10 @@ class DesignPoint:
         """
         if key_bits < 1:
             raise ParameterError(f"key_bits={key_bits} is below 1; choose at least one bit")
-        if asymptotic_rate(self.gamma, self.chsh_score, self.qber, proof=self.proof, bound=self.bound) <= 0:
+        rate = math.inf  # of two key bases: left to the estimate
+        if self.protocol == "ordered":
+            rate = asymptotic_rate(self.gamma, self.chsh_score, self.qber, proof=self.proof, bound=self.bound)
+        if rate <= 0:
             return None
 
         def at(num_rounds: int) -> DesignPoint:
@@ -237,10 +269,11 @@ class DesignPoint:
 
         def length(numerator: int) -> float:
             gamma = Fraction(numerator, 2**GRID_BITS)
-            limit = self.num_rounds * shannon_limit(gamma, self.chsh_score, self.qber)
+            point = dataclasses.replace(self, gamma=gamma)
+            limit = self.num_rounds * point.shannon_limit
             if self.syndrome_bits is not None and self.syndrome_bits < limit:
                 return limit * -1e6
-            return dataclasses.replace(self, gamma=gamma).estimate()
+            return point.estimate()
 
         first = int(start * 2**GRID_BITS)
         return Fraction(_climb(length, first, 2**GRID_BITS - 1), 2**GRID_BITS)

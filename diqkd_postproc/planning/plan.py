@@ -95,7 +95,9 @@ class Plan:
         Below 1 no code can correct the outcomes; eq. 23 comes to 1.26 in the published run.
         """
         p = self.parameters
-        limit = p.num_rounds * shannon_limit(p.gamma, p.design_chsh_score, p.design_qber)
+        limit = p.num_rounds * shannon_limit(
+            p.gamma, p.design_chsh_score, p.design_qber, p.design_second_qber
+        )
         return p.syndrome_bits / limit if limit else math.inf
 
     @property
@@ -114,6 +116,7 @@ class Plan:
         p = self.parameters
         initial_key = sum(segment_sizes(p).values())
         answer: dict[str, Any] = {
+            "protocol": p.protocol,
             "proof": p.proof,
             "bound": p.bound,
             "extractor": p.extractor,
@@ -125,19 +128,20 @@ class Plan:
             "omega_threshold": p.omega_threshold,
             "max_losses": p.max_losses,
             "max_tests": p.max_tests,
-            "max_voided": p.max_voided,
+            "max_late_losses": p.max_late_losses,
             "syndrome_bits": p.syndrome_bits,
             "syndrome_efficiency": self.efficiency,
             "soundness_error": p.soundness_error,
             "design_chsh_score": p.design_chsh_score,
             "design_qber": p.design_qber,
+            "design_second_qber": p.design_second_qber,
             "seed_bits": seed_bits_for(p),
             "initial_key_bits": initial_key,
             "net_gain_bits": p.key_bits - 256 if p.key_bits else 0,
             "duration_s": self.duration_s,
             "herald_rate": self.herald_rate,
             "qrng_bits": {
-                role: bits * p.num_rounds for role, bits in sorted(p.setting_bits_per_round.items())
+                role: bits * p.num_rounds for role, bits in sorted(p.random_bits_per_round.items())
             },
             "abort_probabilities": {
                 "bell_test": self.bell_abort(p.design_chsh_score),
@@ -265,5 +269,5 @@ def _with_shortest_syndrome(point: DesignPoint, key_bits: int | None, optimise_g
         dataclasses.replace(point, syndrome_efficiency=TYPICAL_EFFICIENCY), key_bits, optimise_gamma
     )
     shortest = minimum_syndrome_bits(rough.num_rounds, float(rough.gamma), point.chsh_score, point.qber)
-    efficiency = shortest / (rough.num_rounds * shannon_limit(rough.gamma, point.chsh_score, point.qber))
+    efficiency = shortest / (rough.num_rounds * rough.shannon_limit)
     return dataclasses.replace(point, syndrome_efficiency=math.ceil(1e4 * efficiency + 1) / 1e4)

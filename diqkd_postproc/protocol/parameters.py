@@ -25,7 +25,11 @@ SYNDROME_CODE_SEED = 20210929
 ProofName = Literal["paper", "counted", "renyi"]
 BoundName = Literal["simple", "full"]
 ExtractorName = Literal["trevisan", "toeplitz"]
+ProtocolName = Literal["ordered", "late-type"]
+"""Order of a round (docs/order.md): the published one with tokens, or measure first (two key bases)."""
 
+
+YOUNGER_FIELDS: dict[str, Any] = {"protocol": "ordered", "end_token": False, "max_late_losses": 0}
 
 KEYLESS: dict[str, Any] = {
     "omega_threshold": 0.75,
@@ -62,16 +66,25 @@ class ProtocolParameters(BaseModel):
     )
     design_chsh_score: float = Field(description="S for which decoder and threshold were designed")
     design_qber: float = Field(ge=0.0, le=0.5, description="Q for which decoder and threshold were designed")
+    design_second_qber: float | None = Field(
+        default=None, ge=0.0, le=0.5, description="`late-type`: Q of the key rounds with x = 1"
+    )
     proof: ProofName = "paper"
     bound: BoundName | None = Field(default=None, description="`renyi` only: which bound of a round")
     extractor: ExtractorName = "trevisan"
     max_tests: int | None = Field(
         default=None, ge=0, description="`counted` only: N*, the most test rounds that are accepted"
     )
-    max_voided: int = Field(
+    protocol: ProtocolName = "ordered"
+    end_token: bool = Field(
+        default=False,
+        description="Alice reconnects only after a third token, which Bob releases once he has measured: "
+        "neither laboratory then has to be closed against light coming in",
+    )
+    max_late_losses: int = Field(
         default=0,
         ge=0,
-        description="rounds that may be voided after their types were public; each costs one bit of key",
+        description="rounds without an outcome of Alice's whose types may be public; each costs one bit of key",
     )
     code_seed: int = Field(default=SYNDROME_CODE_SEED, ge=0, description="seed of the code construction")
     code_design: str | None = Field(
@@ -79,6 +92,14 @@ class ProtocolParameters(BaseModel):
         max_length=10_000,
         description="ensemble of the code: name of a shipped one, or its JSON; None: chosen by the channel",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_names(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "max_voided" in values:
+            values = dict(values)
+            values["max_late_losses"] = values.pop("max_voided")
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> ProtocolParameters:
@@ -104,9 +125,14 @@ class ProtocolParameters(BaseModel):
             raise ValueError(
                 f"max_tests={self.max_tests} with proof={self.proof!r}: `counted` needs it, others have none"
             )
-        if self.max_voided >= self.num_rounds:
+        if self.max_late_losses >= self.num_rounds:
             raise ValueError(
-                f"max_voided={self.max_voided} is not below num_rounds={self.num_rounds}; lower it"
+                f"max_late_losses={self.max_late_losses} is not below num_rounds={self.num_rounds}; lower it"
+            )
+        if self.protocol == "late-type" and self.proof != "renyi" and self.key_bits > 0:
+            raise ValueError(
+                f"protocol 'late-type' has two key bases, for which proof {self.proof!r} says nothing; "
+                "take proof 'renyi', or protocol 'ordered'"
             )
         return self
 
@@ -139,19 +165,21 @@ class ProtocolParameters(BaseModel):
         return lost_test_probability(self.design_chsh_score)
 
     @property
-    def setting_bits_per_round(self) -> dict[str, int]:
-        """Random bits that each role consumes a round: one for x; round type and y for Bob."""
-        return {"alice": 1, "bob": self.test_bits + 1}
+    def random_bits_per_round(self) -> dict[str, int]:
+        """Random bits that each role consumes a round: x and the token r; round type, y and the end token."""
+        return {"alice": 2, "bob": self.test_bits + 1 + int(self.end_token)}
 
     def canonical(self) -> bytes:
         """Deterministic byte string of all fields that have a value: what is hashed and compared.
 
-        max_voided=0 is left out, so that files from before there was this field keep their digest.
+        Fields that are younger than the format are left out where they have their first value, so that older
+        files keep their digest.
         """
         return "\n".join(f"{k}={v!r}" for k, v in sorted(self._values().items())).encode()
 
     def _values(self) -> dict[str, Any]:
-        return self.model_dump(exclude_none=True, exclude=None if self.max_voided else {"max_voided"})
+        values = self.model_dump(exclude_none=True)
+        return {name: value for name, value in values.items() if YOUNGER_FIELDS.get(name) != value}
 
     @property
     def digest(self) -> str:
@@ -165,7 +193,7 @@ class ProtocolParameters(BaseModel):
         """TOML text, one `key = value` a line, read back by `from_toml`."""
 
         def literal(value: Any) -> str:
-            return json.dumps(value) if isinstance(value, str) else repr(value)
+            return json.dumps(value) if isinstance(value, str | bool) else repr(value)
 
         lines = ["# diqkd protocol parameters; must be the same file at both nodes"]
         lines += [f"{key} = {literal(value)}" for key, value in self._values().items()]

@@ -22,11 +22,11 @@ Role = Literal["alice", "bob"]
 ROLES: tuple[Role, Role] = get_args(Role)
 
 BOB_KEY_SETTING = 2
-SETTINGS: Mapping[str, tuple[int, ...]] = {"alice": (0, 1), "bob": (0, 1, BOB_KEY_SETTING)}
-"""Measurement settings of each party: Alice's x, Bob's y."""
+SETTINGS: Mapping[str, tuple[int, ...]] = {"alice": (0, 1), "bob": (0, 1, BOB_KEY_SETTING, 3)}
+"""Measurement settings of each party: Alice's x, Bob's y. His key setting is 2 + x; in `ordered` x = 0 there."""
 
 KEY_SETTING: Mapping[str, int] = {"alice": 0, "bob": BOB_KEY_SETTING}
-"""Setting of each party in key rounds: x = 0, y = 2."""
+"""Setting of each party in key rounds of `ordered`: x = 0, y = 2."""
 
 BRIGHT_OUTCOME: Mapping[str, int] = {"alice": 0, "bob": 1}
 """Outcome bit of a bright ion; Alice inverts hers, so that outcomes of key rounds agree (PROTOCOL 3.8)."""
@@ -42,7 +42,7 @@ def other(role: str) -> Role:
 
 def is_test_round(bob_settings: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     """Which rounds are test rounds, by Bob's settings y, (n,) integers; (n,) bool."""
-    tests: NDArray[np.bool_] = bob_settings != BOB_KEY_SETTING
+    tests: NDArray[np.bool_] = bob_settings < BOB_KEY_SETTING
     return tests
 
 

@@ -71,11 +71,15 @@ def decode(
     test_error: float,
     max_iterations: int = MAX_ITERATIONS,
     progress: Progress | None = None,
+    second_basis: NDArray[np.bool_] | None = None,
+    second_qber: float | None = None,
+    erased: NDArray[np.bool_] | None = None,
 ) -> DecodeResult:
     """Reconstruct the bits that have `syndrome` from a copy with errors.
 
     syndrome: (m,) uint8; guess: (n,) uint8, the copy; is_test: (n,) 0/1; qber, test_error: error rates of
-    key and test rounds that the decoder assumes. `progress(unsatisfied, m)` is called once an iteration.
+    key and test rounds that the decoder assumes. second_basis: (n,) key rounds with error rate `second_qber`;
+    erased: (n,) rounds of which the copy knows nothing. `progress(unsatisfied, m)` is called once an iteration.
     Raises ParameterError on wrong shapes or rates.
     """
     check_bits("syndrome", syndrome, code.syndrome_bits)
@@ -83,8 +87,14 @@ def decode(
     positions = code.positions(is_test)
     target = syndrome ^ code.syndrome_at(guess, positions)
     prior = np.full(code.num_positions, 2.0 * belief_propagation.MAX_LLR, dtype=np.float32)
-    ratios = np.array([prior_llr(qber), prior_llr(test_error)], dtype=np.float32)
-    prior[: code.num_rounds] = ratios[(is_test != 0).astype(np.uint8)[positions]]
+    ratios = [prior_llr(qber), prior_llr(test_error), prior_llr(qber if second_qber is None else second_qber)]
+    kind = (is_test != 0).astype(np.uint8)
+    if second_basis is not None:
+        kind[second_basis & (kind == 0)] = 2
+    ratio = np.array(ratios, dtype=np.float32)[kind]
+    if erased is not None:
+        ratio[erased] = 0.0
+    prior[: code.num_rounds] = ratio[positions]
     run = _flooding if code.ensemble.chain_length else _layered
     attempt = run(code, target, prior, max_iterations, progress)
     if attempt.unsatisfied:

@@ -1,96 +1,143 @@
-"""An open batch: the settings drawn for the next rounds, and the rounds that follow from them."""
+"""Open batch: what was drawn for the next rounds, and how the columns of a record follow from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import is_test_round
-from diqkd_postproc.records.round_table import IS_BIT, checked_column
-
-UInt8 = npt.NDArray[np.uint8]
-
-
-def settings_from_bits(role: str, parameters: ProtocolParameters, bits: UInt8) -> UInt8:
-    """Settings of PROTOCOL section 2 from (n k,) random bits, k a round: (n,) uint8.
-
-    Alice: x is the bit. Bob: the first `test_bits` bits, most significant first, below `test_numerator`
-    make a test round, whose y is the last bit; otherwise y = 2.
-    """
-    if role == "alice":
-        return bits
-    num_test_bits = parameters.test_bits
-    rows = bits.reshape(-1, num_test_bits + 1)
-    weights = 1 << np.arange(num_test_bits - 1, -1, -1, dtype=np.int64)
-    is_test = rows[:, :num_test_bits] @ weights < parameters.test_numerator
-    return np.where(is_test, rows[:, num_test_bits], 2).astype(np.uint8)
+from diqkd_postproc.records.columns import (
+    IS_BIT,
+    IS_BIT_OR_NONE,
+    IS_PATTERN_OR_UNKNOWN,
+    NONE,
+    Columns,
+    UInt8,
+    checked_column,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class PendingBatch:
-    """A batch that has begun and not ended: the next index, and the settings of the rounds not recorded yet.
+class Draws:
+    """Private draws of some rounds, in order.
 
-    settings: (k,) uint8, x or y as drawn (x before the override in key rounds).
+    settings: (n,) uint8, Alice's x, or Bob's y: 0 or 1 in test rounds, 2 in key rounds.
+    tokens: (n,) uint8, Alice's r; Bob's end token e, 0 where the parameters have none.
     """
 
-    first_round: int
     settings: UInt8 = field(repr=False)
+    tokens: UInt8 = field(repr=False)
+
+    @classmethod
+    def from_bits(cls, role: str, parameters: ProtocolParameters, bits: UInt8) -> Self:
+        """Draws of PROTOCOL section 2 from (n k,) random bits, k a round.
+
+        Alice: x, r. Bob: the first `test_bits` bits, most significant first, below `test_numerator` make a
+        test round, whose y is the next bit; otherwise y = 2. His end token, if any, is the last bit.
+        """
+        rows = bits.reshape(-1, parameters.random_bits_per_round[role])
+        if role == "alice":
+            return cls(rows[:, 0].copy(), rows[:, 1].copy())
+        num_test_bits = parameters.test_bits
+        weights = 1 << np.arange(num_test_bits - 1, -1, -1, dtype=np.int64)
+        is_test = rows[:, :num_test_bits] @ weights < parameters.test_numerator
+        settings = np.where(is_test, rows[:, num_test_bits], 2).astype(np.uint8)
+        tokens = rows[:, num_test_bits + 1].copy() if parameters.end_token else np.zeros_like(settings)
+        return cls(settings, tokens)
 
     @property
     def num_rounds(self) -> int:
-        """Rounds that the batch can still hold."""
+        """Rounds that these draws are for."""
         return int(self.settings.size)
+
+    def part(self, start: int, stop: int | None = None) -> Draws:
+        """Draws of the rounds from `start` to `stop`, counted from the first of these."""
+        return Draws(self.settings[start:stop], self.tokens[start:stop])
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Settings as drawn for the rounds from `first_round` on; `interrupted` if by a process that is gone."""
+    """Draws for the rounds from `first_round` on; `interrupted` if by a process that is gone."""
 
     role: str
+    protocol: str
     first_round: int
-    settings: UInt8 = field(repr=False)
+    draws: Draws = field(repr=False)
     interrupted: bool = False
 
     @property
     def end(self) -> int:
         """Index after the batch's last round."""
-        return self.first_round + int(self.settings.size)
+        return self.first_round + self.draws.num_rounds
 
-    def settings_from(self, next_round: int) -> UInt8:
-        """Settings of the rounds from `next_round` on, as drawn."""
-        return self.settings[next_round - self.first_round :]
+    def draws_from(self, next_round: int) -> Draws:
+        """Draws of the rounds from `next_round` on."""
+        return self.draws.part(next_round - self.first_round)
 
-    def chunk(
+    def columns(
         self,
         next_round: int,
-        outcome: UInt8,
-        round_type: npt.ArrayLike,
-        herald_pattern: UInt8,
-        timestamp_mu: npt.NDArray[np.int64],
-        lost: int,
-    ) -> dict[str, npt.NDArray[Any]]:
-        """The record's columns of the rounds from `next_round` on; x is 0 in key rounds."""
-        count, left = outcome.size, self.end - next_round
-        if count > left:
-            raise StorageError(f"{count} rounds were given, the batch has {left} left")
-        types = checked_column("round_type", round_type, IS_BIT)
-        if not outcome.shape == types.shape == herald_pattern.shape == timestamp_mu.shape == (count,):
-            raise ParameterError("outcome, round_type, herald_pattern and timestamp_mu differ in length")
-        setting = self.settings_from(next_round)[:count]
-        if self.role == "alice":
-            setting = setting & types
-        elif not np.array_equal(types, is_test_round(setting)):
-            raise StorageError(f"the round types from round {next_round} on do not follow from this node's y")
-        return {
-            "setting": setting,
-            "outcome": outcome,
-            "round_type": types,
-            "herald_pattern": herald_pattern,
-            "timestamp_mu": timestamp_mu,
-            "lost": np.full(count, lost, dtype=np.uint8),
+        *,
+        outcome: npt.ArrayLike,
+        received: npt.ArrayLike,
+        received_setting: npt.ArrayLike,
+        received_end: npt.ArrayLike,
+        herald_pattern: npt.ArrayLike,
+        timestamp_mu: npt.ArrayLike,
+        edge_mu: npt.ArrayLike,
+        lost: npt.ArrayLike,
+    ) -> Columns:
+        """This node's columns of the rounds from `next_round` on; see `columns.OWN`.
+
+        received: Alice's T', Bob's r'. received_setting: Bob's x' (`late-type`), received_end: Alice's e', else `NONE`.
+        Raises ParameterError or StorageError, quoting no entry, unless they fit the draws.
+        """
+        own: dict[str, npt.NDArray[Any]] = {
+            "outcome": checked_column("outcome", outcome, IS_BIT),
+            "received": checked_column("received", received, IS_BIT_OR_NONE),
+            "herald_pattern": checked_column("herald_pattern", herald_pattern, IS_PATTERN_OR_UNKNOWN),
+            "timestamp_mu": np.asarray(timestamp_mu).astype(np.int64),
+            "edge_mu": np.asarray(edge_mu).astype(np.int64),
+            "lost": checked_column("lost", lost, IS_BIT),
         }
+        basis = checked_column("received_setting", received_setting, IS_BIT_OR_NONE)
+        end = checked_column("received_end", received_end, IS_BIT_OR_NONE)
+        shapes = {column.shape for column in (*own.values(), basis, end)}
+        if len(shapes) != 1:
+            raise ParameterError("the columns of a chunk of rounds differ in length")
+        count = basis.size
+        draws = self.draws_from(next_round)
+        if count > draws.num_rounds:
+            raise StorageError(f"{count} rounds were given, the batch has {draws.num_rounds} left")
+        drawn = draws.part(0, count)
+        if self.role == "alice":
+            own["sent"], own["end_token"] = drawn.tokens, end
+            # `ordered`: x is applied only where T' = 1 was received; `late-type`: before T' exists.
+            applied = own["received"] == 1 if self.protocol == "ordered" else np.ones(count, dtype=bool)
+            own["setting"] = drawn.settings * applied.astype(np.uint8)
+        else:
+            own["sent"], own["end_token"] = (drawn.settings != 2).astype(np.uint8), drawn.tokens
+            other_basis = (self.protocol == "late-type") & (own["sent"] == 0) & (basis == 1)
+            own["setting"] = drawn.settings + other_basis.astype(np.uint8)
+        own["outcome"] = own["outcome"] * (own["lost"] == 0).astype(np.uint8)
+        return own
+
+    def lost_columns(self, next_round: int, count: int) -> Columns:
+        """Columns of `count` rounds that are used up, with nothing known of them."""
+        none, never = np.full(count, NONE, dtype=np.uint8), np.full(count, -1, dtype=np.int64)
+        zeros = np.zeros(count, dtype=np.uint8)
+        return self.columns(
+            next_round,
+            outcome=zeros,
+            received=none,
+            received_setting=none,
+            received_end=none,
+            herald_pattern=zeros,
+            timestamp_mu=never,
+            edge_mu=never,
+            lost=np.ones(count, dtype=np.uint8),
+        )

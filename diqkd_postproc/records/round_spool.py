@@ -1,4 +1,4 @@
-"""The crash-safe private journal of one node's acquisition: random settings in, outcomes out.
+"""Crash-safe private journal of one node's acquisition: random settings and tokens in, outcomes out.
 
 One SQLite file holds the pool of QRNG bits and the rounds. Bits leave the pool in `begin_batch`, in one
 transaction that marks them spent, zeroes them in the pool and keeps the batch's settings until the batch
@@ -9,9 +9,9 @@ waits for the disk several times: rounds are committed at `end_batch`, `flush`, 
 COMMIT_ROUNDS are waiting or COMMIT_INTERVAL_S has passed since the last commit. A process that is killed
 loses at most the rounds not yet acknowledged, and the file opens with a contiguous prefix of rounds.
 
-No post-selection: a herald is a round. After a crash `pending_batch` still has the settings of the rounds
-that were not acknowledged; `record_lost` completes those that were heralded with outcome 0, and `end_batch`
-discards the other settings, never to be used again.
+No post-selection: an index is used once. After a crash the indices of the open batch that may have been used
+(`rounds_begun`) are recorded as lost by `record_used`, and `end_batch` discards what else was drawn, never to
+be used again. The other node's columns follow after each batch (`store_peer`).
 
 One process at a time: the spool is locked while it is open. Not for concurrent threads.
 """
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,34 +30,38 @@ import numpy.typing as npt
 
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import ROLES, is_test_round
+from diqkd_postproc.protocol.roles import ROLES
 from diqkd_postproc.records import random_pool, round_table
-from diqkd_postproc.records.batch import Batch, PendingBatch, UInt8, settings_from_bits
+from diqkd_postproc.records.batch import Batch, Draws
+from diqkd_postproc.records.columns import (
+    IS_BIT,
+    IS_BIT_OR_NONE,
+    OWN,
+    PEER,
+    Columns,
+    checked_column,
+)
 from diqkd_postproc.records.private_database import (
     create_database,
     open_database,
     storage_errors,
     transaction,
 )
-from diqkd_postproc.records.sealed_record import (
-    DTYPES,
-    LOST_TIMESTAMP,
-    RoundRecord,
-    check_run_id,
-)
-from diqkd_postproc.records.voided_rounds import num_voided
+from diqkd_postproc.records.sealed_record import RoundRecord, check_run_id, columns_of_record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x44495250  # "DIRP"
 COMMIT_ROUNDS = 8192
 COMMIT_INTERVAL_S = 1.0
 LOCK_TIMEOUT_S = 1.0
+EXCHANGED_WITH_PEER = ("sent", "received", "end_token", "lost", "herald_pattern")
+"""What each node sends the other of its rounds after a batch; the pattern is a statistic, and not kept."""
 
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE batch (
     only INTEGER PRIMARY KEY CHECK (only = 0), first_round INTEGER NOT NULL, num_rounds INTEGER NOT NULL,
-    settings BLOB NOT NULL);
+    settings BLOB NOT NULL, tokens BLOB NOT NULL);
 {round_table.SCHEMA};
 {random_pool.SCHEMA}
 """
@@ -72,7 +76,7 @@ class RoundSpool:
         """Open an existing spool and check it; same as `open` without comparisons."""
         self.path = Path(path)
         self._connection = open_database(self.path, APPLICATION_ID, exclusive=True, timeout_s=LOCK_TIMEOUT_S)
-        self._waiting: list[dict[str, npt.NDArray[Any]]] = []
+        self._waiting: list[Columns] = []
         self._losses_waiting: list[tuple[int, int, str]] = []
         self._last_commit = time.monotonic()
         try:
@@ -86,7 +90,8 @@ class RoundSpool:
         meta = dict(self._connection.execute("SELECT name, value FROM meta"))
         if meta.get("schema_version") != str(SCHEMA_VERSION):
             raise StorageError(
-                f"{self.path} has schema {meta.get('schema_version')}, this program reads {SCHEMA_VERSION}"
+                f"{self.path} has schema {meta.get('schema_version')}, this program reads {SCHEMA_VERSION}: "
+                "finish that run with the version of diqkd that began it, or begin a new run directory"
             )
         self.role: str = meta["role"]
         self.parameters = self.parameters_class.from_toml(meta["parameters"])
@@ -96,16 +101,22 @@ class RoundSpool:
         acknowledged = self._table.num_rounds()
         self._acknowledged = self._done = acknowledged
         self._pool = random_pool.RandomPool(self._connection, self.path)
-        row = self._connection.execute("SELECT first_round, num_rounds, settings FROM batch").fetchone()
+        self._peer_done = self._table.num_rounds("peer_rounds")
+        if self._peer_done > acknowledged:
+            raise StorageError(f"{self.path} is damaged: it has columns of rounds that it does not have")
+        row = self._connection.execute(
+            "SELECT first_round, num_rounds, settings, tokens FROM batch"
+        ).fetchone()
         self._batch: Batch | None = None
         self._begun = acknowledged
         if row is not None:
-            first, count, settings = row
-            if len(settings) != count or not first <= acknowledged <= first + count:
+            first, count, *blobs = row
+            if any(len(blob) != count for blob in blobs) or not first <= acknowledged <= first + count:
                 raise StorageError(f"{self.path} is damaged: its batch does not fit its rounds")
             self._begun = int(meta.get("begun", first + count))
-            # A previous process may have applied these settings: rounds can only be completed as lost.
-            self._batch = Batch(self.role, first, np.frombuffer(settings, dtype=np.uint8), interrupted=True)
+            # A previous process may have used these draws: the rounds can only be completed as lost.
+            draws = Draws(*(np.frombuffer(blob, dtype=np.uint8) for blob in blobs))
+            self._batch = Batch(self.role, self.parameters.protocol, first, draws, interrupted=True)
 
     @classmethod
     def create(
@@ -142,11 +153,7 @@ class RoundSpool:
         parameters: ProtocolParameters | None = None,
         run_id: str | None = None,
     ) -> RoundSpool:
-        """Open a spool to resume or seal it.
-
-        What is given of role, parameters and run id has to match the spool. Raises StorageError where it does
-        not, and where the file is missing, unsafe or damaged.
-        """
+        """Open a spool to resume or seal it; what is given has to match, else StorageError."""
         spool = cls(path)
         try:
             if role is not None and spool.role != role:
@@ -169,11 +176,7 @@ class RoundSpool:
         return self._run_id
 
     def adopt_run_id(self, run_id: str) -> None:
-        """Set the run id that the nodes agreed upon, 32 lower-case hexadecimal digits.
-
-        The same id again is accepted, so that a restarted node may repeat the agreement. Raises StorageError
-        if the spool has another one.
-        """
+        """Set the run id that the nodes agreed upon; StorageError if the spool has another one."""
         check_run_id(run_id)
         if self._run_id == run_id:
             return
@@ -185,10 +188,7 @@ class RoundSpool:
 
     @property
     def rounds_done(self) -> int:
-        """Rounds accepted so far, which is the index of the next one.
-
-        The last of them may not be on disk yet, see `rounds_acknowledged`.
-        """
+        """Rounds accepted so far; the index of the next one."""
         return self._done
 
     @property
@@ -198,17 +198,13 @@ class RoundSpool:
 
     @property
     def rounds_begun(self) -> int:
-        """Index after the last round that may have begun.
-
-        No setting of a later round was ever applied, so that those settings can be discarded; every earlier
-        round counts, whether or not it has an outcome.
-        """
+        """Index after the last round that may have begun: no setting of a later one was ever applied."""
         return self._done if self._batch is None else max(self._done, self._begun)
 
     @property
-    def batch_start(self) -> int:
-        """First round of the open batch; the index of the next round if none is open."""
-        return self._done if self._batch is None else self._batch.first_round
+    def peer_rounds_done(self) -> int:
+        """Rounds of which the other node's columns are here; the index of the next one."""
+        return self._peer_done
 
     @property
     def bits_available(self) -> int:
@@ -217,33 +213,16 @@ class RoundSpool:
 
     @property
     def bits_needed(self) -> int:
-        """Random bits for the rounds that still have no settings.
-
-        One bit a round for Alice, test_bits + 1 for Bob.
-        """
+        """Random bits that the rounds which still have no settings need."""
         reserved = self._done if self._batch is None else self._batch.end
-        return (self.parameters.num_rounds - reserved) * self.parameters.setting_bits_per_round[self.role]
-
-    @property
-    def pending_batch(self) -> PendingBatch | None:
-        """The batch that has begun and not ended, None if there is none.
-
-        Its settings are those of the rounds still to come. They are secret until the rounds are played.
-        """
-        if self._batch is None:
-            return None
-        return PendingBatch(first_round=self._done, settings=self._batch.settings_from(self._done))
+        return (self.parameters.num_rounds - reserved) * self.parameters.random_bits_per_round[self.role]
 
     def fill_pool(self, read_bytes: Callable[[int], bytes], num_bytes: int) -> None:
-        """Append `num_bytes` random bytes of a source to the pool, 1 MiB a transaction.
-
-        read_bytes: returns at most as many bytes as it is given, from the random number generator. Raises
-        StorageError where it returns none, or too many.
-        """
+        """Append `num_bytes` random bytes of a source to the pool, 1 MiB a transaction."""
         self._pool.fill(read_bytes, num_bytes)
 
-    def begin_batch(self, num_rounds: int) -> UInt8:
-        """Draw the settings of the next `num_rounds` rounds: (num_rounds,) uint8, x for Alice, y for Bob.
+    def begin_batch(self, num_rounds: int) -> Draws:
+        """Draw settings and tokens of the next `num_rounds` rounds.
 
         Before this returns, the bits are spent and zeroed on disk. Raises StorageError when the pool is too
         short or a batch is still open, ParameterError for more rounds than the run has left.
@@ -253,87 +232,112 @@ class RoundSpool:
                 f"{self.path} has no run id yet; agree upon one with the peer, then adopt_run_id"
             )
         if self._batch is not None:
-            raise StorageError(f"{self.path}: a batch is open; complete it (record_lost) and call end_batch")
+            raise StorageError(
+                f"{self.path}: a batch is open; complete it (`record_used`) and call `end_batch`"
+            )
         if not 1 <= num_rounds <= self.parameters.num_rounds - self._done:
             raise ParameterError(
-                f"a batch of {num_rounds} rounds was requested, the run has "
+                f"a batch of {num_rounds} rounds was asked for, the run has "
                 f"{self.parameters.num_rounds - self._done} of {self.parameters.num_rounds} left"
             )
-        num_bits = num_rounds * self.parameters.setting_bits_per_round[self.role]
+        num_bits = num_rounds * self.parameters.random_bits_per_round[self.role]
         if num_bits > self.bits_available:
             raise StorageError(
                 f"the pool of random bits is too short: this batch needs {num_bits} bits, "
                 f"{self.bits_available} are left; fill it with at least {(self.bits_needed + 7) // 8} bytes"
             )
         with transaction(self._connection, self.path) as connection:
-            settings = settings_from_bits(self.role, self.parameters, self._pool.consume(num_bits))
+            draws = Draws.from_bits(self.role, self.parameters, self._pool.consume(num_bits))
             connection.execute(
-                "INSERT INTO batch VALUES (0, ?, ?, ?)", (self._done, num_rounds, settings.tobytes())
+                "INSERT INTO batch VALUES (0, ?, ?, ?, ?)",
+                (self._done, num_rounds, draws.settings.tobytes(), draws.tokens.tobytes()),
             )
-        self._batch = Batch(self.role, self._done, settings)
+        self._batch = Batch(self.role, self.parameters.protocol, self._done, draws)
         self._begun = self._batch.end
         self._last_commit = time.monotonic()
-        return settings.copy()
+        return draws
 
     def store(
         self,
         first_round: int,
+        *,
         outcome: npt.ArrayLike,
-        round_type: npt.ArrayLike,
+        received: npt.ArrayLike,
+        received_setting: npt.ArrayLike,
+        received_end: npt.ArrayLike,
         herald_pattern: npt.ArrayLike,
         timestamp_mu: npt.ArrayLike,
+        edge_mu: npt.ArrayLike,
+        lost: npt.ArrayLike,
+        reasons: Sequence[str] = (),
     ) -> None:
         """Record the rounds that follow, within the open batch: arrays of one length, one entry a round.
 
+        The columns are those of `Batch.columns`; reasons: public, one for each lost round, in order.
         If the disk is full, StorageError is raised and the rounds stay waiting: `flush` again when there is
         space. Any other error leaves the spool as it was.
         """
-        if self._batch is not None and self._batch.interrupted:
+        batch = self._open_batch()
+        if batch.interrupted:
             raise StorageError(
-                f"{self.path}: the batch was interrupted; its heralded rounds can only be completed with "
-                "record_lost, then call end_batch"
+                f"{self.path}: the batch was interrupted; its rounds can only be completed with "
+                "`record_used`, then call `end_batch`"
             )
-        outcomes = round_table.checked_column("outcome", outcome, round_table.IS_BIT)
-        patterns = round_table.checked_column("herald_pattern", herald_pattern, round_table.IS_PATTERN)
-        timestamps = np.asarray(timestamp_mu).astype(np.int64)
-        self._append(first_round, outcomes, round_type, patterns, timestamps, lost=0)
+        if first_round != self._done:
+            raise StorageError(f"rounds from {first_round} on were given, the next one is {self._done}")
+        columns = batch.columns(
+            first_round,
+            outcome=outcome,
+            received=received,
+            received_setting=received_setting,
+            received_end=received_end,
+            herald_pattern=herald_pattern,
+            timestamp_mu=timestamp_mu,
+            edge_mu=edge_mu,
+            lost=lost,
+        )
+        lost_at = np.flatnonzero(columns["lost"])
+        if len(reasons) != lost_at.size:
+            raise ParameterError(f"{lost_at.size} rounds are lost and {len(reasons)} reasons were given")
+        self._append(columns)
+        self._losses_waiting += [
+            (first_round + int(index), 1, reason) for index, reason in zip(lost_at, reasons, strict=True)
+        ]
         waited = time.monotonic() - self._last_commit
         if self._done - self._acknowledged >= COMMIT_ROUNDS or waited >= COMMIT_INTERVAL_S:
             self.flush()
 
-    def record_lost(
-        self,
-        count: int,
-        round_type: npt.ArrayLike | None = None,
-        herald_pattern: npt.ArrayLike = 0,
-        reason: str = "unknown",
-    ) -> None:
-        """Record the next `count` rounds of the open batch as lost: outcome 0, on disk before this returns.
+    def record_used(self, end: int, reason: str) -> None:
+        """Record the rounds up to `end` as used up and lost, on disk before this returns. reason: public.
 
-        round_type: (count,) or one value; Bob may leave it out, since it follows from his settings.
-        herald_pattern: (count,) or one value, 0 where unknown. reason: public.
+        For indices whose settings may have been applied, or whose partners were used at the other node.
         """
-        if count < 1:
-            raise ParameterError(f"count={count} of lost rounds is not positive")
-        if round_type is None:
-            if self.role != "bob" or self._batch is None:
-                raise ParameterError("round_type of lost rounds is needed: request it from the peer")
-            round_type = is_test_round(self._batch.settings_from(self._done)[:count]).astype(np.uint8)
-        types = np.broadcast_to(np.asarray(round_type), (count,))
-        patterns = round_table.checked_column(
-            "herald_pattern", np.broadcast_to(herald_pattern, (count,)), round_table.IS_PATTERN_OR_UNKNOWN
-        )
-        first_round = self._done
-        timestamps = np.full(count, LOST_TIMESTAMP, dtype=np.int64)
-        self._append(first_round, np.zeros(count, dtype=np.uint8), types, patterns, timestamps, lost=1)
-        self._losses_waiting.append((first_round, count, reason))
+        batch = self._open_batch()
+        count = end - self._done
+        if count < 0 or end > batch.end:
+            raise StorageError(
+                f"rounds {self._done} to {end - 1} cannot be recorded as lost: this node has drawn settings up "
+                f"to round {batch.end - 1}. Use the run directory itself, not an older copy, or begin a new run"
+            )
+        if count:
+            first_round = self._done
+            self._append(batch.lost_columns(first_round, count))
+            self._losses_waiting.append((first_round, count, reason))
         self.flush()
+
+    def _open_batch(self) -> Batch:
+        if self._batch is None:
+            raise StorageError(f"{self.path}: no batch is open; call begin_batch first")
+        return self._batch
+
+    def _append(self, columns: Columns) -> None:
+        self._waiting.append(columns)
+        self._done += columns["outcome"].size
 
     def note_begun(self, end: int) -> None:
         """Commit, and note that this node's hardware began no round from `end` on and will begin none.
 
-        Without this note every setting of the open batch counts as applied, because a process that dies
-        records nothing more.
+        Without this note every setting of the open batch counts as applied: whoever dies cannot tell.
         """
         if self._batch is None:
             return
@@ -345,54 +349,8 @@ class RoundSpool:
         self._committed()
         self._begun = end
 
-    def replace_by_lost(
-        self, first_round: int, round_type: npt.ArrayLike, herald_pattern: npt.ArrayLike, reason: str
-    ) -> None:
-        """Record the open batch's rounds from `first_round` on as lost, whatever was recorded of them.
-
-        For rounds whose outcomes cannot be distinguished any more. Their number stays; round_type and
-        herald_pattern are (k,) for all of them. On disk, in one transaction, before this returns.
-        """
-        types, patterns = np.asarray(round_type), np.asarray(herald_pattern)
-        if self._batch is None or not self._batch.first_round <= first_round <= self._done:
-            raise StorageError(f"{self.path}: round {first_round} does not belong to an open batch")
-        if types.shape != (self._done - first_round,):
-            raise ParameterError(f"{types.size} round types, {self._done - first_round} rounds are replaced")
-        if not types.size:
-            return
-        self.flush()
-        count = int(types.size)
-        outcome, timestamps = np.zeros(count, np.uint8), np.full(count, LOST_TIMESTAMP, np.int64)
-        patterns = round_table.checked_column("herald_pattern", patterns, round_table.IS_PATTERN_OR_UNKNOWN)
-        chunk = self._batch.chunk(first_round, outcome, types, patterns, timestamps, 1)
-        with transaction(self._connection, self.path):
-            self._table.take_back(first_round)
-            self._table.insert(first_round, [chunk])
-            self._table.insert_loss(first_round, count, reason)
-
-    def _append(
-        self,
-        first_round: int,
-        outcome: UInt8,
-        round_type: npt.ArrayLike,
-        herald_pattern: UInt8,
-        timestamp_mu: npt.NDArray[np.int64],
-        lost: int,
-    ) -> None:
-        if first_round != self._done:
-            raise StorageError(f"rounds from {first_round} on were given, the next one is {self._done}")
-        if self._batch is None:
-            raise StorageError(f"{self.path}: no batch is open; call begin_batch first")
-        self._waiting.append(
-            self._batch.chunk(first_round, outcome, round_type, herald_pattern, timestamp_mu, lost)
-        )
-        self._done += outcome.size
-
     def flush(self) -> None:
-        """Commit all accepted rounds, which are then acknowledged and survive any crash.
-
-        To be called before anything that the peer has sent about these rounds is read. Raises StorageError.
-        """
+        """Commit all accepted rounds; they are acknowledged when this returns."""
         if self._done != self._acknowledged:
             with transaction(self._connection, self.path):
                 self._insert_waiting()
@@ -413,10 +371,7 @@ class RoundSpool:
         self._last_commit = time.monotonic()
 
     def end_batch(self) -> None:
-        """Commit the batch's rounds and discard its unused settings for good.
-
-        Without an open batch nothing happens. Raises StorageError.
-        """
+        """Commit the batch's rounds and discard its unused settings for good; idempotent."""
         if self._batch is None:
             return
         with transaction(self._connection, self.path) as connection:
@@ -427,28 +382,47 @@ class RoundSpool:
         self._batch = None
 
     def add_gap(self, reason: str, start_unix: float, end_unix: float) -> None:
-        """Record a pause before the next round.
-
-        reason: public. start_unix, end_unix: seconds since 1970 (UTC). Raises StorageError.
-        """
+        """Record a pause before the next round: public reason, begin and end in seconds since 1970 (UTC)."""
         with transaction(self._connection, self.path):
             self._table.insert_gap(self._done, reason, start_unix, end_unix)
 
     @property
-    def num_voided(self) -> int:
-        """Rounds that were voided after their types were public, in all starts of the run."""
-        return num_voided(self._table.losses())
-
-    def public_rounds(self, first_round: int) -> tuple[UInt8, UInt8]:
-        """Round types and herald patterns from `first_round` on: two (k,) uint8, which the peer may know.
-
-        Flushes first, so that the peer never learns of a round that a crash could undo here.
-        """
+    def num_late_losses(self) -> int:
+        """Rounds without an outcome of Alice's, as far as this node knows them."""
+        name = "lost" if self.role == "alice" else "late_loss"
         self.flush()
-        columns = self._table.columns(("round_type", "herald_pattern"), first_round)
-        return columns["round_type"], columns["herald_pattern"]
+        return int(np.count_nonzero(self._table.columns((name,))[name]))
 
-    def shared_rounds(self, first_round: int) -> dict[str, npt.NDArray[Any]]:
+    def own_columns(self, first_round: int) -> Columns:
+        """What the other node gets of the rounds from `first_round` on: sent, received and lost."""
+        self.flush()
+        return self._table.columns(EXCHANGED_WITH_PEER, first_round)
+
+    def store_peer(self, first_round: int, peer: Columns) -> None:
+        """Add the other node's `own_columns` of the rounds from `first_round` on, on disk before this returns."""
+        count = peer["sent"].size
+        if first_round != self._peer_done or first_round + count > self._done:
+            raise StorageError(
+                f"columns of rounds {first_round} to {first_round + count - 1} came, those from "
+                f"{self._peer_done} to {self._done - 1} were due"
+            )
+        self.flush()
+        if not count:
+            return
+        own = self._table.columns(("lost",), first_round)
+        columns: Columns = {
+            "peer_sent": checked_column("sent", peer["sent"], IS_BIT),
+            "peer_received": checked_column("received", peer["received"], IS_BIT_OR_NONE),
+            "peer_end_token": checked_column("end_token", peer["end_token"], IS_BIT_OR_NONE),
+            "late_loss": own["lost"][:count]
+            if self.role == "alice"
+            else checked_column("lost", peer["lost"], IS_BIT),
+        }
+        with transaction(self._connection, self.path):
+            self._table.insert_peer(first_round, columns)
+        self._peer_done += count
+
+    def shared_rounds(self, first_round: int) -> Columns:
         """All columns of the rounds from `first_round` on, for a characterisation, whose outcomes the nodes
         share; ParameterError if the run is to make a key."""
         if self.parameters.key_bits > 0:
@@ -456,10 +430,7 @@ class RoundSpool:
                 f"this run is to make a key of {self.parameters.key_bits:,} bits: its outcomes are not shared"
             )
         self.flush()
-        return self._table.columns(tuple(DTYPES), first_round)
-
-    def _columns(self) -> dict[str, npt.NDArray[Any]]:
-        return self._table.columns(tuple(DTYPES))
+        return self._table.columns(tuple(OWN), first_round)
 
     def seal(self, record_path: Path | str) -> RoundRecord:
         """Write the finished run to a sealed HDF5 record, read it back, and return what was read.
@@ -468,9 +439,10 @@ class RoundSpool:
         something else.
         """
         self.flush()
-        if self._run_id is None or self._done != self.parameters.num_rounds:
+        done = min(self._done, self._peer_done)
+        if self._run_id is None or done != self.parameters.num_rounds:
             raise StorageError(
-                f"the run has {self._done} of {self.parameters.num_rounds} rounds; "
+                f"the run has {done} of {self.parameters.num_rounds} rounds of both nodes; "
                 "only a finished run is sealed"
             )
         record = RoundRecord(
@@ -482,7 +454,9 @@ class RoundSpool:
                 "gaps": self._table.gaps(),
                 "losses": self._table.losses(),
             },
-            **self._columns(),
+            **columns_of_record(
+                self.role, self._table.columns(tuple(OWN)) | self._table.columns(tuple(PEER))
+            ),
         )
         if not Path(record_path).exists():
             record.write(record_path)
@@ -492,11 +466,7 @@ class RoundSpool:
         return written
 
     def close(self) -> None:
-        """Commit what is waiting and close the file.
-
-        An open batch stays pending and is found by the next `open`. Raises StorageError where the commit
-        fails; the file is closed all the same.
-        """
+        """Commit what is waiting and release the file; an open batch stays pending."""
         try:
             self.flush()
         finally:

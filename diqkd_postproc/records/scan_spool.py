@@ -21,6 +21,7 @@ from pydantic import Field, field_validator
 
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import KEYLESS, ProtocolParameters
+from diqkd_postproc.records.batch import Draws
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
 
@@ -91,11 +92,11 @@ class ScanSpool(RoundSpool):
     parameters_class = ScanParameters
     parameters: ScanParameters
 
-    def begin_batch(self, num_rounds: int) -> npt.NDArray[np.uint8]:
-        """Scheduled settings of the next `num_rounds` rounds: (num_rounds,) uint8."""
-        self.fill_pool(bytes, -(-num_rounds * self.parameters.setting_bits_per_round[self.role] // 8))
-        super().begin_batch(num_rounds)
-        return self._scheduled(self.rounds_done, num_rounds).astype(np.uint8)
+    def begin_batch(self, num_rounds: int) -> Draws:
+        """Scheduled settings of the next `num_rounds` rounds; the tokens are zeros."""
+        self.fill_pool(bytes, -(-num_rounds * self.parameters.random_bits_per_round[self.role] // 8))
+        drawn = super().begin_batch(num_rounds)
+        return Draws(self._scheduled(self.rounds_done, num_rounds).astype(np.uint8), drawn.tokens)
 
     def shared_rounds(self, first_round: int) -> dict[str, npt.NDArray[Any]]:
         """All columns of the rounds from `first_round` on, the setting as scheduled."""

@@ -1,6 +1,6 @@
 """The sealed record of one node: all rounds of a finished run in one immutable, private HDF5 file.
 
-Schema version 1 (docs/record_format.md). It holds the node's own settings and outcomes and public facts,
+Schema version 2 (docs/record_format.md). It holds the node's own settings and outcomes and public facts,
 never the other node's outcomes. A reader checks everything before it believes anything: file mode, schema,
 parameters and their digest, shapes, dtypes, value ranges, and a SHA-256 over the datasets, so that a
 truncated or altered file is refused and never half read.
@@ -23,12 +23,12 @@ import numpy.typing as npt
 from diqkd_postproc.files import open_private_file, replace_atomically
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import BOB_KEY_SETTING, HERALD_PATTERNS, ROLES, is_test_round
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS, ROLES
+from diqkd_postproc.records.columns import NONE, Columns, UInt8
 
 RECORD_NAME = "record.h5"  # in the run directory of a node
 SCHEMA_NAME = "diqkd round record"
-SCHEMA_VERSION = 1
-LOST_TIMESTAMP = -1
+SCHEMA_VERSION = 2
 
 SHARED_OUTCOMES = {"outcomes": "shared"}
 """In the provenance of a record whose outcomes both nodes know: a characterisation, which makes no key."""
@@ -38,10 +38,44 @@ DTYPES: dict[str, npt.DTypeLike] = {
     "setting": np.uint8,
     "outcome": np.uint8,
     "round_type": np.uint8,
+    "received_type": np.uint8,
+    "token": np.uint8,
+    "received_token": np.uint8,
+    "end_token": np.uint8,
+    "received_end_token": np.uint8,
+    "late_loss": np.uint8,
     "herald_pattern": np.uint8,
     "timestamp_mu": np.int64,
+    "edge_mu": np.int64,
     "lost": np.uint8,
 }
+
+EXCHANGED = (
+    "round_type",
+    "received_type",
+    "token",
+    "received_token",
+    "end_token",
+    "received_end_token",
+    "late_loss",
+)
+"""The columns T, T', r, r', e, e' and S of docs/order.md: equal in both records, and covered by every tag."""
+
+# Column of a record -> columns of the journal, at Alice and at Bob, that hold it.
+_JOURNAL_NAMES = {
+    "round_type": ("peer_sent", "sent"),
+    "received_type": ("received", "peer_received"),
+    "token": ("sent", "peer_sent"),
+    "received_token": ("peer_received", "received"),
+    "end_token": ("peer_end_token", "end_token"),
+    "received_end_token": ("end_token", "peer_end_token"),
+}
+
+
+def columns_of_record(role: str, journal: Columns) -> Columns:
+    """Columns of the record from those of a node's journal."""
+    side = ROLES.index(role)
+    return {name: journal[_JOURNAL_NAMES[name][side] if name in _JOURNAL_NAMES else name] for name in DTYPES}
 
 
 def setting_name(role: str) -> str:
@@ -53,10 +87,13 @@ def setting_name(role: str) -> str:
 class RoundRecord:
     """All rounds of one node; arrays are (n,), read-only, checked on construction (StorageError).
 
-    setting: uint8, x in {0, 1} (0 in key rounds) or y in {0, 1, 2}; outcome: uint8 of 0/1, 0 where lost;
-    round_type: uint8, 1 = test; herald_pattern: uint8 APD pattern, 0 where lost and unknown;
-    timestamp_mu: int64 herald time of the node's own clock, -1 where lost; lost: uint8, 1 = outcome unknown;
-    attributes: provenance, gaps and losses (JSON-compatible, public).
+    setting: uint8, x in {0, 1} or y in {0, 1, 2, 3} as applied: in key rounds y = 2, or 2 + x' (`late-type`);
+    outcome: uint8 of 0/1, 0 where lost; round_type: uint8, T, 1 = test, and received_type T', 2 where none came;
+    token: uint8, Alice's r, and received_token r', 2 where none came; end_token and received_end_token: e and
+    e' of Bob's optional third token; late_loss: uint8, 1 where Alice has no
+    outcome; herald_pattern: uint8 APD pattern as this node's core saw it, 0 where unknown; timestamp_mu: int64
+    herald time of the node's own clock, and edge_mu of the edge that it received, -1 where there was none;
+    lost: uint8, 1 = outcome unknown; attributes: provenance, gaps and losses (JSON-compatible, public).
     """
 
     role: str
@@ -65,8 +102,15 @@ class RoundRecord:
     setting: npt.NDArray[np.uint8] = field(repr=False)
     outcome: npt.NDArray[np.uint8] = field(repr=False)
     round_type: npt.NDArray[np.uint8] = field(repr=False)
+    received_type: npt.NDArray[np.uint8] = field(repr=False)
+    token: npt.NDArray[np.uint8] = field(repr=False)
+    received_token: npt.NDArray[np.uint8] = field(repr=False)
+    end_token: npt.NDArray[np.uint8] = field(repr=False)
+    received_end_token: npt.NDArray[np.uint8] = field(repr=False)
+    late_loss: npt.NDArray[np.uint8] = field(repr=False)
     herald_pattern: npt.NDArray[np.uint8] = field(repr=False)
     timestamp_mu: npt.NDArray[np.int64] = field(repr=False)
+    edge_mu: npt.NDArray[np.int64] = field(repr=False)
     lost: npt.NDArray[np.uint8] = field(repr=False)
     attributes: dict[str, Any] = field(repr=False, default_factory=dict)
 
@@ -88,18 +132,27 @@ class RoundRecord:
 
     def _check_values(self) -> None:
         is_test, lost = self.round_type == 1, self.lost == 1
-        known_pattern = np.isin(self.herald_pattern, HERALD_PATTERNS)
-        setting_fits = (
-            (self.setting <= is_test)
-            if self.role == "alice"
-            else (self.setting <= BOB_KEY_SETTING) & (is_test_round(self.setting) == is_test)
-        )
+        ordered = self.parameters.protocol == "ordered"
+        if self.role == "alice":
+            applied = (self.received_type == 1) | (not ordered)
+            setting_fits = self.setting <= applied
+            late_loss_fits = self.late_loss == self.lost
+        else:
+            key_settings = (self.setting == 2) | ((self.setting == 3) & (not ordered))
+            setting_fits = np.where(is_test, self.setting <= 1, key_settings)
+            late_loss_fits = self.late_loss <= 1
         checks = {
             "round_type is 0 or 1": self.round_type <= 1,
+            "received_type is 0, 1 or 2": self.received_type <= NONE,
+            "token is 0 or 1": self.token <= 1,
+            "received_token is 0, 1 or 2": self.received_token <= NONE,
+            "end_token is 0 or 1, or 2 where Bob has none": self.end_token <= NONE,
+            "received_end_token is 0, 1 or 2": self.received_end_token <= NONE,
             "lost is 0 or 1": self.lost <= 1,
+            "late_loss is 0 or 1, and Alice's lost rounds": late_loss_fits,
             "outcome is 0 or 1, and 0 in lost rounds": self.outcome <= ~lost,
             f"{setting_name(self.role)} fits the round type": setting_fits,
-            "herald_pattern is one of the four": known_pattern | (lost & (self.herald_pattern == 0)),
+            "herald_pattern is one of the four, or 0": np.isin(self.herald_pattern, (0, *HERALD_PATTERNS)),
         }
         for rule, holds in checks.items():
             if not holds.all():
@@ -109,6 +162,14 @@ class RoundRecord:
     def num_lost(self) -> int:
         """Rounds whose outcome is unknown and counts as 0."""
         return int(np.count_nonzero(self.lost))
+
+    @property
+    def exchanged(self) -> bytes:
+        """The columns of `EXCHANGED`, packed in two bits an entry: what every tag covers. Public after the run."""
+        packed = [
+            np.packbits(np.stack((getattr(self, name) >> 1, getattr(self, name) & 1))) for name in EXCHANGED
+        ]
+        return b"".join(column.tobytes() for column in packed)
 
     @property
     def outcomes_are_shared(self) -> bool:
@@ -180,7 +241,10 @@ class RoundRecord:
     def _from_hdf5(cls, file: Any) -> RoundRecord:
         attrs = file.attrs
         if attrs.get("schema") != SCHEMA_NAME or attrs.get("schema_version") != SCHEMA_VERSION:
-            raise StorageError(f"schema {attrs.get('schema_version')}, this program reads {SCHEMA_VERSION}")
+            raise StorageError(
+                f"schema {attrs.get('schema_version')}, this program reads {SCHEMA_VERSION}: rounds without "
+                "tokens make no key here; use the version of diqkd that recorded them"
+            )
         role = str(attrs["role"])
         parameters = ProtocolParameters.from_toml(attrs["parameters"])
         if attrs["parameters_digest"] != parameters.digest:
@@ -198,6 +262,26 @@ class RoundRecord:
         if record.content_digest() != attrs["content_sha256"]:
             raise StorageError("the datasets do not have the recorded checksum; the file was altered")
         return record
+
+
+def undisturbed(round_type: UInt8, token: UInt8 | None = None) -> Columns:
+    """Columns of rounds on whose lines nothing went wrong, (n,) each: everything sent came as it was sent.
+
+    For records that come from elsewhere than two nodes: simulations, other people's data. token: Alice's r, by
+    default zeros.
+    """
+    zeros = np.zeros_like(round_type)
+    token = zeros if token is None else token
+    return {
+        "round_type": round_type,
+        "received_type": round_type,
+        "token": token,
+        "received_token": token,
+        "end_token": zeros,
+        "received_end_token": np.full_like(round_type, NONE),
+        "late_loss": zeros,
+        "edge_mu": np.full(round_type.size, -1, dtype=np.int64),
+    }
 
 
 def check_run_id(run_id: str) -> str:

@@ -42,7 +42,7 @@ TERM_NAMES = {
     "extractor_length": "extractor length",
     "extractor_constant": "extractor constant",
     "losses": "accepted losses",
-    "voided_rounds": "voided rounds",
+    "late_losses": "late losses",
     "syndrome": "syndrome",
     "hash_error": "error of the hashing",
     "messages": "tags and verdicts",
@@ -94,7 +94,8 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
 
     point: what the mark at the run's own parameters is called.
     """
-    proofs = ["paper"] if parameters.proof == "paper" else [parameters.proof, "paper"]
+    late_type = parameters.protocol == "late-type"
+    proofs = [parameters.proof] if late_type or parameters.proof == "paper" else [parameters.proof, "paper"]
     here = parameters.num_rounds
     with new_figure(5.6, 3.9) as figure:
         axes = figure.subplots()
@@ -102,6 +103,8 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
         for proof, colour, style in zip(proofs, (BLUE, MUTED), ("-", "--"), strict=False):
             rounds, rates = _rate_curve(parameters, proof)
             axes.plot(rounds, np.clip(rates, 0, None), style, color=colour, label=f"proof: {proof}")
+            if late_type:
+                continue
             limit = asymptotic_rate(
                 parameters.gamma,
                 parameters.design_chsh_score,
@@ -150,7 +153,7 @@ def _rate(parameters: ProtocolParameters, num_rounds: int, proof: str) -> float:
     The syndrome exceeds the Shannon limit by as much as the run's own does, in units of sqrt(n).
     """
     design = (parameters.gamma, parameters.design_chsh_score, parameters.design_qber)
-    limit = shannon_limit(*design)
+    limit = shannon_limit(*design, parameters.design_second_qber)
     surplus = (parameters.syndrome_bits - parameters.num_rounds * limit) / math.sqrt(parameters.num_rounds)
     syndrome_bits = round(num_rounds * limit + max(0.0, surplus) * math.sqrt(num_rounds))
     syndrome_bits = max(1, min(num_rounds - 1, syndrome_bits))
@@ -162,6 +165,8 @@ def _rate(parameters: ProtocolParameters, num_rounds: int, proof: str) -> float:
         proof=proof,  # type: ignore[arg-type]
         bound=parameters.bound if proof == "renyi" else None,
         extractor=parameters.extractor if proof == "renyi" else "trevisan",
+        protocol=parameters.protocol,
+        second_qber=parameters.design_second_qber,
     )
     return point.estimate() / num_rounds
 

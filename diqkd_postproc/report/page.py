@@ -222,7 +222,11 @@ def _parameters_and_post_processing(facts: RunFacts) -> Markup:
         ("CHSH threshold ω", f"{parameters.omega_threshold:.6f}"),
         ("most lost tests accepted", f"{parameters.max_losses:,}"),
         *([("most tests accepted", f"{parameters.max_tests:,}")] if parameters.max_tests is not None else []),
-        *([("most voided rounds accepted", f"{parameters.max_voided:,}")] if parameters.max_voided else []),
+        *(
+            [("most late losses accepted", f"{parameters.max_late_losses:,}")]
+            if parameters.max_late_losses
+            else []
+        ),
         ("syndrome", f"{parameters.syndrome_bits:,} bits"),
         ("key length", f"{parameters.key_bits:,} bits"),
         ("soundness error", f"{parameters.soundness_error:g}"),

@@ -49,10 +49,13 @@ def is_available() -> bool:
 def confirm(parameters: ProtocolParameters, length: KeyLength) -> KeyLength:
     """`length` with a certificate in ball arithmetic; shorter where its bits cannot be confirmed.
 
-    length: the answer of the proof of `parameters`. Raises ParameterError without python-flint.
+    length: the answer of the proof of `parameters`, returned with its certificate in double precision for
+    protocol `late-type`. Raises ParameterError without python-flint.
     """
     if not is_available():
         raise ParameterError("ball arithmetic needs python-flint: install diqkd with the extra `certify`")
+    if parameters.protocol == "late-type":
+        return length
     from flint import ctx
 
     before = ctx.prec
@@ -63,7 +66,7 @@ def confirm(parameters: ProtocolParameters, length: KeyLength) -> KeyLength:
         else:
             entropy, words = _accumulated_entropy(parameters, length.analysis)
         largest = _largest(entropy, parameters.extractor == "trevisan")
-        bits = min(length.bits, max(0, largest - parameters.max_voided))
+        bits = min(length.bits, max(0, largest - parameters.max_late_losses))
     finally:
         ctx.prec = before
     words = f"ball arithmetic (Arb, {PRECISION_BITS} bits): {words}"

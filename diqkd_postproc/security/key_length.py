@@ -40,17 +40,17 @@ class KeyLength:
         """
         return self.extractor_error / max(1, self.bits)
 
-    def less_voided(self, max_voided: int) -> KeyLength:
-        """The length that pays for `max_voided` rounds voided after their types were public, a bit each.
+    def less_late_losses(self, max_late_losses: int) -> KeyLength:
+        """The length that pays for `max_late_losses` rounds whose late loss was public, a bit each.
 
-        Whoever guesses the outcomes with the voided ones set to 0 guesses those measured by adding as many
+        Whoever guesses the outcomes with those of late losses set to 0 guesses those measured by adding as many
         uniform bits: the min-entropy is lower by one bit a round at most, and so is the Rényi entropy.
         """
-        if max_voided == 0:
+        if max_late_losses == 0:
             return self
         return replace(
             self,
-            bits=max(0, self.bits - max_voided),
-            value=self.value - max_voided,
-            terms={**self.terms, "voided_rounds": -float(max_voided)},
+            bits=max(0, self.bits - max_late_losses),
+            value=self.value - max_late_losses,
+            terms={**self.terms, "late_losses": -float(max_late_losses)},
         )

@@ -12,14 +12,21 @@ import math
 from fractions import Fraction
 
 from diqkd_postproc.protocol.errors import ParameterError
-from diqkd_postproc.protocol.parameters import BoundName, ExtractorName, ProofName, ProtocolParameters
+from diqkd_postproc.protocol.parameters import (
+    BoundName,
+    ExtractorName,
+    ProofName,
+    ProtocolName,
+    ProtocolParameters,
+)
 from diqkd_postproc.protocol.proof_status import PROOF_STATUS
 from diqkd_postproc.security import counted, paper, renyi
 from diqkd_postproc.security.key_length import KeyLength
+from diqkd_postproc.security.variable_length import NUM_KEY_BASES
 
 
-def check_combination(proof: str, bound: str | None, extractor: str) -> None:
-    """Raise ParameterError unless `proof` exists and covers `bound` and `extractor`.
+def check_combination(proof: str, bound: str | None, extractor: str, protocol: str = "ordered") -> None:
+    """Raise ParameterError unless `proof` exists and covers `bound`, `extractor` and `protocol`.
 
     Toeplitz hashing and the two bounds belong to `renyi`; bound None is allowed with every proof.
     """
@@ -30,6 +37,10 @@ def check_combination(proof: str, bound: str | None, extractor: str) -> None:
     if extractor == "toeplitz" and proof != renyi.PROOF_NAME:
         raise ParameterError(
             f"extractor='toeplitz' is proven with proof='renyi' only, not with {proof!r}; take 'trevisan'"
+        )
+    if protocol == "late-type" and proof != renyi.PROOF_NAME:
+        raise ParameterError(
+            f"protocol 'late-type' has two key bases, for which proof {proof!r} says nothing; take 'renyi'"
         )
     if bound is not None and proof != renyi.PROOF_NAME:
         raise ParameterError(f"bound={bound!r} belongs to proof='renyi'; {proof!r} has none, leave it out")
@@ -56,19 +67,20 @@ def key_length_for(
     syndrome_bits: int,
     soundness_error: float,
     max_tests: int | None = None,
-    max_voided: int = 0,
+    max_late_losses: int = 0,
     extractor_error: float | None = None,
     accuracy: float = paper.SEARCH_ACCURACY,
+    protocol: ProtocolName = "ordered",
 ) -> KeyLength:
     """Longest key that `proof` certifies, with every term of it.
 
     bound: `renyi` only, None for `simple`. max_tests: N* of `counted`, None for the default limit.
-    max_voided: rounds that may be voided, see `KeyLength.less_voided`.
+    max_late_losses: rounds without an outcome of Alice's, see `KeyLength.less_late_losses`.
     extractor_error: e_PA, None for the optimum. accuracy: bits to which `paper` and `counted` find their
-    optimum. Others as in the proofs' own `key_length`. Raises
+    optimum. protocol: `late-type` is proven by `renyi` only. Others as in the proofs' own `key_length`. Raises
     ParameterError for values outside their domain and for combinations that are not proven.
     """
-    check_combination(proof, bound, extractor)
+    check_combination(proof, bound, extractor, protocol)
     gamma = Fraction(gamma)
     common = (num_rounds, gamma, omega_threshold, syndrome_bits, soundness_error)
     if proof == "paper":
@@ -87,8 +99,9 @@ def key_length_for(
             bound or "simple",
             extractor,
             extractor_error if extractor == "trevisan" else None,
+            num_key_bases=NUM_KEY_BASES[protocol],
         )
-    return length.less_voided(max_voided)
+    return length.less_late_losses(max_late_losses)
 
 
 def key_length_of(parameters: ProtocolParameters) -> KeyLength:
@@ -108,6 +121,7 @@ def key_length_of(parameters: ProtocolParameters) -> KeyLength:
         syndrome_bits=parameters.syndrome_bits,
         soundness_error=parameters.soundness_error,
         max_tests=parameters.max_tests,
-        max_voided=parameters.max_voided,
+        max_late_losses=parameters.max_late_losses,
         extractor_error=extractor_error,
+        protocol=parameters.protocol,
     )

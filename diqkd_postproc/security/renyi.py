@@ -11,6 +11,10 @@ of that quantity (see `renyi_round`), L the largest accepted number of losses, m
 alpha, kappa, e_PA and e_s are free, and any choice is safe: the optimiser works with an approximate maximum,
 the result with a certified one. The final sum is rounded down after subtracting a margin for rounding errors.
 
+With two key bases (protocol `late-type`: Alice's setting is uniform in key rounds too) g bounds G2 of
+`closed_round`, whatever `bound` says. In either case g is at least f1 = gamma + (1 - gamma) w, the value of a
+run in which the type of a round comes out before the round's end (it is below g unless gamma > 4/5).
+
 Toeplitz hashing must use a family that collides with probability 2^-l *exactly*: a full l x n Toeplitz
 matrix of n + l - 1 uniform seed bits, or [T | 1] of n - 1 bits. "At most 2^-l" is not enough for the theorem.
 
@@ -28,6 +32,7 @@ from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import BoundName as Bound
 from diqkd_postproc.protocol.parameters import ExtractorName as Extractor
 from diqkd_postproc.protocol.proof_status import PROOF_STATUS
+from diqkd_postproc.security.closed_round import ClosedRound, approximate_closed, certify_closed
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.paper import (
     EXTRACTOR_BITS,
@@ -41,6 +46,7 @@ from diqkd_postproc.security.paper import (
 )
 from diqkd_postproc.security.renyi_round import (
     ROUNDING_ALLOWANCE,
+    Certificate,
     RoundProblem,
     approximate_maximum,
     certify,
@@ -64,21 +70,28 @@ def key_length(
     bound: Bound = "simple",
     extractor: Extractor = "trevisan",
     extractor_error: float | None = None,
+    num_key_bases: int = 1,
 ) -> KeyLength:
     """Longest key that the theorem proves, over alpha and kappa.
 
     num_rounds: n. gamma: test probability, exact. max_losses: L, the largest accepted number of lost test
     rounds, fixed in advance. syndrome_bits: m. soundness_error: eps_snd. bound: `full` is longer and takes
-    seconds. extractor_error: e_PA, None for the optimum. Raises ParameterError for values outside their
-    domain.
+    seconds. extractor_error: e_PA, None for the optimum. num_key_bases: settings of Alice's in key rounds, 1
+    or 2. Raises ParameterError for values outside their domain.
     """
     problem = (num_rounds, Fraction(gamma), max_losses, syndrome_bits, soundness_error)
     _check_problem(*problem, bound, extractor)
     point = _starting_point(num_rounds, Fraction(gamma))
     for size in (0.3, 0.01):
-        point, _ = _optimum(problem, bound, extractor, extractor_error, point, size, 1e-3)
-    free = _free_parameters(point)
-    return evaluate(*problem, *free, bound=bound, extractor=extractor, extractor_error=extractor_error)
+        point, _ = _optimum(problem, bound, extractor, extractor_error, num_key_bases, point, size, 1e-3)
+    return evaluate(
+        *problem,
+        *_free_parameters(point),
+        bound=bound,
+        extractor=extractor,
+        extractor_error=extractor_error,
+        num_key_bases=num_key_bases,
+    )
 
 
 def estimated_length(
@@ -89,12 +102,13 @@ def estimated_length(
     soundness_error: float,
     bound: Bound = "simple",
     extractor: Extractor = "trevisan",
+    num_key_bases: int = 1,
 ) -> float:
     """What `key_length` will come to, in bits and within a few; fast, and no proof of anything."""
     problem = (num_rounds, Fraction(gamma), max_losses, syndrome_bits, soundness_error)
     _check_problem(*problem, bound, extractor)
     start = _starting_point(num_rounds, Fraction(gamma))
-    _, entropy = _optimum(problem, bound, extractor, None, start, 0.2, 0.5)
+    _, entropy = _optimum(problem, bound, extractor, None, num_key_bases, start, 0.2, 0.5)
     return entropy if extractor == "toeplitz" else invert_extractor_loss(entropy)
 
 
@@ -117,6 +131,7 @@ def _optimum(
     bound: Bound,
     extractor: Extractor,
     extractor_error: float | None,
+    num_key_bases: int,
     start: tuple[float, float],
     size: float,
     accuracy: float,
@@ -126,8 +141,8 @@ def _optimum(
     limits = (max_losses, syndrome_bits, soundness_error)
 
     def cost(point: tuple[float, float]) -> float:
-        one_round = RoundProblem(*_free_parameters(point), float(gamma))
-        excess = approximate_maximum(one_round, bound)[0]
+        one_round = _round_problem(*_free_parameters(point), gamma, num_key_bases)
+        excess = max(_approximate_excess(one_round, bound), _early_type_excess(one_round))
         terms, _ = _terms(num_rounds, *limits, one_round, excess, extractor, extractor_error)
         return -math.fsum(terms.values())
 
@@ -153,15 +168,17 @@ def evaluate(
     extractor: Extractor = "trevisan",
     tolerance_bits: float = TOLERANCE_BITS,
     extractor_error: float | None = None,
+    num_key_bases: int = 1,
 ) -> KeyLength:
     """The theorem at given alpha - 1 and kappa, with a certified maximum, rounded down safely."""
     gamma = Fraction(gamma)
     _check_problem(num_rounds, gamma, max_losses, syndrome_bits, soundness_error, bound, extractor)
     order_minus_one = (1.0 + order_minus_one) - 1.0
-    problem = RoundProblem(order_minus_one, loss_weight, float(gamma))
-    certificate = certify(problem, bound, tolerance_bits * order_minus_one * math.log(2) / num_rounds)
+    problem = _round_problem(order_minus_one, loss_weight, gamma, num_key_bases)
+    certificate = _certify(problem, bound, tolerance_bits * order_minus_one * math.log(2) / num_rounds)
+    excess = max(certificate.upper, _early_type_excess(problem))
     limits = (max_losses, syndrome_bits, soundness_error)
-    terms, errors = _terms(num_rounds, *limits, problem, certificate.upper, extractor, extractor_error)
+    terms, errors = _terms(num_rounds, *limits, problem, excess, extractor, extractor_error)
     entropy = math.fsum(terms.values())
     value = entropy
     if extractor == "trevisan":
@@ -174,13 +191,13 @@ def evaluate(
     return KeyLength(
         bits=bits,
         value=value,
-        proof=f"{PROOF_NAME} {bound} {extractor}",
+        proof=f"{PROOF_NAME} {'two-bases' if num_key_bases == 2 else bound} {extractor}",
         status=PROOF_STATUS[PROOF_NAME],
         terms=terms,
         analysis={
             "order_minus_one": order_minus_one,
             "loss_weight": loss_weight,
-            "certified_maximum_minus_one": certificate.upper,
+            "certified_maximum_minus_one": excess,
             "attained_maximum_minus_one": certificate.lower,
             "certificate_cells": float(certificate.num_cells),
             **errors,
@@ -188,10 +205,35 @@ def evaluate(
         hash_error=HASH_ERROR,
         extractor_error=errors["extractor_error"],
         margin=margin,
-        certificate=f"double precision; largest G - 1 of a round <= {certificate.upper:.17g}, by branch and "
+        certificate=f"double precision; largest G - 1 of a round <= {excess:.17g}, by branch and "
         f"bound of {certificate.num_cells} cells with {ROUNDING_ALLOWANCE:.2g} for rounding errors, and "
         f"{margin:.2g} bits subtracted for those of the sum",
     )
+
+
+def _round_problem(
+    order_minus_one: float, loss_weight: float, gamma: Fraction, num_key_bases: int
+) -> RoundProblem:
+    if num_key_bases == 2:
+        return ClosedRound(order_minus_one, loss_weight, float(gamma), num_key_bases=2)
+    return RoundProblem(order_minus_one, loss_weight, float(gamma))
+
+
+def _approximate_excess(problem: RoundProblem, bound: Bound) -> float:
+    if isinstance(problem, ClosedRound):
+        return approximate_closed(problem)
+    return approximate_maximum(problem, bound)[0]
+
+
+def _certify(problem: RoundProblem, bound: Bound, tolerance: float) -> Certificate:
+    if isinstance(problem, ClosedRound):
+        return certify_closed(problem, tolerance)
+    return certify(problem, bound, tolerance)
+
+
+def _early_type_excess(problem: RoundProblem) -> float:
+    """f1 - 1, f1 = gamma + (1 - gamma) w: what the rounds have to pay where a type comes out early."""
+    return (1.0 - problem.gamma) * math.expm1(-problem.order_minus_one * math.log(2) * problem.loss_weight)
 
 
 def _terms(

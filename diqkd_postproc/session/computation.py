@@ -21,10 +21,9 @@ from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.privacy_amplification import extractor_for
 from diqkd_postproc.protocol.errors import DiqkdError, LocalProtocolError, ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import is_test_round
 from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, code_for, decode
+from diqkd_postproc.records.order_losses import lost_by_order
 from diqkd_postproc.records.sealed_record import RoundRecord
-from diqkd_postproc.records.voided_rounds import stretches_of, voided_rounds
 from diqkd_postproc.session.engine import SessionEngine
 from diqkd_postproc.session.events import Answer, Done, Failed, Pad, Passed, Work
 from diqkd_postproc.session.messages import (
@@ -52,16 +51,17 @@ class ComputationStoppedError(DiqkdError):
     """The computation was cancelled."""
 
 
-def count_losses(alice: Bits, bob: Bits, x: Bits, y: Bits, voided: Bits | None = None) -> int:
-    """Lost test rounds, of (n,) arrays: A xor B != x y where y is not 2 (SI S4, steps 6 and 8).
+def count_losses(
+    alice: Bits, bob: Bits, x: Bits, y: Bits, lost_by_order: npt.NDArray[np.bool_] | None = None
+) -> int:
+    """Lost rounds, of (n,) arrays: A xor B != x y where y < 2 (SI S4, steps 6 and 8), or lost by order.
 
-    voided: 1 where the outcomes were replaced by 0 after the types were public. Such a test counts as lost,
-    though zeros would win three of four: the rounds as they were measured then lose no more than is counted.
+    lost_by_order: rounds that count as lost whatever was measured, tests and key rounds (docs/order.md).
     """
-    lost = (alice ^ bob) != (x & y)
-    if voided is not None:
-        lost = lost | (voided == 1)
-    return int(np.count_nonzero(is_test_round(y) & lost))
+    lost = (y < 2) & ((alice ^ bob) != (x & y))
+    if lost_by_order is not None:
+        lost = lost | lost_by_order
+    return int(np.count_nonzero(lost))
 
 
 def noisy_copy(bob: Bits, x: Bits, y: Bits) -> Bits:
@@ -101,7 +101,8 @@ class Computation:
         # Copies: compiled kernels take writable arrays only, a record's are not.
         self._outcome, self._setting = record.outcome.copy(), record.setting.copy()
         self._round_type = record.round_type.copy()
-        self._voided = voided_rounds(record)
+        self._lost_by_order = lost_by_order(record)
+        self._outcome_lost = record.lost == 1
         self._key_store = key_store
         self._parameters = parameters
         self._progress = progress
@@ -113,7 +114,7 @@ class Computation:
             run_id=record.run_id,
             epochs=engine.epochs,
             parameters=parameters,
-            voided=stretches_of(self._voided),
+            exchanged=record.exchanged,
         )
         self._pads: dict[Pad, bytes] = {}
         self._code_lock = threading.Lock()
@@ -209,14 +210,14 @@ class Computation:
 
     def _lost_rounds(self) -> int:
         return count_losses(
-            self._outcomes(), self._outcome, self._peer_settings(), self._setting, self._voided
+            self._outcomes(), self._outcome, self._peer_settings(), self._setting, self._lost_by_order
         )
 
     def _protected(self, pad: Pad) -> bytes:
         if pad == "pad_ec":
             return self._content.outcomes(self._outcomes())
         if pad == "pad_b":
-            return self._content.round_types(self._round_type)
+            return self._content.round_types()
         if pad == "pad_f":
             return self._content.decision(self._engine.verdict, self._engine.num_losses)
         return self._content.confirmation(
@@ -270,13 +271,19 @@ class Computation:
                 f"{code.digest[:16]}: the two versions of diqkd differ, or the message was changed; "
                 "install here the version that Alice has and start both sides again: the session goes on"
             )
+        settings = self._peer_settings()
+        # In the other basis than Alice's, and where he has no outcome, Bob knows nothing of hers.
+        other_basis = (self._setting >= 2) & (settings != self._setting - 2)
         result = decode(
             code,
             np.unpackbits(np.frombuffer(syndrome.packed, dtype=np.uint8), count=syndrome.num_bits),
-            noisy_copy(self._outcome, self._peer_settings(), self._setting),
+            noisy_copy(self._outcome, settings, self._setting),
             self._round_type,
             qber=parameters.design_qber,
             test_error=parameters.design_test_error,
+            second_basis=settings == 1,
+            second_qber=parameters.design_second_qber,
+            erased=self._outcome_lost | other_basis,
             progress=percent_repaired(self._reporter("error correction")),
         )
         self._reconstruction = result

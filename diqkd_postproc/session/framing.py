@@ -30,7 +30,7 @@ from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.session.messages import Message, MessageType, decode_payload, payload_limits
 
 MAGIC = b"DIQK"
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 SESSION_ID_BYTES = 16
 NO_SESSION = bytes(SESSION_ID_BYTES)
 

@@ -16,9 +16,9 @@ from diqkd_postproc.key_store import UNUSED, KeyStore
 from diqkd_postproc.protocol.balance_sheet import BalanceSheet
 from diqkd_postproc.protocol.errors import ParameterError, ProtocolAbort
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import ROLES, Role
+from diqkd_postproc.protocol.roles import Role
+from diqkd_postproc.records.order_losses import require_few_late_losses
 from diqkd_postproc.records.sealed_record import RoundRecord
-from diqkd_postproc.records.voided_rounds import require_few_voided
 from diqkd_postproc.session.computation import Computation, ProgressReporter
 from diqkd_postproc.session.continuity import Past, require_one_past
 from diqkd_postproc.session.driver import SessionDriver
@@ -193,7 +193,7 @@ async def _converse(engine: SessionEngine, driver: SessionDriver, open_transport
 def _check_inputs(
     role: Role, record: RoundRecord, key_store: KeyStore, parameters: ProtocolParameters
 ) -> None:
-    if role not in ROLES:
+    if role not in get_args(Role):
         raise ParameterError(f"role {role!r} is neither 'alice' nor 'bob'")
     if record.role != role:
         raise ParameterError(f"this is {record.role}'s record, the role is {role}; give {role}'s record")
@@ -220,7 +220,7 @@ def _check_inputs(
             f"{parameters.max_tests}; both sides see this, nothing was sent and no part of the initial key "
             "is spent. About one honest run in 1000 ends so; acquire another"
         )
-    require_few_voided(record)
+    require_few_late_losses(record)
 
 
 def _key_id_of(record: RoundRecord, key_store: KeyStore, parameters: ProtocolParameters) -> str:

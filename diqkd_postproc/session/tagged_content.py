@@ -1,9 +1,10 @@
 """Content of each of the four hashes (SI section S4, steps 7, 10 and 11), as unambiguous bytes.
 
 Every content opens with its own label, the session, the initial key's name, the run, the epochs of both key
-stores, all parameters in full and the voided rounds of this side's record, so that no tag can be taken for
-another's, moved to another session or to other parameters, without resting on a computational hash, and none
-verifies where the two records differ in what was voided. Fields stand behind their length.
+stores, all parameters in full and the four columns T, T', r and r' of this side's record with the list of late
+losses, so that no tag can be taken for another's, moved to another session or to other parameters, without
+resting on a computational hash, and none verifies where the two records differ in any of these. Fields stand
+behind their length.
 
 G_A covers the syndrome M too, which the SI's list leaves out: authenticating it costs nothing, and a
 changed M otherwise only shows as a failed validation.
@@ -13,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import ROLES, Role
-from diqkd_postproc.records.voided_rounds import Stretches
+from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.session.framing import PROTOCOL_VERSION
 from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Syndrome, Verdict
 
@@ -37,22 +38,21 @@ class TaggedContent:
     run_id: str
     epochs: Mapping[Role, int]
     parameters: ProtocolParameters
-    voided: Stretches
+    exchanged: bytes
 
     def _content(self, label: str, *fields: bytes) -> bytes:
-        epochs = b"".join(self.epochs[role].to_bytes(8, "big") for role in ROLES)
+        epochs = b"".join(self.epochs[role].to_bytes(8, "big") for role in get_args(Role))
         names = (self.session_id, self.key_id.encode(), self.run_id.encode())
         label = f"diqkd {PROTOCOL_VERSION} {label}"
-        voided = b"".join(number.to_bytes(4, "big") for stretch in self.voided for number in stretch)
-        return _fields(label.encode(), *names, epochs, self.parameters.canonical(), voided, *fields)
+        return _fields(label.encode(), *names, epochs, self.parameters.canonical(), self.exchanged, *fields)
 
     def outcomes(self, bits: npt.NDArray[np.uint8]) -> bytes:
         """Of G_EC: Alice's outcomes, (n,) 0/1. Private."""
         return self._content("outcomes", np.packbits(bits).tobytes())
 
-    def round_types(self, bits: npt.NDArray[np.uint8]) -> bytes:
-        """Of G_B: the round types T, (n,) 0/1."""
-        return self._content("round types", np.packbits(bits).tobytes())
+    def round_types(self) -> bytes:
+        """Of G_B: the columns alone, T among them."""
+        return self._content("round types")
 
     def confirmation(self, settings: BasisRevelation, syndrome: Syndrome, outcome_hash: OutcomeHash) -> bytes:
         """Of G_A: X, M, G_EC, and C = 1, without which there is no G_A."""

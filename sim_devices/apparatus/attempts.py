@@ -44,9 +44,9 @@ class Attempts:
         if audit.private_mu >= 0 or audit.failure is not None:
             audit.attempt()
         num_attempts = duration_mu // cycle_mu
-        # Taking an entry may lose the ion.
-        if ion.lost or (current.entry is None and not self._rounds.take_next(start_mu)) or ion.lost:
+        if not current.agreed or (current.entry is None and not self._have_another(start_mu)):
             return start_mu + duration_mu, ENTANGLER_TIMEOUT
+        current.searched = True
         if start_mu < audit.connected_mu + FOCUS_TIME_MU:
             displacement_um = self._electrodes.displacement_um(np.array([float(start_mu)]))[0]
             coupled = self._nature.coupling(float(displacement_um))
@@ -63,3 +63,12 @@ class Attempts:
             current.close()  # the station clicked, but this node does not take the pattern for a herald
             return start_mu + duration_mu, ENTANGLER_TIMEOUT
         return herald_mu, 1 << patterns.index(entry[wire.PATTERN])
+
+    def _have_another(self, time_mu: int) -> bool:
+        """Go on with the next entry after a pattern that is no herald. No other herald comes without both
+        ions."""
+        if not self._rounds.take_next(time_mu, 0.0):
+            return False
+        entry: Any = self._current.entry
+        self._current.agreed = not entry[wire.FAULT] & (wire.ION_LOST | wire.PARTNER_ION_LOST)
+        return self._current.agreed

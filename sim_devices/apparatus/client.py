@@ -1,20 +1,17 @@
-"""A node's line to the laboratory: fetch entries, hand back results."""
+"""A node's connection to the laboratory: entries of coming rounds, and results of measurements."""
 
 import os
 import socket
 import struct
-import threading
 from typing import Any
 
-import numpy as np
-
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
-from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.apparatus import wire
+from sim_devices.apparatus.effects import Effect
 from sim_devices.physics.drift import Drift
 
 CONNECT_TIMEOUT = 5.0  # s
-FLUSH_INTERVAL = 0.004  # s without a new result after which Bob's results go out unasked
+ANSWER_TIMEOUT = 30.0  # s
 ADDRESS_VARIABLE = "DIQKD_LABORATORY"
 DEFAULT_ADDRESS = "127.0.0.1:3270"
 
@@ -36,7 +33,7 @@ def observe(address: str | None = None) -> tuple[Drift, float]:
     try:
         with socket.create_connection((host, port), CONNECT_TIMEOUT) as connection:
             connection.settimeout(CONNECT_TIMEOUT)
-            hello = wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, wire.OBSERVER)
+            hello = wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, wire.OBSERVER, 0)
             connection.sendall(wire.frame(wire.HELLO, hello))
             kind, payload = wire.receive_frame(connection)
         if kind != wire.WELCOME:
@@ -48,24 +45,24 @@ def observe(address: str | None = None) -> tuple[Drift, float]:
 
 
 class LaboratoryClient:
-    """Blocking client of one role. Results may be flushed from a background thread, answers come to the
-    caller.
+    """Blocking client of one role.
+
+    :param port: on which Bob's lines listen
+
+    Public after construction: `seed` of the node's own draws, `rounds_done`, the first round that this process
+    may play, `time_s` and `start_unix` of the laboratory, `electrode_stuck`, `protocol`, `drift`.
     """
 
-    def __init__(self, role: str, address: str | None = None) -> None:
-        if role not in ROLES:
+    def __init__(self, role: str, address: str | None = None, port: int = 0) -> None:
+        if role not in wire.ROLES:
             raise ParameterError(f"role {role!r} is neither alice nor bob")
         self.address = address or os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)
-        host, port = parse_address(self.address)
-        self._entry = wire.ENTRY_OF_ROLE[ROLES.index(role)]
-        self._pending: list[tuple[Any, ...]] = []
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
         try:
-            self._socket = socket.create_connection((host, port), CONNECT_TIMEOUT)
-            self._socket.settimeout(30.0)
+            self._socket = socket.create_connection(parse_address(self.address), CONNECT_TIMEOUT)
+            self._socket.settimeout(ANSWER_TIMEOUT)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._send(wire.HELLO, wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, ROLES.index(role)))
+            hello = wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, wire.ROLES.index(role), port)
+            self._send(wire.HELLO, hello)
             kind, payload = wire.receive_frame(self._socket)
             if kind != wire.WELCOME:
                 raise wire.WireError("the laboratory refused this node")
@@ -76,93 +73,68 @@ class LaboratoryClient:
                 self.time_s,
                 self.start_unix,
                 self.electrode_stuck,
+                protocol,
             ) = wire.WELCOME_PAYLOAD.unpack(fixed)
+            self.protocol = wire.PROTOCOLS[protocol]
             self.drift = Drift.from_json(drift.decode())
         except (OSError, struct.error, ValueError, TypeError) as error:
             raise LaboratoryError(
                 f"no simulated laboratory at {self.address} ({error}); start one with "
                 f"`python -m sim_devices.laboratory` or set {ADDRESS_VARIABLE}"
             ) from None
-        # Bob's hot path: append is atomic, and only `_take` removes.
-        self.add_result = self._pending.append
-        if role == "bob":
-            threading.Thread(target=self._flush_when_idle, name="laboratory-flush", daemon=True).start()
 
-    def fetch(self, patience: float, time_s: float = 0.0) -> list[tuple[Any, ...]]:
-        """Entries of coming rounds, oldest last; empty if there is none within `patience` (s). `time_s` is
-        this node's laboratory time."""
-        try:
-            with self._lock:
-                self._send(wire.FETCH, wire.FETCH_PAYLOAD.pack(patience, time_s) + self._take())
-            records = wire.records(self._receive(wire.ENTRIES), self._entry)
-        except OSError as error:
-            raise self._gone(error) from None
-        entries: list[tuple[Any, ...]] = records.tolist()
+    def fetch(self, first: int, patience: float, time_s: float = 0.0) -> list[tuple[Any, ...]]:
+        """Entries of the rounds from `first` on, oldest last; empty if there is none within `patience` (s).
+        `time_s` is this node's laboratory time."""
+        payload = self._ask(wire.FETCH, wire.FETCH_PAYLOAD.pack(first, patience, time_s), wire.ENTRIES)
+        entries: list[tuple[Any, ...]] = wire.records(payload, wire.ENTRY).tolist()
         entries.reverse()
         return entries
 
-    def measure(self, index: int, effect: tuple[float, float, float, float]) -> tuple[bool, int]:
-        """Alice's result of round `index` under an effect, and its number in coming entries, or
-        `wire.MAX_REGISTERED`. Once a round.
+    def measure(self, index: int, effect: Effect, kind: int, partner_effect: int) -> tuple[bool, int, int]:
+        """Result of round `index` under an effect, once a round; the effect's number in coming entries, and
+        that of the partner's effect on which they are conditional, or `wire.MAX_REGISTERED`.
+
+        :param kind: KEY, TEST, USUAL_KEY or NO_ROUND_TYPE of `wire`
+        :param partner_effect: number of what the partner has measured in the round, if it is known
         """
+        request = wire.MEASURE_PAYLOAD.pack(index, *effect, kind, partner_effect)
+        answer = self._ask(wire.MEASURE, request, wire.MEASURED)
+        bright, number, partner = wire.MEASURED_PAYLOAD.unpack(answer)
+        return bool(bright), number, partner
+
+    def report(self, index: int, effect: Effect) -> None:
+        """This is what the node has measured in round `index`, with the result that it had in advance."""
         try:
-            with self._lock:
-                self._send(wire.MEASURE, wire.MEASURE_PAYLOAD.pack(index, *effect))
-            bright, number = wire.MEASURED_PAYLOAD.unpack(self._receive(wire.MEASURED))
-        except (OSError, struct.error) as error:
+            self._send(wire.REPORT, wire.REPORT_PAYLOAD.pack(index, *effect))
+        except OSError as error:
             raise self._gone(error) from None
-        return bool(bright), number
 
-    def report_reload(self, index: int) -> None:
-        """The ion lost before round `index` is back."""
-        with self._lock:
-            self._send(wire.RELOADED, wire.RELOADED_PAYLOAD.pack(index))
+    def partner_port(self) -> int:
+        """Port on which Bob's lines listen; 0 if he is not there."""
+        return int(wire.PARTNER_PAYLOAD.unpack(self._ask(wire.PARTNER, b"", wire.PARTNER))[0])
 
-    def flush(self) -> None:
-        """Send the results not yet sent."""
-        with self._lock:
-            results = self._take()
-            if results:
-                self._send(wire.RESULTS, results)
-
-    def close(self) -> None:
-        self._closed.set()
+    def close(self, first_round_left: int) -> None:
+        """Leave; the node's next process goes on with this round."""
         try:
-            self.flush()
+            self._send(wire.LEAVE, wire.LEAVE_PAYLOAD.pack(first_round_left))
         except OSError:
             pass
         finally:
             self._socket.close()
 
-    def _take(self) -> bytes:
-        count = len(self._pending)
-        if not count:
-            return b""
-        packed = np.array(self._pending[:count], dtype=wire.RESULT).tobytes()
-        del self._pending[:count]
-        return packed
-
-    def _receive(self, expected: int) -> bytes:
-        kind, payload = wire.receive_frame(self._socket)
-        if kind != expected:
-            raise wire.WireError(f"frame kind {kind} instead of {expected}")
-        return payload
+    def _ask(self, kind: int, payload: bytes, expected: int) -> bytes:
+        try:
+            self._send(kind, payload)
+            answered, answer = wire.receive_frame(self._socket)
+            if answered != expected:
+                raise wire.WireError(f"frame kind {answered} instead of {expected}")
+        except (OSError, struct.error) as error:
+            raise self._gone(error) from None
+        return answer
 
     def _gone(self, error: Exception) -> LaboratoryError:
         return LaboratoryError(f"the simulated laboratory at {self.address} went away ({error})")
 
     def _send(self, kind: int, payload: bytes = b"") -> None:
         self._socket.sendall(wire.frame(kind, payload))
-
-    def _flush_when_idle(self) -> None:
-        # The last rounds of a batch: Alice cannot play hers before Bob's results are out.
-        seen = 0
-        while not self._closed.wait(FLUSH_INTERVAL):
-            count = len(self._pending)
-            if count and count == seen:
-                try:
-                    self.flush()
-                except OSError:
-                    return
-                count = 0
-            seen = count

@@ -26,7 +26,7 @@ class LaboratoryClock:
             self._socket = socket.create_connection(parse_address(self.address), CONNECT_TIMEOUT)
             self._socket.settimeout(30.0)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            hello = wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, wire.OBSERVER)
+            hello = wire.HELLO_PAYLOAD.pack(wire.MAGIC, wire.VERSION, wire.OBSERVER, 0)
             self._socket.sendall(wire.frame(wire.HELLO, hello))
             kind, payload = wire.receive_frame(self._socket)
             if kind != wire.WELCOME:

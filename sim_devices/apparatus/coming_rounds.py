@@ -9,18 +9,13 @@ from sim_devices.apparatus.heralded_round import HeraldedRound
 from sim_devices.apparatus.laboratory_time import LaboratoryTime, LaserLock
 from sim_devices.apparatus.trapped_ion import TrappedIon
 
-PARTNER_WAIT_S = 0.5  # of wall clock, for which a fetch waits for a round of the partner
-# Once the partner was found absent a fetch only looks: a node repeats its handshake, and each would wait.
-ABSENT_PARTNER_WAIT_S = 0.002
-
 
 class ComingRounds:
     """Entries in the order of the tape; `take_next` makes the next one the current round.
 
     :param on_connect: called once, with the laboratory, before its first entry is used
     :ivar current: the round that is being played
-    :ivar out_of_step: Alice has left a batch in which Bob failed. The rounds that he plays until he notices
-        are played already in his process; she misses them, up to the first after his next rest.
+    :ivar index: of the current entry, or of the last one
     """
 
     def __init__(
@@ -33,7 +28,7 @@ class ComingRounds:
         on_connect: Callable[[LaboratoryClient], None],
     ) -> None:
         self.current = current
-        self.out_of_step = False
+        self.index = -1
         self._ion = ion
         self._lock = lock
         self._time = laboratory_time
@@ -41,7 +36,6 @@ class ComingRounds:
         self._on_connect = on_connect
         self.client: LaboratoryClient | None = None
         self._queue: list[tuple[Any, ...]] = []
-        self._partner_present = True
 
     def connect(self) -> LaboratoryClient:
         """The laboratory, to which this node connects when it is first needed.
@@ -50,55 +44,58 @@ class ComingRounds:
         """
         if self.client is None:
             self.client = client = self._make_client()
+            self.index = client.rounds_done - 1
             self._on_connect(client)
         return self.client
 
-    def have_one(self, time_mu: int) -> bool:
-        """Whether there is a round to play: the current entry, or one of the laboratory from now on."""
-        return self.current.entry is not None or self.take_next(time_mu)
+    def have_one(self, time_mu: int, wait_s: float) -> bool:
+        """Whether there is an entry: the current one, or one of the laboratory from now on."""
+        return self.current.entry is not None or self.take_next(time_mu, wait_s)
 
-    def take_next(self, time_mu: int) -> bool:
-        """Make the next entry the current round; False if there is none, or only a fault.
+    def take_next(self, time_mu: int, wait_s: float) -> bool:
+        """Make the next entry the current round; False if there is none.
 
-        A fetch waits for the partner in wall-clock time, which `time_mu` (the node's) does not show.
+        Alice gets no entry before Bob, for whom she waits `wait_s` of wall-clock time, which `time_mu` (the
+        node's) does not show. An entry that carries a fault is taken all the same.
 
         :raises LaboratoryError: no laboratory answers
         """
-        queue = self._queue
-        if not queue:
-            client = self.connect()
-            wait_s = PARTNER_WAIT_S if self._partner_present else ABSENT_PARTNER_WAIT_S
-            self._queue = queue = client.fetch(wait_s, self._time.seconds)
-            self._partner_present = bool(queue)
-            if not queue:
+        client = self.connect()
+        if not self._queue:
+            self._queue = client.fetch(self.index + 1, wait_s, self._time.seconds)
+            if not self._queue:
                 return False
-        entry = queue.pop()
-        while self.out_of_step and not entry[wire.FAULT] & wire.NOTICE:
-            if entry[wire.FRESH]:
-                self.out_of_step = False
-            elif queue:
-                entry = queue.pop()
-            else:
-                return False
-        if entry[wire.FAULT] and self._suffer(entry, time_mu):
-            return False
-        self.current.entry = entry
-        self.current.attempts_left = entry[wire.ATTEMPTS]
+        entry = self._queue.pop()
+        self.index = entry[wire.INDEX]
+        if entry[wire.FAULT]:
+            self._suffer(entry, time_mu)
+        current = self.current
+        current.entry = entry
+        current.attempts_left = entry[wire.ATTEMPTS]
+        current.searched = False
         self._ion.alone.forget()
         self._time.last_mu = time_mu
         drift = self._time.drift
         if not drift.still or drift.time_scale > 1.0:
-            self.current.outcomes.enter_epoch(drift.epoch(entry[wire.TIME_S]))
+            current.outcomes.enter_epoch(drift.epoch(entry[wire.TIME_S]))
             self._time.catch_up(entry[wire.TIME_S])
         return True
 
-    def _suffer(self, entry: tuple[Any, ...], time_mu: int) -> bool:
-        """Let an entry's fault happen; True if the entry is that and no round."""
+    def put_back(self, entry: tuple[Any, ...]) -> None:
+        """Make the entry of a round in which the partner was not the current one again, without its faults."""
+        self.current.entry = entry
+        self.current.attempts_left = entry[wire.ATTEMPTS]
+        self.current.searched = False
+
+    def skip(self, time_mu: int, wait_s: float) -> bool:
+        """Go on to the next entry, since the partner has had the current one."""
+        self.current.entry = None
+        return self.take_next(time_mu, wait_s)
+
+    def _suffer(self, entry: tuple[Any, ...], time_mu: int) -> None:
+        """Let an entry's fault happen."""
         fault = entry[wire.FAULT]
         if fault & wire.LOCK_LOST:
             self._lock.lose(time_mu, entry[wire.LOCK_MU])
         if fault & wire.ION_LOST:
             self._ion.lost = True
-            if fault & wire.NOTICE:
-                self._ion.lost_index = entry[wire.INDEX]
-        return bool(fault & wire.NOTICE)

@@ -62,7 +62,6 @@ class IsolationAudit:
         self.private_mu = -1  # last private event not yet scrambled
         self.failure: str | None = None
         self.num_checks = 0
-        self.num_isolations = 0
 
     def set_electrode(self, time_mu: int, channel: int, volts: float) -> None:
         previous = self._volts.get(channel)
@@ -80,7 +79,6 @@ class IsolationAudit:
                 self.connected_mu = time_mu
         elif total > 3.95:
             self.isolated_mu = time_mu
-            self.num_isolations += 1
             self.settled_mu = time_mu + SETTLING_MU
             self.connected_mu = _NEVER
         else:

@@ -3,7 +3,7 @@
 The drivers bind one callable a device key at construction and call it with the times that the kernel
 programmed. From these calls the apparatus follows its ion: where it is, which pulses it saw since the herald,
 what light is on. When the readout light goes on, the effect that the pulses made decides the outcome
-(`outcomes`). Nobody ever passes a basis. The hot path is plain Python on integers: a round has about fifty
+(`outcomes`); what a node sends to the other one goes there directly (`round_lines`). Nobody ever passes a basis. The hot path is plain Python on integers: a round has about fifty
 calls.
 
 Between rounds a node may work with its ion alone (`local_ion`, `station`): that is what calibrations do. They
@@ -21,6 +21,7 @@ from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.apparatus.attempts import Attempts
 from sim_devices.apparatus.client import LaboratoryClient, observe
 from sim_devices.apparatus.coming_rounds import ComingRounds
+from sim_devices.apparatus.effects import PulseEffects
 from sim_devices.apparatus.electrodes import Electrodes
 from sim_devices.apparatus.heralded_round import HeraldedRound
 from sim_devices.apparatus.ion_light import IonLight
@@ -28,7 +29,8 @@ from sim_devices.apparatus.isolation_audit import Beam, IsolationAudit
 from sim_devices.apparatus.laboratory_time import LaboratoryTime, LaserLock
 from sim_devices.apparatus.laser_674 import Laser674
 from sim_devices.apparatus.local_ion import LocalIon
-from sim_devices.apparatus.outcomes import DrawnOutcomes, PulseEffects, RequestedOutcomes
+from sim_devices.apparatus.outcomes import RoundOutcomes
+from sim_devices.apparatus.partner_connection import LINES
 from sim_devices.apparatus.readout import Readout
 from sim_devices.apparatus.round_lines import HANDSHAKE_LATENCY_MU, RoundLines
 from sim_devices.apparatus.station import DETECTOR_KEYS, Station
@@ -38,6 +40,7 @@ from sim_devices.physics.ion import Ion
 from sim_devices.physics.node_parameters import Nature
 
 Sink = Callable[..., None]
+STROBES = tuple(f"{line}_strobe" for line in LINES)
 
 
 def _ignore(*_: Any) -> None:
@@ -72,18 +75,23 @@ class NodeApparatus:
         self.audit = audit = IsolationAudit((cooling, repump, deshelving))
         self.time = LaboratoryTime(role, *observe(laboratory))
         self.ion = ion = TrappedIon(alone, idle.uniform)
-        self.round = current = HeraldedRound(DrawnOutcomes(audit) if role == "bob" else RequestedOutcomes())
+        self.outcomes = outcomes = RoundOutcomes(role)
+        self.round = current = HeraldedRound(outcomes)
         lock = LaserLock(self.time)
         self.laser = laser = Laser674(own, current, alone, lock, self.time, audit)
         self.rounds = rounds = ComingRounds(
-            current, ion, lock, self.time, partial(LaboratoryClient, role, laboratory), self._begin_rounds
+            current,
+            ion,
+            lock,
+            self.time,
+            lambda: LaboratoryClient(role, laboratory, port),
+            self._begin_rounds,
         )
-        self.lines = lines = RoundLines(rounds, ion, audit)
+        self.lines = lines = RoundLines(role, rounds, ion, audit, outcomes)
+        port = lines.partner.port
         self.electrodes = electrodes = Electrodes(own)
         self.attempts = Attempts(own, rounds, ion, electrodes, audit)
-        # Alice's effects are rounded: those that differ by the rounding of a phase or a time are one request.
-        physics = Ion(own.coherence_time, own.pulse_error, own.transitions)
-        effects = PulseEffects(physics, on_grid=role == "alice")
+        effects = PulseEffects(Ion(own.coherence_time, own.pulse_error, own.transitions))
         self.readout = readout = Readout(idle, (cooling, repump), ion, current, effects, audit)
         self.station = station = Station(own, rng, electrodes, ion, readout.fluorescing)
         light = IonLight(cooling, deshelving, 1e9 * own.deshelving_time, ion, current, readout, self.time)
@@ -94,9 +102,10 @@ class NodeApparatus:
             "ttl_674": laser.switch,
             "ttl_422_sigma": light.switch_pumping,
             "ttl_422_ps": station.switch_picosecond,
-            "ttl_round_type": lines.drive_round_type,
-            "ttl_round_type_strobe": lines.drive_strobe,
         }
+        for line, key in enumerate(LINES):
+            self._level_sinks[key] = partial(lines.drive_level, line)
+            self._level_sinks[f"{key}_strobe"] = partial(lines.drive_strobe, line)
 
     def connect(self) -> None:
         """Connect to the laboratory as this node, unless that is done.
@@ -108,8 +117,8 @@ class NodeApparatus:
     def _begin_rounds(self, client: LaboratoryClient) -> None:
         if client.electrode_stuck:
             self.electrodes.disconnect_one()
-        counter = self.readout.begin_rounds(np.random.default_rng([client.seed, 0]))
-        self.round.outcomes.connect(client, counter.uniform)
+        self.readout.begin_rounds(np.random.default_rng([client.seed, 0]))
+        self.outcomes.connect(client)
         self.time.use(client.drift)
         self.time.catch_up(client.time_s)
 
@@ -144,8 +153,8 @@ class NodeApparatus:
         """Gives the time of the first rising edge in a gate [start, stop), mu, or -1."""
         if key in HANDSHAKE_LATENCY_MU:
             return partial(self.lines.handshake, HANDSHAKE_LATENCY_MU[key])
-        if key == "ttl_round_type_strobe":
-            return self.lines.strobe_edge
+        if key in STROBES:
+            return partial(self.lines.edge, STROBES.index(key))
         if key in DETECTOR_KEYS:
             return partial(self.station.first_click, DETECTOR_KEYS.index(key))
         return lambda open_mu, close_mu: -1
@@ -154,10 +163,8 @@ class NodeApparatus:
         """Gives the level of an input at a time in mu."""
         if key == "ttl_laser_lock":
             return self.laser.lock.level
-        if key == "ttl_round_type":
-            return self.lines.round_type_level
-        if key in HANDSHAKE_LATENCY_MU:
-            return lambda time_mu: int(self.rounds.have_one(time_mu))
+        if key in LINES:
+            return partial(self.lines.level, LINES.index(key))
         return lambda time_mu: 0
 
     def entangler_source(self, key: str) -> Callable[[int, int, int, Any], tuple[int, int]]:
@@ -170,9 +177,6 @@ class NodeApparatus:
         if ion.lost:
             self.time.catch_up(self.time_s + self.time.drift.loading_s)
         ion.lost = False
-        if ion.lost_index >= 0:
-            self.rounds.connect().report_reload(ion.lost_index)
-            ion.lost_index = -1
 
     def ping(self) -> bool:
         return True
@@ -180,5 +184,6 @@ class NodeApparatus:
     def close(self) -> None:
         """End the round at hand and the connection to the laboratory."""
         self.round.close()
+        self.lines.partner.close()
         if self.rounds.client is not None:
-            self.rounds.client.close()
+            self.rounds.client.close(self.rounds.index + (self.round.entry is None))

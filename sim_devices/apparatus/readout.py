@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from sim_devices.apparatus.effects import PulseEffects
 from sim_devices.apparatus.heralded_round import HeraldedRound
 from sim_devices.apparatus.isolation_audit import Beam, IsolationAudit
-from sim_devices.apparatus.outcomes import PulseEffects
 from sim_devices.apparatus.trapped_ion import TrappedIon
 from sim_devices.physics.fluorescence import PhotonCounter
 
@@ -32,10 +32,9 @@ class Readout:
         self._start_mu = -1  # of the last light that measured a round
         self._coupled_start_mu = -1  # of the last such light on an ion in reach of the link
 
-    def begin_rounds(self, rng: np.random.Generator) -> PhotonCounter:
-        """Draw the counts of rounds from this stream; its counter, which gives the outcomes' numbers, too."""
+    def begin_rounds(self, rng: np.random.Generator) -> None:
+        """Draw the counts of rounds from this stream."""
         self._of_rounds = self._idle.with_stream(rng)
-        return self._of_rounds
 
     def measure(self, time_mu: int) -> None:
         """Readout light on an ion that may be entangled: its outcome.

@@ -12,17 +12,15 @@ class TrappedIon:
     :ivar bright: in S1/2, since the last light that projected it
     :ivar lit_bright: whether it was bright under the last pulse of cooling light
     :ivar lit_bright_before: and under the pulse before
-    :ivar lost_index: round before which the ion was lost, until its return is reported; else -1
     """
 
-    __slots__ = ("_uniform", "alone", "bright", "lit_bright", "lit_bright_before", "lost", "lost_index")
+    __slots__ = ("_uniform", "alone", "bright", "lit_bright", "lit_bright_before", "lost")
 
     def __init__(self, alone: LocalIon, uniform: Callable[[], float]) -> None:
         self.alone = alone
         self._uniform = uniform
         self.bright = self.lit_bright = self.lit_bright_before = True
         self.lost = False
-        self.lost_index = -1
 
     def project(self) -> None:
         """Light that distinguishes S1/2 from D5/2, on an ion that this node alone has prepared."""

@@ -2,8 +2,8 @@
 
 A frame is a kind (u8), three reserved bytes, a payload length (u32, little-endian) and the payload. Payloads
 are arrays of the records below or packed structs; nothing is unpickled. A node gets entries of coming rounds:
-what its station and ion will do. Bob's hold his reduced state, the same whatever Alice does, and he returns
-`RESULT`s. Alice's hold no state, but results; those that her entry does not have she asks for by MEASURE.
+what its station and ion will do, with results of its own measurements. What the entries do not have it requests
+by MEASURE; by REPORT it names what it has measured where the other node's result depends on it.
 """
 
 import socket
@@ -12,81 +12,57 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 4
+VERSION = 5
 MAX_PAYLOAD = 1 << 20
 
-HELLO, WELCOME, REFUSED, FETCH, ENTRIES, RESULTS, RELOADED, MEASURE, MEASURED, CLOCK = range(1, 11)
+HELLO, WELCOME, REFUSED, FETCH, ENTRIES, MEASURE, MEASURED, REPORT, PARTNER, LEAVE, CLOCK = range(1, 12)
 
 HEADER = struct.Struct("<BxxxI")
-HELLO_PAYLOAD = struct.Struct("<4sHBx")  # magic, version, role (0 Alice, 1 Bob, 2 somebody with a clock)
-# Seed of the node's own draws, rounds on the tape so far, laboratory time (s), its unix time at 0, whether
-# one of this node's electrodes was tampered with and stays where it is; the drift follows as JSON.
-WELCOME_PAYLOAD = struct.Struct("<QQdd?")
-FETCH_PAYLOAD = struct.Struct("<dd")  # longest wait, s; this node's laboratory time; Bob's results follow
+# Magic, version, role (0 Alice, 1 Bob, 2 somebody with a clock), port on which Bob's lines listen.
+HELLO_PAYLOAD = struct.Struct("<4sHBxH")
+# Seed of the node's own draws, its first round, laboratory time (s), its unix time at 0, whether one of this
+# node's electrodes was tampered with and stays where it is, protocol; drift and tampering follow as JSON.
+WELCOME_PAYLOAD = struct.Struct("<QQdd?B")
+FETCH_PAYLOAD = struct.Struct("<qdd")  # first round, longest wait in s, this node's laboratory time
 CLOCK_PAYLOAD = struct.Struct("<d")  # laboratory time of the sender, in both directions
-RELOADED_PAYLOAD = struct.Struct("<q")
-MEASURE_PAYLOAD = struct.Struct("<qdddd")  # round, effect of "bright": e00, e11, real and imaginary e10
-MEASURED_PAYLOAD = struct.Struct("<BB")  # bright; the effect's number in `results` or MAX_REGISTERED
+# Round, effect of "bright" (e00, e11, real and imaginary e10), kind of round, number of the partner's effect.
+MEASURE_PAYLOAD = struct.Struct("<qddddBB")
+# Bright; the effect's number in `results`, that of the partner's on which they are conditional, or
+# MAX_REGISTERED.
+MEASURED_PAYLOAD = struct.Struct("<BBB")
+REPORT_PAYLOAD = struct.Struct("<qdddd")  # round, effect
+PARTNER_PAYLOAD = struct.Struct("<H")  # port of Bob's lines, 0: he is not there
+LEAVE_PAYLOAD = struct.Struct("<q")  # first round that this node has not begun
 MAGIC = b"DLAB"
 
+ROLES = ("alice", "bob")
 OBSERVER = 2
+PROTOCOLS = ("ordered", "late-type")
+KEY, TEST = 0, 1
+USUAL_KEY = 2  # a key round with the effect of the key round before
 NO_ROUND_TYPE = 255
-MAX_REGISTERED = 64  # effects of Alice's, the bits of `results`
+MAX_REGISTERED = 64  # effects of a node, the bits of `results`
 
 # Bits of `fault`.
 ION_LOST = 1  # this node's ion, before the round
 LOCK_LOST = 2  # the 674 nm lock, for `lock_mu`
-NOTICE = 4  # only the fault: the round itself comes later
+PARTNER_ION_LOST = 4
 
-_COMMON = [
-    ("index", "<i8"),
-    ("attempts", "<i8"),  # number of the attempt that heralds
-    ("pattern", "<i8"),
-    ("fault", "<i8"),
-    ("lock_mu", "<i8"),
-    ("preset", "<i8"),  # 0: quantum; 1, 2: a device that answers bright, dark whatever the pulses
-    # For Alice: T and its rising edge, mu after the herald; NO_ROUND_TYPE, -1 if none.
-    ("round_type", "<i8"),
-    ("strobe_mu", "<i8"),
-    ("fresh", "<i8"),  # Bob had rested before this round
-]
-ENTRY = np.dtype(_COMMON)
-ALICE_ENTRY = np.dtype(
-    [
-        *_COMMON,
-        ("results", "<u8"),  # bit k: bright if the pulses make the effect with number k
-        ("num_results", "<i8"),  # of them
-        ("time_s", "<f8"),  # laboratory time of the herald; the last field for both roles
-    ]
-)
-BOB_ENTRY = np.dtype(
-    [
-        *_COMMON,
-        ("population", "<f8"),  # reduced state: rho00
-        ("real", "<f8"),  # rho01
-        ("imaginary", "<f8"),
-        ("time_s", "<f8"),
-    ]
-)
-ENTRY_OF_ROLE = (ALICE_ENTRY, BOB_ENTRY)
-# Places in an entry that was made a tuple: those of both roles, of Alice, of Bob; the time is the last.
-INDEX, ATTEMPTS, PATTERN, FAULT, LOCK_MU, PRESET, ROUND_TYPE, STROBE_MU, FRESH = range(len(_COMMON))
-RESULTS, NUM_RESULTS = range(len(_COMMON), len(_COMMON) + 2)
-POPULATION, REAL, IMAGINARY = range(len(_COMMON), len(_COMMON) + 3)
-TIME_S = -1
-RESULT = np.dtype(
+ENTRY = np.dtype(
     [
         ("index", "<i8"),
-        ("round_type", "<i8"),
-        ("strobe_mu", "<i8"),
-        ("bright", "<i8"),
-        ("fresh", "<i8"),
-        ("e00", "<f8"),  # effect of "bright" that the pulses made
-        ("e11", "<f8"),
-        ("e10_real", "<f8"),
-        ("e10_imaginary", "<f8"),
+        ("attempts", "<i8"),  # number of the attempt that heralds
+        ("pattern", "<i8"),
+        ("fault", "<i8"),
+        ("lock_mu", "<i8"),
+        ("preset", "<i8"),  # 0: quantum; 1, 2: a device that answers bright, dark whatever the pulses
+        ("results", "<u8"),  # bit k: bright if the pulses make the effect with number k
+        ("num_results", "<i8"),  # of them
+        ("time_s", "<f8"),  # laboratory time of the herald
     ]
 )
+# Places in an entry that was made a tuple.
+INDEX, ATTEMPTS, PATTERN, FAULT, LOCK_MU, PRESET, RESULTS, NUM_RESULTS, TIME_S = range(len(ENTRY))
 
 
 class WireError(ConnectionError):

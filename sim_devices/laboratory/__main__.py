@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
-from diqkd_postproc.protocol.roles import ROLES
+from sim_devices.apparatus.wire import PROTOCOLS
 from sim_devices.laboratory.configuration import FAULT_KINDS, LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
 from sim_devices.laboratory.tampering import Tampering
@@ -26,6 +26,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=3270, help="TCP port; 0 takes a free one")
     parser.add_argument(
         "--seed", type=int, help="everything that nature draws follows from it (default: a secret one)"
+    )
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default="ordered", help="order of the nodes' measurements in a round"
     )
     parser.add_argument(
         "--link", choices=LINK_KINDS, default="measured", help="which link; local gives S = 2"
@@ -60,7 +63,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--stuck-electrode",
-        choices=ROLES,
+        choices=["alice", "bob"],
         default="",
         help="node of which one electrode does not move",
     )
@@ -91,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
             faults.append((int(index), kind))
         configuration = LaboratoryConfiguration(
             seed=secrets.randbits(63) if options.seed is None else options.seed,
+            protocol=options.protocol,
             link=LinkModel(options.link, options.visibility, options.success_probability),
             chunk=options.chunk,
             ion_loss_probability_alice=options.alice_ion_loss,

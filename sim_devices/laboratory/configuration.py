@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from sim_devices.apparatus.wire import PROTOCOLS
 from sim_devices.laboratory.tampering import Tampering
 from sim_devices.physics.drift import Drift
 from sim_devices.physics.link import LinkModel
@@ -18,6 +19,7 @@ class LaboratoryConfiguration:
     """
 
     seed: int = 0
+    protocol: str = "ordered"  # which node measures first, see `joint_outcomes`
     link: LinkModel = field(default_factory=LinkModel)
     chunk: int = 128
     ion_loss_probability_alice: float = 0.0
@@ -30,6 +32,8 @@ class LaboratoryConfiguration:
     start_unix: float = field(default_factory=time.time)  # what laboratory time counts from
 
     def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"protocol is {self.protocol!r}; protocols are {', '.join(PROTOCOLS)}")
         if not 1 <= self.chunk <= 4096:
             raise ValueError(f"chunk is {self.chunk}, must be 1..4096 heralds")
         if self.seed < 0:

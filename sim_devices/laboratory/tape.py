@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
-from sim_devices.apparatus.wire import ALICE_ENTRY, BOB_ENTRY, ENTRY, ION_LOST, LOCK_LOST, NO_ROUND_TYPE
+from sim_devices.apparatus.wire import ENTRY, ION_LOST, LOCK_LOST, PARTNER_ION_LOST
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.tampering import LISTED, MEASURED, product_states
 from sim_devices.physics.link import attempts_until_herald
@@ -37,7 +37,7 @@ class Tape:
             self._tampering = replace(self._tampering, local_fraction=1.0)
         self._tampering_rng = np.random.default_rng(np.random.SeedSequence([configuration.seed, 4]))
         self._treatment = np.empty(0, dtype=np.uint8)
-        self._uniforms = np.empty(0, dtype=np.float64)
+        self._uniforms = np.empty((0, 2), dtype=np.float64)
         states = {pattern: configuration.link.state(pattern) for pattern in HERALD_PATTERNS}
         self._states = np.array([states[pattern] for pattern in HERALD_PATTERNS])
         self._position = np.zeros(16, dtype=np.int64)
@@ -45,30 +45,20 @@ class Tape:
             self._position[pattern] = position
         self._turned: dict[tuple[float, ...], NDArray[np.complex128]] = {}
 
-    def bob_entries(self, index: int, count: int) -> NDArray[np.void]:
-        """Entries for Bob, with his faults and his reduced state."""
+    def entries(self, role: int, index: int, count: int) -> NDArray[np.void]:
+        """Entries for a node (0 Alice, 1 Bob), without results."""
         window = self._window(index, count)
-        entries = _entries_as(self._entries[window], BOB_ENTRY)
-        reduced = np.einsum("nabad->nbd", self.tampered(index, self.states(entries["pattern"])))
-        entries["population"] = reduced[:, 0, 0].real
-        entries["real"] = reduced[:, 0, 1].real
-        entries["imaginary"] = reduced[:, 0, 1].imag
-        entries["fault"] = ION_LOST * self._bob_loss[window] + LOCK_LOST * self._lock_loss[window]
-        # Bob's bit 1 is bright.
-        entries["preset"] = (2 - self._answers[window]) * (self._treatment[window] == LISTED)
-        return entries
-
-    def alice_entries(self, index: int, count: int) -> NDArray[np.void]:
-        """Entries for Alice before Bob's results are known: attempts, pattern, her faults."""
-        window = self._window(index, count)
-        entries = _entries_as(self._entries[window], ALICE_ENTRY)
-        entries["fault"] = ION_LOST * self._alice_loss[window] + LOCK_LOST * self._lock_loss[window]
-        # Alice's bit 0 is bright.
-        entries["preset"] = (1 + self._answers[window]) * (self._treatment[window] == LISTED)
+        entries = self._entries[window].copy()
+        loss = (self._alice_loss[window], self._bob_loss[window])
+        entries["fault"] = ION_LOST * loss[role] + PARTNER_ION_LOST * loss[1 - role]
+        entries["fault"] += LOCK_LOST * self._lock_loss[window]
+        # Alice's bit 0 is bright, and Bob's bit 1.
+        answers = self._answers[window]
+        entries["preset"] = (2 - answers if role else 1 + answers) * (self._treatment[window] == LISTED)
         return entries
 
     def uniforms(self, index: int, count: int) -> NDArray[np.float64]:
-        """(count,) numbers in [0, 1), one a round, that decide what Alice's ion is found in."""
+        """(count, 2) numbers in [0, 1), one a round and node, that decide what the ions are found in."""
         return self._uniforms[self._window(index, count)]
 
     def notebook(self, index: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -86,12 +76,6 @@ class Tape:
         measured = treatment == MEASURED
         after[measured] = product_states()[noted[measured]]
         return after
-
-    def alice_loss_before(self, index: int, count: int) -> int:
-        """Number of rounds from `index` before the next loss of Alice's ion, at most `count`."""
-        window = self._window(index, count)  # first: it may extend the tape
-        lost = np.flatnonzero(self._alice_loss[window])
-        return int(lost[0]) if lost.size else count
 
     def states(
         self, patterns: NDArray[np.int64], phase_offsets: tuple[float, ...] = ()
@@ -132,8 +116,6 @@ class Tape:
         entries["attempts"] = attempts_until_herald(rng, configuration.link.success_probability, _BLOCK)
         entries["pattern"] = rng.choice(np.array(HERALD_PATTERNS), _BLOCK)
         entries["lock_mu"] = round(configuration.lock_loss_duration * 1e9)
-        entries["round_type"] = NO_ROUND_TYPE
-        entries["strobe_mu"] = -1
         alice_loss = rng.random(_BLOCK) < configuration.ion_loss_probability_alice
         bob_loss = rng.random(_BLOCK) < configuration.ion_loss_probability_bob
         lock_loss = rng.random(_BLOCK) < configuration.lock_loss_probability
@@ -148,14 +130,6 @@ class Tape:
         self._bob_loss = np.concatenate([self._bob_loss, bob_loss])
         self._lock_loss = np.concatenate([self._lock_loss, lock_loss])
         self._answers = np.concatenate([self._answers, rng.integers(0, 2, _BLOCK)])
-        self._uniforms = np.concatenate([self._uniforms, self._results_rng.random(_BLOCK)])
+        self._uniforms = np.concatenate([self._uniforms, self._results_rng.random((_BLOCK, 2))])
         treatment = self._tampering.treatment(self._tampering_rng, _BLOCK)
         self._treatment = np.concatenate([self._treatment, treatment])
-
-
-def _entries_as(entries: NDArray[np.void], dtype: np.dtype[np.void]) -> NDArray[np.void]:
-    """The entries in a role's own format, its further fields 0."""
-    wider = np.zeros(len(entries), dtype=dtype)
-    for name in ENTRY.names or ():
-        wider[name] = entries[name]
-    return wider

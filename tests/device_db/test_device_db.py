@@ -10,14 +10,19 @@ from tests.support.paths import ROOT
 DIRECTORY = ROOT / "device_db"
 KEYS = (
     "core core_cache core_dma ttl_422_cool ttl_1092 ttl_1033 ttl_674 pmt pmt_counter ttl_laser_lock "
-    "ttl_ready ttl_trigger ttl_round_type ttl_round_type_strobe urukul0_cpld dds_674 urukul1_cpld dds_422 "
+    "ttl_ready ttl_trigger ttl_token ttl_token_strobe ttl_round_type ttl_round_type_strobe ttl_setting "
+    "ttl_setting_strobe urukul0_cpld dds_674 urukul1_cpld dds_422 "
     "dds_1092 dds_1033 fastino entangler qrng"
 )
 DIRECTIONS = {
     "ttl_ready": ("TTLOut", "TTLInOut"),
     "ttl_trigger": ("TTLInOut", "TTLOut"),
+    "ttl_token": ("TTLOut", "TTLInOut"),
+    "ttl_token_strobe": ("TTLOut", "TTLInOut"),
     "ttl_round_type": ("TTLInOut", "TTLOut"),
     "ttl_round_type_strobe": ("TTLInOut", "TTLOut"),
+    "ttl_setting": ("TTLOut", "TTLInOut"),
+    "ttl_setting_strobe": ("TTLOut", "TTLInOut"),
 }
 
 

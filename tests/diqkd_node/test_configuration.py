@@ -20,7 +20,7 @@ def test_published_times() -> None:
     assert configuration.attempts.attempt_time == 1e-6
     assert configuration.isolation.settling_time == 30e-6
     assert configuration.scrambling.time == 100e-6
-    assert configuration.round_type_line.latency == 25e-6
+    assert configuration.lines.latency == 25e-6
 
 
 def test_alice_pulses() -> None:
@@ -28,7 +28,7 @@ def test_alice_pulses() -> None:
     analysis = configuration.analysis
     shelving = (analysis.frequency_shelve, 0.0, analysis.pi_time_qubit)
     table = PulseTable.of_rounds(configuration)
-    assert table.pulses == ((shelving,) * 4, ((analysis.frequency_qubit, 0.0, 2.5e-6),) * 4)
+    assert table.pulses == ((shelving,) * 5, ((analysis.frequency_qubit, 0.0, 2.5e-6),) * 5)
     assert table.key_setting == 0
 
 
@@ -36,7 +36,7 @@ def test_bob_pulses() -> None:
     phases = (0.1, 0.2, 0.6, 0.9)
     analysis = NodeConfiguration.of("bob", {"analysis.pattern_phase_turns": phases}).analysis
     table = PulseTable.of_rounds(NodeConfiguration(role="bob", analysis=analysis))
-    assert table.pulses[2] == ((analysis.frequency_shelve, 0.0, analysis.pi_time_qubit),) * 4
+    assert table.pulses[2] == ((analysis.frequency_shelve, 0.0, analysis.pi_time_qubit),) * 5
     assert table.key_setting == 2
     for index, phase in enumerate(phases):
         plus, minus = table.pulses[0][index], table.pulses[1][index]
@@ -44,11 +44,15 @@ def test_bob_pulses() -> None:
         # Rxy(-theta, phi) = Rxy(theta, phi + pi)
         assert (minus[1] - plus[1]) % 1.0 == pytest.approx(0.5)
         assert minus[2] == plus[2]
+        # y = 3 is the basis of x = 1: twice the rotation of y = 0.
+        assert table.pulses[3][index] == (plus[0], plus[1], 2.5e-6)
+    # A herald whose pattern Bob's core has not seen is played as after the first.
+    assert all(row[4] == row[0] for row in table.pulses)
 
 
 def test_a_scan_plays_its_pulses_after_every_pattern_and_no_key_round() -> None:
     table = PulseTable.of_scan([(1e6, 0.0, 1e-6), (2e6, 0.5, 2e-6)])
-    assert table.pulses == (((1e6, 0.0, 1e-6),) * 4, ((2e6, 0.5, 2e-6),) * 4)
+    assert table.pulses == (((1e6, 0.0, 1e-6),) * 5, ((2e6, 0.5, 2e-6),) * 5)
     assert table.key_setting == NO_KEY_SETTING
 
 
@@ -109,7 +113,8 @@ def test_json_round_trip(tmp_path) -> None:
         ('{"attempts": {"herald_patterns": [3, 3, 5, 10]}}', "is no permutation"),
         ('{"attempts": {"windows_per_search": 2000}}', "check_interval=0.2 s; lower it"),
         ('{"handshake": {"ready_gate": 1e-4}}', "ready_interval"),
-        ('{"round_type_line": {"sample_delay": 3e-5}}', "raise latency"),
+        ('{"lines": {"basis_delay": 7e-5}}', "Alice's pulse must not follow the type; raise basis_delay"),
+        ('{"lines": {"sample_delay": 3e-5}}', "raise latency"),
         ('{"isolation": {"isolated_voltages": [1.0]}}', "has 1 entries for 4 electrodes; give one for each"),
         ('{"isolation": {"isolated_voltages": 1.0}}', "isolated_voltages=1.0: Input should be a valid list"),
         (
@@ -177,4 +182,14 @@ def test_a_flat_file_still_opens_with_its_values() -> None:
 
 
 def test_every_field_has_its_place_in_the_table_of_old_names() -> None:
-    assert sorted(FIELDS.values()) == sorted(NodeConfiguration.field_names())
+    younger = {
+        "lines.token_window",
+        "lines.late_token_window",
+        "lines.type_window",
+        "lines.basis_delay",
+        "lines.setting_window",
+        "lines.outcome_latency",
+        "lines.end_token_delay",
+        "lines.end_token_window",
+    }
+    assert set(FIELDS.values()) == set(NodeConfiguration.field_names()) - younger

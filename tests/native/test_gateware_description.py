@@ -33,6 +33,10 @@ STANDARD = {
 BETWEEN_THE_NODES = {
     "alice": {
         "ttl_ready": "ttl4",
+        "ttl_token": "ttl5",
+        "ttl_token_strobe": "ttl6",
+        "ttl_setting": "ttl16",
+        "ttl_setting_strobe": "ttl17",
         "ttl_trigger": "ttl12",
         "ttl_round_type": "ttl13",
         "ttl_round_type_strobe": "ttl14",
@@ -42,6 +46,10 @@ BETWEEN_THE_NODES = {
         "ttl_round_type": "ttl5",
         "ttl_round_type_strobe": "ttl6",
         "ttl_ready": "ttl12",
+        "ttl_token": "ttl13",
+        "ttl_token_strobe": "ttl14",
+        "ttl_setting": "ttl10",
+        "ttl_setting_strobe": "ttl11",
     },
 }
 ENTANGLER = {"ttl_422_sigma", "ttl_422_ps", "apd0", "apd1", "apd2", "apd3", "entangler"}

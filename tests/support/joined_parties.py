@@ -12,9 +12,8 @@ import numpy.typing as npt
 from diqkd_postproc.key_store import KeyReuseError, segment_sizes
 from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import Role
-from diqkd_postproc.records.sealed_record import RoundRecord
-from diqkd_postproc.records.voided_rounds import DIFFERENT_HERALDS
+from diqkd_postproc.records.columns import NONE
+from diqkd_postproc.records.sealed_record import RoundRecord, undisturbed
 from diqkd_postproc.session.computation import Computation
 from diqkd_postproc.session.continuity import Past, require_one_past
 from diqkd_postproc.session.engine import SessionEngine
@@ -32,6 +31,7 @@ from diqkd_postproc.session.events import (
     Signal,
     Work,
 )
+from diqkd_postproc.session.messages import Role
 
 RUN_ID = "0123456789abcdef" * 2
 KEY_ID = "fedcba9876543210" * 2
@@ -71,6 +71,7 @@ def correlated_records(
     alice = rng.integers(0, 2, n).astype(np.uint8)
     wrong = rng.random(n) < np.where(is_test, (4 - chsh_score) / 8, qber)
     bob = (alice ^ wrong ^ (is_test & (x == 1) & (y == 1))).astype(np.uint8)
+    token = rng.integers(0, 2, n).astype(np.uint8)
     pattern = rng.choice(np.array([0b0011, 0b0101, 0b1010, 0b1100], dtype=np.uint8), n)
 
     def record(role: str, setting: npt.NDArray[np.uint8], outcome: npt.NDArray[np.uint8]) -> RoundRecord:
@@ -80,7 +81,7 @@ def correlated_records(
             run_id=run_id,
             setting=setting,
             outcome=outcome,
-            round_type=is_test.astype(np.uint8),
+            **undisturbed(is_test.astype(np.uint8), token),
             herald_pattern=pattern,
             timestamp_mu=np.arange(n, dtype=np.int64),
             lost=np.zeros(n, dtype=np.uint8),
@@ -89,16 +90,19 @@ def correlated_records(
     return record("alice", x, alice), record("bob", y, bob)
 
 
-def void(record: RoundRecord, first: int, count: int) -> RoundRecord:
-    """The record after a disagreement of the nodes about these rounds."""
-    columns = {
-        name: getattr(record, name).copy() for name in ("outcome", "herald_pattern", "timestamp_mu", "lost")
-    }
-    for name, value in (("outcome", 0), ("herald_pattern", 0), ("timestamp_mu", -1), ("lost", 1)):
-        columns[name][first : first + count] = value
-    loss = {"first_round": first, "num_rounds": count, "reason": DIFFERENT_HERALDS}
-    losses = [*record.attributes.get("losses", ()), loss]
-    return replace(record, **columns, attributes=record.attributes | {"losses": losses})
+def lose_late(
+    pair: tuple[RoundRecord, RoundRecord], first: int, count: int
+) -> tuple[RoundRecord, RoundRecord]:
+    """The records after Alice's node has lost the outcomes of these rounds, of which she never had the type."""
+    lost = slice(first, first + count)
+    changed = []
+    for record in pair:
+        names = ["late_loss", "received_type"] + ["outcome", "setting", "lost"] * (record.role == "alice")
+        columns = {name: getattr(record, name).copy() for name in names}
+        for name, column in columns.items():
+            column[lost] = {"late_loss": 1, "lost": 1, "received_type": NONE}.get(name, 0)
+        changed.append(replace(record, **columns))
+    return changed[0], changed[1]
 
 
 class MemoryLedger:

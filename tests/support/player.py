@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.apparatus.attempts import ENTANGLER_TIMEOUT
 from sim_devices.apparatus.node_apparatus import NodeApparatus
+from sim_devices.apparatus.partner_connection import LINES
 from sim_devices.physics.constants import ELECTRODE_CHANNELS, NOMINAL_PATTERN_PHASES
 
 WINDOW = 500_000
@@ -13,7 +14,7 @@ THRESHOLD = 15
 
 @dataclass
 class Round:
-    """What the node knows after a round; `round_type` None if it did not arrive."""
+    """What the node knows after a round; `round_type` None and `outcome` -1 if it did not arrive."""
 
     pattern: int
     round_type: int | None
@@ -36,15 +37,16 @@ class Player:
     def __post_init__(self) -> None:
         self.apparatus = NodeApparatus(None, self.role, self.address)
         self.apparatus.connect()
-        names = ("ttl_422_cool", "ttl_1092", "ttl_1033", "ttl_674", "ttl_round_type", "ttl_round_type_strobe")
+        lights = ("ttl_422_cool", "ttl_1092", "ttl_1033", "ttl_674")
+        names = (*lights, *(f"{line}{wire}" for line in LINES for wire in ("", "_strobe")))
         self.level = {name: self.apparatus.level_sink(name) for name in names}
         self.set_dds = self.apparatus.dds_sink("dds_674")
         self.set_dac = self.apparatus.dac_sink("fastino")
         self.run_entangler = self.apparatus.entangler_source("entangler")
         line = "ttl_ready" if self.role == "bob" else "ttl_trigger"
         self.partner_edge = self.apparatus.first_edge_source(line)
-        self.strobe_edge = self.apparatus.first_edge_source("ttl_round_type_strobe")
-        self.round_type_level = self.apparatus.level_source("ttl_round_type")
+        self.edge = {line: self.apparatus.first_edge_source(f"{line}_strobe") for line in LINES}
+        self.line_level = {line: self.apparatus.level_source(line) for line in LINES}
         self.lock_level = self.apparatus.level_source("ttl_laser_lock")
         self.counts = self.apparatus.edge_source("pmt_counter")
 
@@ -83,8 +85,22 @@ class Player:
         self.now += 1_000
         self.pulse(duration, "ttl_674")
 
-    def play(self, setting: int) -> bool:
-        """One round; False if there was no partner or no herald."""
+    def send(self, line: str, bit: int) -> None:
+        """Level and strobe at once."""
+        self.level[line](self.now, bit)
+        self.level[f"{line}_strobe"](self.now, 1)
+        self.level[f"{line}_strobe"](self.now + 1_000, 0)
+        self.now += 2_000
+
+    def receive(self, line: str, window: int = 1_000_000) -> int | None:
+        """The first bit in a gate that opens now."""
+        edge = self.edge[line](self.now, self.now + window)
+        self.now = edge + 25_000 if edge >= 0 else self.now + window
+        return self.line_level[line](edge + 10) if edge >= 0 else None
+
+    def play(self, setting: int, token: int = 1) -> bool:
+        """One round of `ordered`; False if there was no partner or no herald. Without Bob's announcement there is
+        no measurement."""
         if not self.synchronise():
             return False
         herald, pattern = self.search()
@@ -95,22 +111,26 @@ class Player:
         self.now += self.settling_mu
         round_type: int | None
         if self.role == "bob":
+            if self.receive("ttl_token") is None:
+                self.end_round()
+                return False
             round_type = int(setting != 2)
-            self.level["ttl_round_type"](self.now, round_type)
-            self.level["ttl_round_type_strobe"](self.now, 1)
-            self.level["ttl_round_type_strobe"](self.now + 1_000, 0)
-            self.now += 2_000
+            self.send("ttl_round_type", round_type)
         else:
-            edge = self.strobe_edge(herald, self.now + 1_000_000)
-            round_type = self.round_type_level(edge + 10) if edge >= 0 else None
-            self.now = max(self.now, edge + 25_000)
+            self.now += 5_000
+            self.send("ttl_token", token)
+            round_type = self.receive("ttl_round_type")
             if not round_type:
                 setting = 0
-        outcome = self.read_out(setting, pattern, herald)
-        self.pulse(self.scrambling_mu, "ttl_422_cool", "ttl_1092", "ttl_1033")
-        self.move(0.0)
+        outcome = -1 if round_type is None else self.read_out(setting, pattern, herald)
+        self.end_round()
         self.rounds.append(Round(pattern, round_type, setting, outcome))
         return True
+
+    def end_round(self) -> None:
+        """Scramble, reconnect."""
+        self.pulse(self.scrambling_mu, "ttl_422_cool", "ttl_1092", "ttl_1033")
+        self.move(0.0)
 
     def read_out(self, setting: int, pattern: int, herald: int) -> int:
         if self.role == "alice":

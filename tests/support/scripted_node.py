@@ -1,7 +1,7 @@
 """One node on the host engine: its apparatus answers by script, its coordinator takes notes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from artiq.experiment import EnvExperiment
 
@@ -18,18 +18,20 @@ class ScriptedApparatus:
     """Every window heralds, every handshake is answered, the ion is bright, unless a test changes that.
 
     Hooks `on_level`, `on_dds`, `on_run`, `counts`, `lock`, `strobe`, `handshake`, `clicks` may be replaced;
-    `clicks` gives the pattern of the detectors in an attempt of a node without entangler core.
+    `strobe` says for the strobe of a line whether its edge comes in a gate, `edge_delay_mu` when, `levels` what the
+    line's level is then; `clicks` gives the pattern of the detectors in an attempt of a node without entangler core.
     """
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
-        self.round_type = 1
+        self.levels = {"ttl_round_type": 1, "ttl_token": 1, "ttl_setting": 0}
+        self.edge_delay_mu = 5000
         self.on_level: Callable[[str, int], None] = lambda key, level: None
         self.on_dds: Callable[[int], None] = lambda call: None
         self.on_run: Callable[[int], int] = lambda call: 1 << call % 4
         self.counts: Callable[[int, int], int] = lambda start, stop: 60
         self.lock: Callable[[int], int] = lambda time: 1
-        self.strobe: Callable[[], bool] = lambda: True
+        self.strobe: Callable[[str], bool] = lambda key: True
         self.handshake: Callable[[], bool] = lambda: True
         self.clicks: Callable[[int], int] = lambda attempt: 0b0011
         self._gates: list[int] = []
@@ -67,9 +69,11 @@ class ScriptedApparatus:
             nonlocal closed
             if stop <= closed:
                 return -1
-            answered = self.strobe() if key == "ttl_round_type_strobe" else self.handshake()
+            is_strobe = key.endswith("_strobe")
+            answered = self.strobe(key) if is_strobe else self.handshake()
             closed = stop if answered else closed
-            return start + 5000 if answered else -1
+            time = start + (self.edge_delay_mu if is_strobe else 5000)
+            return time if answered and time < stop else -1
 
         return edge
 
@@ -83,7 +87,7 @@ class ScriptedApparatus:
         return click
 
     def level_source(self, key: str) -> Callable[[int], int]:
-        return lambda time: self.lock(time) if key == "ttl_laser_lock" else self.round_type
+        return lambda time: self.lock(time) if key == "ttl_laser_lock" else self.levels.get(key, 1)
 
     def entangler_source(self, key: str) -> Callable[..., tuple[int, int]]:
         def run(start: int, cycle: int, duration: int, patterns: tuple[int, ...]) -> tuple[int, int]:
@@ -94,14 +98,27 @@ class ScriptedApparatus:
         return run
 
 
+class StoredRound(NamedTuple):
+    """A round as the kernel stores it."""
+
+    outcome: int
+    received: int
+    received_setting: int
+    received_end: int
+    pattern_index: int
+    herald_mu: int
+    edge_mu: int
+    loss: int
+
+
 class NotingCoordinator:
-    """Gives the batches of settings it was made with, and keeps what the kernel reports."""
+    """Gives the batches of draws it was made with, and keeps what the kernel reports."""
 
     def __init__(self, *batches: list[int]) -> None:
         self.batches = list(batches)
-        self.rounds: list[tuple[int, int, int, int]] = []
+        self.rounds: list[StoredRound] = []
         self.ends: list[tuple[int, int]] = []
-        self.abandoned: list[tuple[int, bool]] = []
+        self.abandoned: list[int] = []
         self.checks: list[tuple[int, int]] = []
         self.recoveries: list[tuple[bool, bool]] = []
         self.on_check: Callable[[int, int], int | None] = lambda done, condition: None
@@ -113,8 +130,10 @@ class NotingCoordinator:
         self.size = len(batch)
         return batch
 
-    def store(self, count: int, outcomes: Any, types: Any, indices: Any, timestamps: Any) -> None:
-        self.rounds += zip(outcomes[:count], types[:count], indices[:count], timestamps[:count], strict=True)
+    def store(self, count: int, *columns: Any) -> None:
+        self.rounds += [
+            StoredRound(*row) for row in zip(*(column[:count] for column in columns), strict=True)
+        ]
 
     def check(self, done: int, condition: int) -> int:
         self.checks.append((done, condition))
@@ -124,8 +143,8 @@ class NotingCoordinator:
     def end_batch(self, done: int, condition: int) -> None:
         self.ends.append((done, condition))
 
-    def abandon_batch(self, done: int, in_doubt: bool) -> None:
-        self.abandoned.append((done, in_doubt))
+    def abandon_batch(self, done: int) -> None:
+        self.abandoned.append(done)
 
     def wait_for_recovery(self, locked: bool, ion_present: bool) -> bool:
         self.recoveries.append((locked, ion_present))
@@ -142,12 +161,18 @@ class Parent(EnvExperiment):
         """Nothing of its own."""
 
 
-def make_node(role: str, coordinator: NotingCoordinator, **settings: Any) -> tuple[Node, ScriptedApparatus]:
+def make_node(
+    role: str,
+    coordinator: NotingCoordinator,
+    protocol: str = "ordered",
+    end_token: bool = False,
+    **settings: Any,
+) -> tuple[Node, ScriptedApparatus]:
     """A prepared node on simulated devices."""
     apparatus = ScriptedApparatus()
     database = DeviceDatabase(DIRECTORY / f"{role}_sim.py")
     devices = DeviceManager(database, {"apparatus": apparatus})
     parent = Parent((devices, None, None, {}))
-    node = Node(parent, NodeConfiguration(role=role, **settings), coordinator)
+    node = Node(parent, NodeConfiguration(role=role, **settings), coordinator, None, protocol, end_token)
     node.prepare()
     return node, apparatus

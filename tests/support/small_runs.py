@@ -14,7 +14,7 @@ from diqkd_postproc.files import make_private_directory
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.sealed_record import RoundRecord, undisturbed
 from diqkd_postproc.session.result_file import save_result
 from diqkd_postproc.session.run import run_session
 
@@ -30,6 +30,7 @@ PARAMETERS = ProtocolParameters(
     key_bits=200,
     soundness_error=1e-10,
     one_bit_error=1e-15,
+    max_late_losses=3,
     design_chsh_score=2.7,
     design_qber=0.01,
 )
@@ -72,7 +73,8 @@ def records(
     common: dict[str, Any] = {
         "parameters": parameters,
         "run_id": RUN_ID,
-        "round_type": is_test.astype(np.uint8),
+        **undisturbed(is_test.astype(np.uint8), public.integers(0, 2, n).astype(np.uint8)),
+        "late_loss": lost,
         "herald_pattern": public.choice(np.array([3, 5, 10, 12], dtype=np.uint8), n),
         "timestamp_mu": stamps,
         "lost": lost,

@@ -24,14 +24,14 @@ def test_without_options_the_published_run_is_planned(plan, tmp_path):
 
 
 def test_rounds_that_may_be_voided_are_paid_for(plan, capsys, tmp_path):
-    answer = plan("--max-voided", 100, "-o", tmp_path / "parameters.toml")
-    assert (answer["key_bits"], answer["max_voided"]) == (95_785, 100)
-    assert load_certified(tmp_path / "parameters.toml").max_voided == 100
-    assert plan("--max-voided", 0)["key_bits"] == 95_885
-    assert main(["plan", "--max-voided", "100"]) == 0
+    answer = plan("--max-late-losses", 100, "-o", tmp_path / "parameters.toml")
+    assert (answer["key_bits"], answer["max_late_losses"]) == (95_785, 100)
+    assert load_certified(tmp_path / "parameters.toml").max_late_losses == 100
+    assert plan("--max-late-losses", 0)["key_bits"] == 95_885
+    assert main(["plan", "--max-late-losses", "100"]) == 0
     assert "at most 100, else the run ends" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main(["plan", "--max-voided", "-1"])
+        main(["plan", "--max-late-losses", "-1"])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from diqkd.demo.ports import reserved_ports
+from diqkd_node.run.agreement import MAX_ROUNDS
 from diqkd_node.run.peer_connection import MAX_MESSAGE_BYTES, PeerAbsentError, PeerConnection
 from diqkd_postproc.protocol.errors import RemoteProtocolError
 
@@ -46,8 +47,9 @@ def test_messages_arrive_in_order(connections) -> None:
 
 def test_large_message(connections) -> None:
     alice, bob = connections
-    alice.send("missing", first=0, round_types="01" * 20000, patterns="03" * 20000)
-    assert len(bob.receive(60.0)["patterns"]) == 40000
+    columns = dict.fromkeys(("sent", "received", "end_token", "lost", "herald_pattern"), "01" * MAX_ROUNDS)
+    alice.send("columns", first=0, **columns)
+    assert len(bob.receive(60.0)["herald_pattern"]) == 2 * MAX_ROUNDS
 
 
 def test_own_mistakes_are_refused(connections) -> None:

@@ -3,17 +3,23 @@
 from itertools import pairwise
 
 import pytest
-from artiq.coredevice.exceptions import RTIOUnderflow
+from artiq.coredevice.exceptions import RTIOOverflow, RTIOUnderflow
 
 from diqkd_node.sequence.conditions import (
     ION_LOST,
     LOCK_LOST,
+    MEASURED,
+    NOT_ANNOUNCED,
+    OVERFLOW,
     RUNNING,
-    TOO_MANY_UNDERFLOWS,
+    STOPPED,
+    TOO_MANY_FAILURES,
     TYPE_MISSING,
-    UNDERFLOW_BEFORE_TYPE,
+    UNDERFLOW,
 )
-from diqkd_node.sequence.node import LOST
+from diqkd_node.sequence.node import SETTING_BITS
+from diqkd_node.sequence.rounds import LOST
+from diqkd_node.sequence.signal_line import NONE
 from diqkd_postproc.protocol.roles import BRIGHT_OUTCOME, ROLES
 from tests.support.scripted_node import WINDOW_ENDED, NotingCoordinator, make_node
 
@@ -39,56 +45,225 @@ def assert_at_rest(apparatus) -> None:
         assert of(apparatus, key)[-1][1] == level
 
 
+PROTOCOLS = ("ordered", "late-type")
+TOKEN = 1 << SETTING_BITS
+
+
+def edges_of(apparatus, key: str) -> list[int]:
+    """Rising edges of an output since the batch began."""
+    return [time for time, level in since_batch(apparatus, key) if level]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("role", ROLES)
-def test_order_of_a_round(role: str) -> None:
+def test_order_of_a_round(role: str, protocol: str) -> None:
+    """Sections 2.1 and 2.2 of docs/order.md, as the outputs of a node show them."""
     coordinator = NotingCoordinator([1])
-    node, apparatus = make_node(role, coordinator)
+    node, apparatus = make_node(role, coordinator, protocol)
     node.run_batches()
-    ((outcome, round_type, pattern_index, t_herald),) = coordinator.rounds
-    assert (round_type, pattern_index) == (1, 0)
-    assert outcome == BRIGHT_OUTCOME[role]  # 60 counts are bright
+    (stored,) = coordinator.rounds
+    assert (stored.received, stored.pattern_index, stored.loss) == (1, 0, MEASURED)
+    assert stored.outcome == BRIGHT_OUTCOME[role]  # 60 counts are bright
     fastino = since_batch(apparatus, "fastino")
     out = max(time for time, _, volts in fastino[4:8])
     back = min(time for time, _, volts in fastino[8:12])
-    pulses = since_batch(apparatus, "ttl_674")
-    map_start, map_end, basis_start = (time for time, _ in pulses[:3])
-    assert t_herald < map_start < map_end <= out
+    map_start, map_end, basis_start = (time for time, _ in since_batch(apparatus, "ttl_674")[:3])
+    assert stored.herald_mu < map_start < map_end <= out
     assert map_end - map_start == 5 * US
-    assert basis_start - out >= 30 * US
+    readout = next(time for time, level in of(apparatus, "ttl_422_cool") if level and time > basis_start)
     (scramble_start, _), (scramble_end, _) = _pulses(since_batch(apparatus, "ttl_1033"))[-1]
-    assert basis_start < scramble_start
+    assert basis_start < readout < scramble_start < scramble_end <= back
     assert scramble_end - scramble_start == 100 * US
-    assert scramble_end <= back
-    if role == "bob":
-        strobe = since_batch(apparatus, "ttl_round_type_strobe")[-2][0]
-        level = since_batch(apparatus, "ttl_round_type")[-1]
-        assert level[0] - out >= 30 * US
-        assert out + 30 * US < strobe < basis_start
-        assert level[0] < strobe
-    assert back - t_herald < 500 * US
+    settled = out + 30 * US
+    if role == "alice":
+        (token,) = edges_of(apparatus, "ttl_token_strobe")
+        assert settled <= token and stored.edge_mu == token + apparatus.edge_delay_mu
+        if protocol == "ordered":
+            assert token < stored.edge_mu < basis_start
+            set_time = node.analysis.set_mu
+            assert basis_start == token + node.round.basis_delay_mu + set_time
+        else:
+            assert settled <= basis_start < readout + 250 * US < token
+        assert stored.edge_mu + node.round.round_type_line.sample_delay_mu < scramble_start
+    else:
+        (strobe,) = edges_of(apparatus, "ttl_round_type_strobe")
+        level = next(event for event in since_batch(apparatus, "ttl_round_type") if event[0] > settled)
+        assert settled < stored.edge_mu
+        assert stored.edge_mu + node.round.token_line.sample_delay_mu < level[0] < strobe < basis_start
+    assert back - stored.herald_mu < (600 if protocol == "ordered" else 1000) * US
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_bob_announces_nothing_without_a_token(protocol: str) -> None:
+    """Without r' there is no round: nothing on the wires, no index used, the same draw again (B2)."""
+    coordinator = NotingCoordinator([1, 2])
+    node, apparatus = make_node("bob", coordinator, protocol)
+    heralds: list[int] = []
+    apparatus.on_run = lambda call: heralds.append(call) or 1
+    apparatus.strobe = lambda key: len(heralds) > 40
+    node.run_batches()
+    assert len(heralds) == 42 and coordinator.ends == [(2, RUNNING)]
+    assert len(edges_of(apparatus, "ttl_round_type_strobe")) == 2
+    assert [stored.outcome for stored in coordinator.rounds] == [1, 1]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("role", ROLES)
+def test_the_level_that_came_is_what_is_stored(role: str, protocol: str) -> None:
+    coordinator = NotingCoordinator([2] * 2 if role == "bob" else [1] * 2)
+    node, apparatus = make_node(role, coordinator, protocol)
+    heralds: list[int] = []
+
+    def on_run(call: int) -> int:
+        apparatus.levels |= {"ttl_token": call, "ttl_round_type": call, "ttl_setting": call}
+        return 1
+
+    apparatus.on_run = on_run
+    node.run_batches()
+    assert [stored.received for stored in coordinator.rounds] == [0, 1]
+    if role == "bob" and protocol == "late-type":
+        assert [stored.received_setting for stored in coordinator.rounds] == [0, 1]
+    else:
+        assert [stored.received_setting for stored in coordinator.rounds] == [NONE, NONE]
+    del heralds
+
+
+@pytest.mark.parametrize("delay_us", [0, 1, 20, 49])
+def test_alices_pulse_does_not_tell_when_the_type_came(delay_us: int) -> None:
+    """The attack of ORDER 5.1: her device would read T from the time of its own pulse."""
+    starts = set()
+    for delay in (0, delay_us):
+        coordinator = NotingCoordinator([1 | TOKEN])
+        node, apparatus = make_node("alice", coordinator)
+        apparatus.edge_delay_mu = delay * US
+        node.run_batches()
+        (stored,) = coordinator.rounds
+        assert stored.received == 1
+        starts.add(_pulses(since_batch(apparatus, "ttl_674"))[1][0][0] - stored.herald_mu)
+    assert len(starts) == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_without_a_type_alice_leaves_the_batch(protocol: str) -> None:
+    """Her index is used up; `ordered` has measured nothing, `late-type` keeps what was measured before."""
+    coordinator = NotingCoordinator([0, 1, 1])
+    node, apparatus = make_node("alice", coordinator, protocol)
+    heralds: list[int] = []
+    apparatus.on_run = lambda call: heralds.append(call) or 1
+    apparatus.strobe = lambda key: len(heralds) < 2
+    node.run_batches()
+    assert [stored.received for stored in coordinator.rounds] == [1, NONE]
+    last = coordinator.rounds[-1]
+    if protocol == "ordered":
+        assert (last.outcome, last.loss) == (LOST, NOT_ANNOUNCED)
+        assert len(_pulses(since_batch(apparatus, "ttl_674"))) == 3
+    else:
+        assert (last.outcome, last.loss) == (BRIGHT_OUTCOME["alice"], MEASURED)
+    assert coordinator.ends == [(2, TYPE_MISSING)]
+    assert_at_rest(apparatus)
+
+
+def test_a_type_after_its_window_did_not_come() -> None:
+    coordinator = NotingCoordinator([0, 1])
+    node, apparatus = make_node("alice", coordinator)
+    apparatus.edge_delay_mu = int(node.round.type_window_mu)
+    node.run_batches()
+    assert [(stored.received, stored.edge_mu) for stored in coordinator.rounds] == [(NONE, -1)]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_tokens_leave_as_they_were_drawn(protocol: str) -> None:
+    coordinator = NotingCoordinator([TOKEN, 0, 1, 1 | TOKEN])
+    node, apparatus = make_node("alice", coordinator, protocol)
+    node.run_batches()
+    level, levels = 0, []
+    events = sorted(
+        (time, key, value)
+        for key in ("ttl_token", "ttl_token_strobe")
+        for time, value in since_batch(apparatus, key)
+    )
+    for _, key, value in events:
+        if key == "ttl_token":
+            level = value
+        elif value:
+            levels.append(level)
+    assert levels == [1, 0, 1, 1] or levels == [1, 0, 0, 1]
+    assert levels == [1, 0, 0, 1]
+
+
+def test_alice_names_her_basis_in_key_rounds_only() -> None:
+    coordinator = NotingCoordinator([0, 1])
+    node, apparatus = make_node("alice", coordinator, "late-type")
+    apparatus.levels["ttl_round_type"] = 0
+    node.run_batches()
+    assert len(edges_of(apparatus, "ttl_setting_strobe")) == 2
+    assert since_batch(apparatus, "ttl_setting")[-1][1] == 1
+    node, apparatus = make_node("alice", NotingCoordinator([0, 1]), "late-type")
+    node.run_batches()
+    assert edges_of(apparatus, "ttl_setting_strobe") == []
+
+
+@pytest.mark.parametrize("came", [0, 1, NONE])
+def test_bob_measures_a_key_round_in_the_basis_that_was_named(came: int) -> None:
+    coordinator = NotingCoordinator([2])
+    node, apparatus = make_node("bob", coordinator, "late-type")
+    apparatus.levels["ttl_setting"] = came
+    apparatus.strobe = lambda key: key == "ttl_token_strobe" or came != NONE
+    node.run_batches()
+    (stored,) = coordinator.rounds
+    assert (stored.received_setting, stored.loss) == (came, MEASURED)
+    frequency = of(apparatus, "dds_674")[-1][1]
+    shelved = pytest.approx(node.configuration.analysis.frequency_shelve, abs=1.0)
+    assert (frequency == shelved) == (came != 1)
+    durations = [end - start for (start, _), (end, _) in _pulses(since_batch(apparatus, "ttl_674"))]
+    assert durations == [5000, 2500 if came == 1 else 5000]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_end_token(protocol: str) -> None:
+    """Bob sends it once he has measured; Alice reconnects after it, or after its window."""
+    bob = NotingCoordinator([1 | TOKEN])
+    node, apparatus = make_node("bob", bob, protocol, end_token=True)
+    node.run_batches()
+    first, second = edges_of(apparatus, "ttl_round_type_strobe")
+    readout_end = [
+        off for on, off in _pulses(since_batch(apparatus, "ttl_422_cool")) if off[0] - on[0] == 250 * US
+    ]
+    assert first < readout_end[-1][0] < second
+    for answered in (True, False):
+        alice = NotingCoordinator([1])
+        node, apparatus = make_node("alice", alice, protocol, end_token=True)
+        gates: list[str] = []
+        apparatus.strobe = lambda key, gates=gates, answered=answered: (
+            (gates.append(key) or len(gates) == 1) or answered
+        )
+        node.run_batches()
+        (stored,) = alice.rounds
+        assert stored.received_end == (1 if answered else NONE) and stored.loss == MEASURED
 
 
 def test_key_rounds_override_alice() -> None:
-    """T = 0 makes her play the shelving pulse of x = 0."""
+    """T' = 0 makes her play the shelving pulse of x = 0."""
     coordinator = NotingCoordinator([1, 1])
     node, apparatus = make_node("alice", coordinator)
-    apparatus.round_type = 0
+    apparatus.levels["ttl_round_type"] = 0
     node.run_batches()
-    assert [round_type for _, round_type, _, _ in coordinator.rounds] == [0, 0]
+    assert [stored.received for stored in coordinator.rounds] == [0, 0]
     frequencies = [event[1] for event in of(apparatus, "dds_674")]
-    assert frequencies == pytest.approx([94.0e6, 71.6e6] * 2, abs=1.0)
+    shelve = node.configuration.analysis.frequency_shelve
+    assert frequencies == pytest.approx([94.0e6, shelve] * 2, abs=1.0)
 
 
 def test_bob_plays_his_settings() -> None:
     coordinator = NotingCoordinator([0, 1, 2])
     node, apparatus = make_node("bob", coordinator, analysis={"pattern_phase_turns": (0.1, 0.2, 0.3, 0.4)})
     node.run_batches()
-    assert [round_type for _, round_type, _, _ in coordinator.rounds] == [1, 1, 0]
-    assert [index for _, _, index, _ in coordinator.rounds] == [0, 1, 2]
+    assert [stored.pattern_index for stored in coordinator.rounds] == [0, 1, 2]
     sets = of(apparatus, "dds_674")
-    assert [event[1] for event in sets] == pytest.approx([94e6, 108e6, 94e6, 108e6, 94e6, 71.6e6], abs=1.0)
+    shelve = node.configuration.analysis.frequency_shelve
+    assert [event[1] for event in sets] == pytest.approx([94e6, 108e6, 94e6, 108e6, 94e6, shelve], abs=1.0)
     assert [event[2] for event in sets[1:4:2]] == pytest.approx([0.1, 0.7], abs=1e-4)
-    heralds = [timestamp for _, _, _, timestamp in coordinator.rounds for _ in range(2)]
+    heralds = [stored.herald_mu for stored in coordinator.rounds for _ in range(2)]
     assert [event[4] for event in sets] == heralds
     durations = [end - start for (start, _), (end, _) in _pulses(since_batch(apparatus, "ttl_674"))]
     assert durations == [5000, 1250, 5000, 1250, 5000, 5000]
@@ -99,16 +274,17 @@ def _pulses(events: list[tuple]) -> list[tuple]:
     return [(on, off) for on, off in pairwise(events) if on[1] == 1 and off[1] == 0]
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("role", ROLES)
-def test_the_time_of_a_round_does_not_tell_its_setting(role: str) -> None:
-    settings = [0, 1] if role == "alice" else [0, 1, 2]
-    coordinator = NotingCoordinator(settings)
-    node, apparatus = make_node(role, coordinator)
+def test_the_time_of_a_round_does_not_tell_its_setting(role: str, protocol: str) -> None:
+    """Of settings between which the other side cannot tell from the type: all of Alice's, Bob's two tests."""
+    coordinator = NotingCoordinator([0, 1, TOKEN, 1 | TOKEN] if role == "alice" else [0, 1])
+    node, apparatus = make_node(role, coordinator, protocol)
     node.run_batches()
     # Four electrodes out and back in every round, the last one back before the node rests.
     moves = since_batch(apparatus, "fastino")[4:]
     back = [time for time, _, volts in moves if volts == 0.0][::4]
-    durations = {end - rounds[3] for rounds, end in zip(coordinator.rounds, back, strict=True)}
+    durations = {end - stored.herald_mu for stored, end in zip(coordinator.rounds, back, strict=True)}
     assert len(durations) == 1
 
 
@@ -118,7 +294,7 @@ def test_dark_ion(role: str) -> None:
     node, apparatus = make_node(role, coordinator)
     apparatus.counts = lambda start, stop: 2 if stop - start == 250 * US else 60
     node.run_batches()
-    assert [outcome for outcome, *_ in coordinator.rounds] == [1 - BRIGHT_OUTCOME[role]] * 2
+    assert [stored.outcome for stored in coordinator.rounds] == [1 - BRIGHT_OUTCOME[role]] * 2
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -128,7 +304,7 @@ def test_chunks_and_batches(role: str) -> None:
     node.run_batches()
     assert len(coordinator.rounds) == 32
     assert coordinator.ends == [(25, RUNNING), (7, RUNNING)]
-    times = [timestamp for *_, timestamp in coordinator.rounds]
+    times = [stored.herald_mu for stored in coordinator.rounds]
     assert times == sorted(set(times))
     assert_at_rest(apparatus)
 
@@ -144,7 +320,7 @@ def test_a_node_at_rest_leaves_the_laser_to_the_other_one(role: str) -> None:
     coordinator.begin_batch = lambda: enabled.append(entangler.enable) or begin_batch()
     coordinator.on_check = lambda done, condition: enabled.append(entangler.enable)
     node.run_batches()
-    assert enabled == [False, False]
+    assert enabled == [False, False, False]
     assert not entangler.enable
     assert len(coordinator.rounds) == 2
 
@@ -167,8 +343,8 @@ def test_the_ion_is_cooled_while_the_host_is_asked() -> None:
     )
     apparatus.on_run = lambda call: WINDOW_ENDED if call < 250 else 1
     node.run_batches()
-    assert levels
-    assert levels == [[1, 1]] * len(levels)
+    assert len(levels) > 1
+    assert levels[1:] == [[1, 1]] * (len(levels) - 1)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -194,45 +370,91 @@ def test_attempts_without_the_entangler_core(role: str) -> None:
     # One photon and three photons are no herald; 0101 and 1100 are.
     apparatus.clicks = lambda attempt: {3: 0b0001, 5: 0b0111, 20: 0b0101, 30: 0b1100}.get(attempt, 0)
     node.run_batches()
-    assert [index for _, _, index, _ in coordinator.rounds] == [1, 3]
+    assert [stored.pattern_index for stored in coordinator.rounds] == [1, 3]
     pulses = _pulses(of(apparatus, "ttl_422_ps"))
     assert len(pulses) == 31
-    for *_, t_herald in coordinator.rounds:
+    for t_herald in (stored.herald_mu for stored in coordinator.rounds):
         last = max(start for (start, _), _ in pulses if start < t_herald)
         assert t_herald - last < 40 * US
     assert_at_rest(apparatus)
 
 
-def test_underflow_after_the_herald_loses_the_outcome_only() -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_bobs_underflow_before_he_announces_is_no_round(protocol: str) -> None:
+    """In the mapping pulse, before anything is on the wires: the same draw is used for the next herald."""
     coordinator = NotingCoordinator([0, 2, 1])
-    node, apparatus = make_node("bob", coordinator)
+    node, apparatus = make_node("bob", coordinator, protocol)
     apparatus.on_dds = _underflow_at(2)
     node.run_batches()
-    assert [(outcome, round_type) for outcome, round_type, *_ in coordinator.rounds] == [
-        (1, 1),
-        (LOST, 0),
-        (1, 1),
+    assert [stored.loss for stored in coordinator.rounds] == [MEASURED] * 3
+    assert len(edges_of(apparatus, "ttl_round_type_strobe")) == 3
+    assert coordinator.ends == [(3, RUNNING)]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_bobs_underflow_after_he_announced_is_a_lost_round(protocol: str) -> None:
+    coordinator = NotingCoordinator([0, 1, 1])
+    node, apparatus = make_node("bob", coordinator, protocol)
+    apparatus.on_dds = _underflow_at(3)
+    node.run_batches()
+    assert [(stored.outcome, stored.received, stored.loss) for stored in coordinator.rounds] == [
+        (1, 1, MEASURED),
+        (LOST, 1, UNDERFLOW),
+        (1, 1, MEASURED),
     ]
     assert coordinator.ends == [(3, RUNNING)]
     assert_at_rest(apparatus)
 
 
-def test_underflow_before_the_type_is_known_ends_alices_batch() -> None:
+def test_alices_underflow_before_her_token_is_no_round() -> None:
     coordinator = NotingCoordinator([0, 1, 1])
     node, apparatus = make_node("alice", coordinator)
     apparatus.on_dds = _underflow_at(2)
     node.run_batches()
-    assert len(coordinator.rounds) == 1
-    assert coordinator.ends == [(1, UNDERFLOW_BEFORE_TYPE)]
+    assert [stored.outcome for stored in coordinator.rounds] == [0, 0, 0]
+    assert coordinator.ends == [(3, RUNNING)]
 
 
-def test_underflow_after_the_type_is_known_keeps_alices_round() -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_alices_underflow_in_a_used_round_leaves_her_without_type(protocol: str) -> None:
+    """In the basis pulse: `ordered` has her type by then, but whatever ends a round leaves none (rule 2)."""
     coordinator = NotingCoordinator([0, 1, 1])
-    node, apparatus = make_node("alice", coordinator)
+    node, apparatus = make_node("alice", coordinator, protocol)
     apparatus.on_dds = _underflow_at(3)
     node.run_batches()
-    assert [round_[0] for round_ in coordinator.rounds] == [0, LOST, 0]
-    assert coordinator.ends == [(3, RUNNING)]
+    assert [(stored.received, stored.loss) for stored in coordinator.rounds] == [
+        (1, MEASURED),
+        (NONE, UNDERFLOW),
+    ]
+    assert coordinator.ends == [(2, TYPE_MISSING)]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("role", ROLES)
+def test_too_many_edges_end_the_round_and_not_the_run(role: str, protocol: str) -> None:
+    coordinator = NotingCoordinator([0] * 4, [0] * 2)
+    node, apparatus = make_node(role, coordinator, protocol)
+    heralds: list[int] = []
+    apparatus.on_run = lambda call: heralds.append(call) or 1
+    flooded = []
+
+    def strobe(key: str) -> bool:
+        if len(heralds) == 2 and not flooded:
+            flooded.append(key)
+            raise RTIOOverflow("RTIO input overflow on channel {0}", (0, 0, 0))
+        return True
+
+    apparatus.strobe = strobe
+    node.run_batches()
+    if role == "bob":  # before he announced: no round at all
+        assert coordinator.ends == [(4, RUNNING), (2, RUNNING)]
+        assert [stored.loss for stored in coordinator.rounds] == [MEASURED] * 6
+    else:
+        assert coordinator.ends == [(2, TYPE_MISSING), (2, RUNNING)]
+        second = coordinator.rounds[1]
+        assert second.received == NONE
+        assert second.loss == (OVERFLOW if protocol == "ordered" else MEASURED)
+    assert_at_rest(apparatus)
 
 
 def _underflow_at(number: int):
@@ -254,7 +476,7 @@ def test_underflow_before_the_herald_is_retried() -> None:
 
     apparatus.on_run = on_run
     node.run_batches()
-    assert [outcome for outcome, *_ in coordinator.rounds] == [1, 1]
+    assert [stored.outcome for stored in coordinator.rounds] == [1, 1]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -277,7 +499,7 @@ def test_endless_underflows_before_the_first_round_end_the_batch(role: str) -> N
     node, apparatus = make_node(role, coordinator, batches={"max_underflows": 3})
     _underflow_first(apparatus, "begin", 4)
     node.run_batches()
-    assert coordinator.ends == [(0, TOO_MANY_UNDERFLOWS)]
+    assert coordinator.ends == [(0, TOO_MANY_FAILURES)]
     assert_at_rest(apparatus)
 
 
@@ -320,19 +542,7 @@ def test_endless_underflows_are_given_up() -> None:
 
     apparatus.on_run = on_run
     node.run_batches()
-    assert coordinator.ends == [(0, TOO_MANY_UNDERFLOWS)]
-    assert_at_rest(apparatus)
-
-
-def test_missing_round_type() -> None:
-    coordinator = NotingCoordinator([0, 0, 0])
-    node, apparatus = make_node("alice", coordinator)
-    heralds = []
-    apparatus.on_run = lambda call: heralds.append(call) or 1
-    apparatus.strobe = lambda: len(heralds) < 2
-    node.run_batches()
-    assert len(coordinator.rounds) == 1
-    assert coordinator.ends == [(1, TYPE_MISSING)]
+    assert coordinator.ends == [(0, TOO_MANY_FAILURES)]
     assert_at_rest(apparatus)
 
 
@@ -410,34 +620,34 @@ def test_failure_of_the_host_loses_no_round(role: str) -> None:
     node, apparatus = make_node(role, coordinator, batches={"chunk_rounds": 1000})
 
     def fail(done: int, condition: int) -> None:
-        raise OSError("link down")
+        if done:
+            raise OSError("link down")
 
     coordinator.on_check = fail
     with pytest.raises(OSError, match="link down"):
         node.run_batches()
-    ((done, _),) = coordinator.checks
+    (_, (done, _)) = coordinator.checks
     assert len(coordinator.rounds) == done > 0
-    assert coordinator.abandoned == [(done, False)] and coordinator.ends == []
+    assert coordinator.abandoned == [done] and coordinator.ends == []
     assert_at_rest(apparatus)
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("known", [True, False])
-def test_failure_within_a_round_costs_its_outcome_only(role: str, known: bool) -> None:
-    """Before the type is known Bob can tell it, and Alice leaves a herald in doubt."""
+@pytest.mark.parametrize("used", [True, False])
+def test_failure_within_a_round_costs_its_outcome_only(role: str, used: bool) -> None:
+    """An index that is used up is recorded, whatever ends the kernel; one that is not is no round."""
     coordinator = NotingCoordinator([0, 1, 1])
     node, apparatus = make_node(role, coordinator)
 
     def fail(call: int) -> None:
-        if call == (3 if known else 2):
+        if call == (3 if used else 2):
             raise OSError("device gone")
 
     apparatus.on_dds = fail
     with pytest.raises(OSError, match="device gone"):
         node.run_batches()
-    recorded = known or role == "bob"
-    assert [outcome == LOST for outcome, *_ in coordinator.rounds] == [False] + [True] * recorded
-    assert coordinator.abandoned == [(1 + recorded, not recorded)]
+    assert [stored.loss for stored in coordinator.rounds] == [MEASURED] + [STOPPED] * used
+    assert coordinator.abandoned == [1 + used]
     assert_at_rest(apparatus)
 
 
@@ -446,5 +656,5 @@ def test_checks_are_rare_and_regular(role: str) -> None:
     coordinator = NotingCoordinator([0] * 1000)
     node, _ = make_node(role, coordinator)
     node.run_batches()
-    duration = coordinator.rounds[-1][3] - coordinator.rounds[0][3]
-    assert duration / 0.21e9 - 2 < len(coordinator.checks) < duration / 0.2e9
+    duration = coordinator.rounds[-1].herald_mu - coordinator.rounds[0].herald_mu
+    assert duration / 0.21e9 - 2 < len(coordinator.checks) - 1 < duration / 0.2e9

@@ -9,7 +9,7 @@ from diqkd_postproc.link.characterisation import characterise, read_records
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.planning.plan import make_plan
 from diqkd_postproc.protocol.errors import ParameterError
-from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.sealed_record import RoundRecord, undisturbed
 from tests.support.example_parameters import small_parameters
 
 NUM_ROUNDS = 40_000
@@ -36,7 +36,7 @@ def records(folder, chsh_score=2.677, qber=0.0144, key_bits=0, run_id="ab" * 16,
             run_id=run_id,
             setting=setting,
             outcome=outcome,
-            round_type=test.astype(np.uint8),
+            **undisturbed(test.astype(np.uint8)),
             herald_pattern=np.full(NUM_ROUNDS, 0b0011, dtype=np.uint8),
             timestamp_mu=np.arange(NUM_ROUNDS, dtype=np.int64),
             lost=np.zeros(NUM_ROUNDS, dtype=np.uint8),

@@ -30,7 +30,7 @@ def test_published_run():
         "proof": "paper",
         "gamma": "13/256",
         "duration_s": 15_000,
-        "qrng_bits": {"alice": N, "bob": 9 * N},
+        "qrng_bits": {"alice": 2 * N, "bob": 9 * N},
     }
     assert {name: answer[name] for name in expected} == expected
     assert answer["omega_threshold"] == pytest.approx(0.82553763, abs=5e-9)
@@ -167,3 +167,39 @@ def test_illegal_efficiencies_are_named(efficiency):
         DesignPoint(syndrome_efficiency=efficiency)
     with pytest.raises(ParameterError, match="not both"):
         DesignPoint(syndrome_efficiency=1.1, syndrome_bits=5)
+
+
+@pytest.mark.parametrize(
+    ("link", "published"),
+    [
+        (DesignPoint(syndrome_bits=296_517, proof="renyi", extractor="toeplitz", protocol="late-type"), 613_650),
+        (
+            DesignPoint(
+                100_000, Fraction(1, 4), 2.677, 0.0144, 1e-10, 26_763,
+                proof="renyi", extractor="toeplitz", protocol="late-type",
+            ),
+            26_918,
+        ),
+    ],
+)  # fmt: skip
+def test_two_key_bases_give_the_published_lengths(link, published):
+    """Column fixed-2 of the table of the two-basis theorem; a bit of rounding either way."""
+    parameters = link.parameters()
+    assert parameters.key_bits == pytest.approx(published, abs=1.5)
+    assert parameters.design_second_qber == link.qber
+    one_basis = dataclasses.replace(link, protocol="ordered", second_qber=None, bound="full")
+    assert one_basis.key_length().bits < 0.9 * published
+    require_certified(parameters)
+
+
+def test_a_second_key_basis_costs_its_own_syndrome():
+    """Half of the key rounds at each error rate (eq. 17)."""
+    both = DesignPoint(qber=0.0, second_qber=0.11, proof="renyi", protocol="late-type")
+    assert both.shannon_limit == pytest.approx(
+        (1 - 13 / 256) * 0.49991595 / 2 + 13 / 256 * DesignPoint(gamma=Fraction(255, 256)).shannon_limit,
+        abs=2e-3,
+    )
+    with pytest.raises(ParameterError, match="second_qber=0.11 belongs to protocol 'late-type'"):
+        DesignPoint(second_qber=0.11)
+    with pytest.raises(ParameterError, match="for which proof 'paper' says nothing"):
+        DesignPoint(protocol="late-type")

@@ -21,7 +21,7 @@ PARAMETERS = ProtocolParameters(
 )
 
 DIGEST = "3c2b7adff3c1cd932a1411cf4eb3f189ccff1afeba2a597ccc58db3c265e1816"
-"""Of these parameters before there was a field `max_voided`."""
+"""Of these parameters before there was a field `max_late_losses`."""
 
 
 def test_limit_of_the_published_run() -> None:
@@ -44,13 +44,13 @@ def test_bad_paths(tmp_path: Path) -> None:
 
 
 def test_no_voided_rounds_are_not_written() -> None:
-    """The digest is that of a file from before there was `max_voided`."""
-    assert "max_voided" not in PARAMETERS.to_toml() and PARAMETERS.digest == DIGEST
-    some = PARAMETERS.model_copy(update={"max_voided": 3})
-    assert "max_voided = 3\n" in some.to_toml() and b"\nmax_voided=3\n" in some.canonical()
+    """The digest is that of a file from before there was `max_late_losses`."""
+    assert "max_late_losses" not in PARAMETERS.to_toml() and PARAMETERS.digest == DIGEST
+    some = PARAMETERS.model_copy(update={"max_late_losses": 3})
+    assert "max_late_losses = 3\n" in some.to_toml() and b"\nmax_late_losses=3\n" in some.canonical()
     assert ProtocolParameters.from_toml(some.to_toml()) == some != PARAMETERS
-    with pytest.raises(ParameterError, match="max_voided=1500000 is not below num_rounds"):
-        ProtocolParameters.from_toml(PARAMETERS.to_toml() + "max_voided = 1500000\n")
+    with pytest.raises(ParameterError, match="max_late_losses=1500000 is not below num_rounds"):
+        ProtocolParameters.from_toml(PARAMETERS.to_toml() + "max_late_losses = 1500000\n")
 
 
 @pytest.mark.parametrize(

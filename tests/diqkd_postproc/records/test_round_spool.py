@@ -19,6 +19,8 @@ from diqkd_postproc.protocol.errors import DiqkdError, ParameterError, StorageEr
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from diqkd_postproc.records import round_spool
+from diqkd_postproc.records.batch import Draws
+from diqkd_postproc.records.columns import NONE, Columns
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
 
@@ -43,51 +45,79 @@ def make_spool(path: Path, role: str, parameters: ProtocolParameters, pool: byte
     return spool
 
 
-def store_random(spool: RoundSpool, setting: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Store one chunk of plausible rounds and return what the record has to hold."""
-    count = setting.size
-    is_test = (setting != 2) if spool.role == "bob" else rng.integers(0, 2, count) == 1
-    rounds = {
+def store_random(
+    spool: RoundSpool, draws: Draws, rng: np.random.Generator, **changes: Any
+) -> dict[str, np.ndarray]:
+    """Store one chunk of plausible rounds and return what the journal has to hold."""
+    count = draws.num_rounds
+    received = rng.integers(0, 2, count).astype(np.uint8)
+    rounds: dict[str, Any] = {
         "outcome": rng.integers(0, 2, count).astype(np.uint8),
-        "round_type": is_test.astype(np.uint8),
-        "herald_pattern": rng.choice(HERALD_PATTERNS, count).astype(np.uint8),
+        "received": received,
+        "received_setting": np.full(count, NONE, dtype=np.uint8),
+        "received_end": np.full(count, NONE, dtype=np.uint8),
+        "herald_pattern": rng.choice((0, *HERALD_PATTERNS), count).astype(np.uint8),
         "timestamp_mu": rng.integers(0, 2**62, count),
-    }
+        "edge_mu": rng.integers(-1, 2**62, count),
+        "lost": np.zeros(count, dtype=np.uint8),
+    } | changes
     spool.store(spool.rounds_done, **rounds)
-    effective = setting if spool.role == "bob" else np.where(is_test, setting, 0)
-    return {**rounds, "setting": effective.astype(np.uint8), "lost": np.zeros(count, dtype=np.uint8)}
+    kept = {
+        name: rounds[name]
+        for name in ("outcome", "received", "herald_pattern", "timestamp_mu", "edge_mu", "lost")
+    }
+    if spool.role == "alice":
+        return {**kept, "setting": draws.settings * (received == 1), "sent": draws.tokens}
+    return {**kept, "setting": draws.settings, "sent": (draws.settings != 2).astype(np.uint8)}
 
 
-def settings_reference(role: str, parameters: ProtocolParameters, pool: bytes) -> list[int]:
-    """Settings by the text of the protocol: bits of the pool in order, most significant first."""
+def store_peer(spool: RoundSpool, rng: np.random.Generator) -> Columns:
+    """Store random columns of the other node for all rounds that lack them."""
+    count = spool.rounds_done - spool.peer_rounds_done
+    columns: Columns = {
+        "sent": rng.integers(0, 2, count).astype(np.uint8),
+        "received": rng.integers(0, 3, count).astype(np.uint8),
+        "end_token": np.full(count, NONE if spool.role == "bob" else 0, dtype=np.uint8),
+        "lost": rng.integers(0, 2, count).astype(np.uint8),
+    }
+    spool.store_peer(spool.peer_rounds_done, columns)
+    return columns
+
+
+def draws_reference(role: str, parameters: ProtocolParameters, pool: bytes) -> list[tuple[int, int]]:
+    """(setting, token) by the text of the protocol: bits of the pool in order, most significant first."""
     bits = "".join(f"{byte:08b}" for byte in pool)
-    if role == "alice":
-        return [int(bit) for bit in bits]
-    width = parameters.test_bits + 1
+    width = 2 if role == "alice" else parameters.test_bits + 1
     words = [bits[i : i + width] for i in range(0, len(bits) - width + 1, width)]
-    return [int(word[-1]) if int(word[:-1], 2) < parameters.test_numerator else 2 for word in words]
+    if role == "alice":
+        return [(int(word[0]), int(word[1])) for word in words]
+    return [(int(word[-1]) if int(word[:-1], 2) < parameters.test_numerator else 2, 0) for word in words]
+
+
+def pairs_of(draws: Draws) -> list[tuple[int, int]]:
+    return list(zip(draws.settings.tolist(), draws.tokens.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("role", ["alice", "bob"])
-def test_settings_are_the_pool_in_order_over_batches(
+def test_draws_are_the_pool_in_order_over_batches(
     private_directory: Path, make_parameters: MakeParameters, role: str
 ) -> None:
     parameters = make_parameters(50_000, test_numerator=13, test_bits=8)
-    pool = np.random.default_rng(3).bytes((50_000 * parameters.setting_bits_per_round[role] + 7) // 8)
-    drawn: list[int] = []
+    pool = np.random.default_rng(3).bytes((50_000 * parameters.random_bits_per_round[role] + 7) // 8)
+    drawn: list[tuple[int, int]] = []
     with make_spool(private_directory / "spool", role, parameters, pool) as spool:
         for num_rounds in (1, 2, 7, 4097, 8192, 37_000, 701):
-            settings_now = spool.begin_batch(num_rounds)
-            drawn += settings_now.tolist()
-            for chunk in np.array_split(settings_now, 3 if num_rounds > 3 else 1):
-                store_random(spool, chunk, np.random.default_rng(1))
+            draws = spool.begin_batch(num_rounds)
+            drawn += pairs_of(draws)
+            for chunk in np.array_split(np.arange(num_rounds), 3 if num_rounds > 3 else 1):
+                store_random(spool, draws.part(chunk[0], chunk[-1] + 1), np.random.default_rng(1))
             spool.end_batch()
         assert spool.rounds_done == 50_000
         assert spool.bits_needed == 0 and spool.bits_available < 8
-    assert drawn == settings_reference(role, parameters, pool)[:50_000]
+    assert drawn == draws_reference(role, parameters, pool)[:50_000]
     if role == "bob":
         # Five standard deviations of a binomial: false alarm 6e-7.
-        assert abs(np.mean(np.array(drawn) != 2) - 13 / 256) < 5 * np.sqrt(13 / 256 / 50_000)
+        assert abs(np.mean(np.array(drawn)[:, 0] != 2) - 13 / 256) < 5 * np.sqrt(13 / 256 / 50_000)
 
 
 chunk_sizes = st.lists(
@@ -112,21 +142,21 @@ def test_what_goes_in_comes_out_of_the_record(
         spool = make_spool(path, role, parameters, rng.bytes(400))
         expected: list[dict[str, np.ndarray]] = []
         for size, action in [*plan, (5, "store")]:
-            setting = spool.begin_batch(min(size, parameters.num_rounds - spool.rounds_done))
+            draws = spool.begin_batch(min(size, parameters.num_rounds - spool.rounds_done))
             if action == "store":
-                expected.append(store_random(spool, setting, rng))
+                expected.append(store_random(spool, draws, rng))
             elif action == "lose":
-                types = (setting != 2).astype(np.uint8) if role == "bob" else rng.integers(0, 2, size)
-                spool.record_lost(size, types, 5, "ion lost")
-                effective = setting if role == "bob" else setting * types
+                spool.record_used(spool.rounds_done + size, "ion lost")
                 zeros = np.zeros(size, dtype=np.uint8)
                 expected.append(
                     {
-                        "setting": effective,
+                        "setting": draws.settings if role == "bob" else zeros,
+                        "sent": (draws.settings != 2).astype(np.uint8) if role == "bob" else draws.tokens,
+                        "received": zeros + NONE,
                         "outcome": zeros,
-                        "round_type": types,
-                        "herald_pattern": zeros + 5,
+                        "herald_pattern": zeros,
                         "timestamp_mu": np.full(size, -1),
+                        "edge_mu": np.full(size, -1),
                         "lost": zeros + 1,
                     }
                 )
@@ -134,12 +164,25 @@ def test_what_goes_in_comes_out_of_the_record(
             if reopen:
                 spool.close()
                 spool = RoundSpool.open(path, role, parameters, RUN_ID)
+        peer = store_peer(spool, rng)
         spool.add_gap("reload", 1.5, 2.5)
         record = spool.seal(Path(directory) / "record.h5")
         spool.close()
         again = RoundRecord.read(Path(directory) / "record.h5")
+        renamed = {"sent": "token", "received": "received_type"}
+        peers = {"sent": "round_type", "received": "received_token"}
+        if role == "bob":
+            renamed, peers = (
+                {"sent": "round_type", "received": "received_token"},
+                {"sent": "token", "received": "received_type", "lost": "late_loss"},
+            )
         for name in expected[0]:
-            np.testing.assert_array_equal(getattr(again, name), np.concatenate([e[name] for e in expected]))
+            held = getattr(again, renamed.get(name, name))
+            np.testing.assert_array_equal(held, np.concatenate([e[name] for e in expected]))
+        for name, recorded in peers.items():
+            np.testing.assert_array_equal(getattr(again, recorded), peer[name])
+        if role == "alice":
+            np.testing.assert_array_equal(again.late_loss, again.lost)
         assert again.same_as(record) and (again.role, again.run_id) == (role, RUN_ID)
         assert again.attributes["provenance"] == {"rid": 7}
         assert again.attributes["gaps"] == [
@@ -158,7 +201,7 @@ def test_spent_bits_are_on_disk_no_more(private_directory: Path, make_parameters
         return any(piece in path.read_bytes() for path in private_directory.iterdir())
 
     assert on_disk(pool[40_000:40_016]) and on_disk(pool[-16:])
-    spool.begin_batch(8 * 50_000)
+    spool.begin_batch(4 * 50_000)
     for start in range(0, 49_984, 64):
         assert not on_disk(pool[start : start + 16])
     assert on_disk(pool[50_000:50_016]) and on_disk(pool[-16:])
@@ -192,9 +235,13 @@ def good_chunk(**changes: Any) -> dict[str, Any]:
     rounds: dict[str, Any] = {
         "first_round": 0,
         "outcome": [0, 1],
-        "round_type": [1, 0],
+        "received": [1, 0],
+        "received_setting": [2, 2],
+        "received_end": [2, 2],
         "herald_pattern": [3, 12],
         "timestamp_mu": [5, 6],
+        "edge_mu": [7, -1],
+        "lost": [0, 0],
     }
     return {**rounds, **changes}
 
@@ -209,19 +256,24 @@ def good_chunk(**changes: Any) -> dict[str, Any]:
         {"outcome": [0, 257]},
         {"outcome": [[0, 1]]},
         {"outcome": [0, 1, 1]},
-        {"round_type": [1, 2]},
-        {"round_type": [1]},
-        {"herald_pattern": [3, 0]},
+        {"received": [1, 3]},
+        {"received": [1]},
+        {"received_setting": [1, 3]},
+        {"received_end": [1, 3]},
+        {"lost": [0, 2]},
+        {"lost": [0, 1]},
+        {"reasons": ["a reason without a lost round"]},
+        {"edge_mu": [1]},
         {"herald_pattern": [3, 7]},
         {"herald_pattern": [3, 300]},
         {"timestamp_mu": [5]},
-        {key: [1] * 11 if key != "herald_pattern" else [3] * 11 for key in list(good_chunk())[1:]},
+        {key: [3 if key == "herald_pattern" else 0] * 11 for key in list(good_chunk())[1:]},
     ],
 )
 def test_wrong_rounds_are_refused(
     private_directory: Path, make_parameters: MakeParameters, changes: dict[str, Any]
 ) -> None:
-    with make_spool(private_directory / "spool", "alice", make_parameters(), b"\xff" * 20) as spool:
+    with make_spool(private_directory / "spool", "alice", make_parameters(), b"\xff" * 50) as spool:
         with pytest.raises(StorageError, match="no batch is open"):
             spool.store(**good_chunk())
         spool.begin_batch(10)
@@ -232,29 +284,20 @@ def test_wrong_rounds_are_refused(
         assert spool.rounds_done == 2
 
 
-def test_bob_refuses_round_types_that_contradict_his_settings(
-    private_directory: Path, make_parameters: MakeParameters
-) -> None:
-    with make_spool(private_directory / "spool", "bob", make_parameters(), bytes(20)) as spool:
-        assert spool.begin_batch(2).tolist() == [0, 0]
-        with pytest.raises(StorageError, match="do not follow from this node's y"):
-            spool.store(**good_chunk())
-
-
 def test_acknowledgement_follows_commits(
     private_directory: Path, make_parameters: MakeParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(round_spool, "COMMIT_INTERVAL_S", 1e9)
     monkeypatch.setattr(round_spool, "COMMIT_ROUNDS", 20)
-    spool = make_spool(private_directory / "spool", "alice", make_parameters(), bytes(20))
-    settings_now = spool.begin_batch(100)
+    spool = make_spool(private_directory / "spool", "alice", make_parameters(), bytes(50))
+    draws = spool.begin_batch(100)
     acknowledged = []
     for start in range(0, 50, 8):
-        store_random(spool, settings_now[start : start + 8], np.random.default_rng(start))
+        store_random(spool, draws.part(start, start + 8), np.random.default_rng(start))
         acknowledged.append(spool.rounds_acknowledged)
     assert acknowledged == [0, 0, 24, 24, 24, 48, 48]
     monkeypatch.setattr(round_spool, "COMMIT_INTERVAL_S", 0.0)
-    store_random(spool, settings_now[56:57], np.random.default_rng(1))
+    store_random(spool, draws.part(56, 57), np.random.default_rng(1))
     assert spool.rounds_acknowledged == spool.rounds_done == 57
     spool.close()
 
@@ -263,48 +306,89 @@ def test_interrupted_batch_is_completed_as_lost_and_its_rest_discarded(
     private_directory: Path, make_parameters: MakeParameters
 ) -> None:
     pool = np.random.default_rng(8).bytes(50)
-    reference = np.array(settings_reference("alice", make_parameters(), pool))
+    reference = draws_reference("alice", make_parameters(), pool)
     path = private_directory / "spool"
     spool = make_spool(path, "alice", make_parameters(), pool)
-    store_random(spool, spool.begin_batch(20)[:6], np.random.default_rng(1))
+    store_random(spool, spool.begin_batch(20).part(0, 6), np.random.default_rng(1))
     spool.close()
 
     spool = RoundSpool.open(path, "alice")
-    pending = spool.pending_batch
-    assert pending is not None and (pending.first_round, pending.num_rounds) == (6, 14)
-    np.testing.assert_array_equal(pending.settings, reference[6:20])
-    with pytest.raises(StorageError, match="record_lost"):
+    assert (spool.rounds_done, spool.rounds_begun) == (6, 20)
+    with pytest.raises(StorageError, match="record_used"):
         spool.store(**good_chunk(first_round=6))
-    with pytest.raises(StorageError, match="batch has 14 left"):
-        spool.record_lost(15, 1)
-    with pytest.raises(ParameterError, match="request it from the peer"):
-        spool.record_lost(1)
-    spool.record_lost(3, [1, 0, 1], 0, "power cut")
+    for end in (5, 21):
+        with pytest.raises(StorageError, match="up to round 19"):
+            spool.record_used(end, "power cut")
+    spool.record_used(9, "power cut")
     spool.end_batch()
-    assert spool.pending_batch is None
-    # 20 bits are spent, though only 9 rounds have been recorded.
-    np.testing.assert_array_equal(spool.begin_batch(91), reference[20:111])
-    store_random(spool, reference[20:111], np.random.default_rng(2))
+    # 40 bits are spent, though only 9 rounds have been recorded.
+    draws = spool.begin_batch(91)
+    assert pairs_of(draws) == reference[20:111]
+    store_random(spool, draws, np.random.default_rng(2))
     spool.end_batch()
+    store_peer(spool, np.random.default_rng(3))
     record = spool.seal(private_directory / "record.h5")
     for first in (0, 7):
-        types, patterns = spool.public_rounds(first)
-        np.testing.assert_array_equal(types, record.round_type[first:])
-        np.testing.assert_array_equal(patterns, record.herald_pattern[first:])
-    assert record.setting[6:9].tolist() == [reference[6], 0, reference[8]]
-    assert record.outcome[6:9].tolist() == [0, 0, 0] and record.num_lost == 3
+        own = spool.own_columns(first)
+        np.testing.assert_array_equal(own["sent"], record.token[first:])
+        np.testing.assert_array_equal(own["received"], record.received_type[first:])
+        np.testing.assert_array_equal(own["lost"], record.lost[first:])
+    assert record.setting[6:9].tolist() == record.outcome[6:9].tolist() == [0, 0, 0] and record.num_lost == 3
+    assert record.received_type[6:9].tolist() == [NONE] * 3
+    assert record.token[6:9].tolist() == [token for _, token in reference[6:9]]
     assert record.attributes["losses"] == [{"first_round": 6, "num_rounds": 3, "reason": "power cut"}]
+    assert spool.num_late_losses == 3
     spool.close()
 
 
-def test_bob_knows_the_round_type_of_lost_rounds(
-    private_directory: Path, make_parameters: MakeParameters
-) -> None:
+def test_bob_knows_the_type_of_lost_rounds(private_directory: Path, make_parameters: MakeParameters) -> None:
     with make_spool(private_directory / "spool", "bob", make_parameters(6), bytes(2) + b"\xff" * 2) as spool:
-        assert spool.begin_batch(6).tolist() == [0, 0, 0, 0, 2, 2]
-        spool.record_lost(6)
+        assert spool.begin_batch(6).settings.tolist() == [0, 0, 0, 0, 2, 2]
+        spool.record_used(6, "interrupted")
+        store_peer(spool, np.random.default_rng(1))
         record = spool.seal(private_directory / "record.h5")
     assert record.round_type.tolist() == [1, 1, 1, 1, 0, 0]
+    assert record.received_token.tolist() == [NONE] * 6
+
+
+def test_key_rounds_of_measure_first_take_the_basis_that_came(
+    private_directory: Path, make_parameters: MakeParameters
+) -> None:
+    parameters = make_parameters(6).model_copy(update={"protocol": "late-type"})
+    with make_spool(private_directory / "spool", "bob", parameters, bytes(2) + b"\xff" * 2) as spool:
+        draws = spool.begin_batch(6)
+        assert draws.settings.tolist() == [0, 0, 0, 0, 2, 2]
+        changes = {"received_setting": np.array([1, 0, 2, 1, 1, 2], dtype=np.uint8)}
+        store_random(spool, draws, np.random.default_rng(1), **changes)
+        store_peer(spool, np.random.default_rng(1))
+        record = spool.seal(private_directory / "record.h5")
+    assert record.setting.tolist() == [0, 0, 0, 0, 3, 2]
+    with make_spool(private_directory / "other", "alice", parameters, b"\xcc" * 2) as spool:
+        changes = {"received": np.array([0, 1, 2, 0, 1, 2], dtype=np.uint8)}
+        store_random(spool, spool.begin_batch(6), np.random.default_rng(1), **changes)
+        store_peer(spool, np.random.default_rng(1))
+        assert spool.seal(private_directory / "other.h5").setting.tolist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_columns_of_the_other_node_come_in_order_and_of_played_rounds_only(
+    private_directory: Path, make_parameters: MakeParameters
+) -> None:
+    with make_spool(private_directory / "spool", "alice", make_parameters(), bytes(50)) as spool:
+        store_random(spool, spool.begin_batch(20), np.random.default_rng(1))
+        bits = np.zeros(21, dtype=np.uint8)
+        peer = {name: bits for name in ("sent", "received", "end_token", "lost")}
+        for first, columns in ((0, peer), (1, {name: column[:3] for name, column in peer.items()})):
+            with pytest.raises(StorageError, match="from 0 to 19 were due"):
+                spool.store_peer(first, columns)
+        with pytest.raises(ParameterError, match="received has an entry"):
+            spool.store_peer(
+                0, {name: column[:3] for name, column in (peer | {"received": bits + 3}).items()}
+            )
+        assert spool.peer_rounds_done == 0
+        spool.store_peer(0, {name: column[:3] for name, column in peer.items()})
+        assert spool.peer_rounds_done == 3
+    with RoundSpool.open(spool.path) as spool:
+        assert spool.peer_rounds_done == 3
 
 
 def test_resume_compares_role_parameters_and_run(
@@ -332,7 +416,7 @@ def test_run_id_is_needed_before_the_first_batch(
     private_directory: Path, make_parameters: MakeParameters
 ) -> None:
     with RoundSpool.create(private_directory / "spool", "alice", make_parameters(), {}) as spool:
-        spool.fill_pool(secrets.token_bytes, 20)
+        spool.fill_pool(secrets.token_bytes, 50)
         with pytest.raises(StorageError, match="no run id"):
             spool.begin_batch(1)
         with pytest.raises(StorageError, match="32 lower-case"):
@@ -378,24 +462,25 @@ def limit_pages(spool: RoundSpool, extra: int) -> None:
 
 def test_full_disk_loses_nothing(private_directory: Path, make_parameters: MakeParameters) -> None:
     path = private_directory / "spool"
-    spool = make_spool(path, "alice", make_parameters(10_000), bytes(2000))
+    spool = make_spool(path, "alice", make_parameters(10_000), bytes(2500))
     limit_pages(spool, 0)
     with pytest.raises(StorageError, match="disk is full"):
         spool.begin_batch(10_000)
     with pytest.raises(StorageError, match="disk is full"):
         spool.fill_pool(secrets.token_bytes, 100_000)
-    assert spool.bits_available == 16_000 and spool.pending_batch is None
+    assert spool.bits_available == 20_000 and spool.rounds_begun == 0
     limit_pages(spool, 1000)
-    settings_now = spool.begin_batch(10_000)
+    draws = spool.begin_batch(10_000)
     limit_pages(spool, 0)
-    expected = store_random(spool, settings_now[:8000], np.random.default_rng(1))
+    expected = store_random(spool, draws.part(0, 8000), np.random.default_rng(1))
     for _ in range(2):
         with pytest.raises(StorageError, match="disk is full"):
             spool.end_batch()
     assert (spool.rounds_done, spool.rounds_acknowledged) == (8000, 0)
     limit_pages(spool, 1000)
-    store_random(spool, settings_now[8000:], np.random.default_rng(2))
+    store_random(spool, draws.part(8000), np.random.default_rng(2))
     spool.end_batch()
+    store_peer(spool, np.random.default_rng(3))
     record = spool.seal(private_directory / "record.h5")
     np.testing.assert_array_equal(record.outcome[:8000], expected["outcome"])
     spool.close()
@@ -407,27 +492,27 @@ def test_interrupt_between_a_commit_and_its_bookkeeping(
     def interrupt(_: RoundSpool) -> None:
         raise KeyboardInterrupt
 
-    spool = make_spool(private_directory / "spool", "alice", make_parameters(), bytes(20))
-    settings_now = spool.begin_batch(100)
-    store_random(spool, settings_now[:60], np.random.default_rng(1))
+    spool = make_spool(private_directory / "spool", "alice", make_parameters(), bytes(50))
+    store_random(spool, spool.begin_batch(100).part(0, 60), np.random.default_rng(1))
     monkeypatch.setattr(RoundSpool, "_committed", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        spool.record_lost(3, 1)
+        spool.record_used(63, "a reason")
     monkeypatch.undo()
     spool.close()
     with RoundSpool.open(private_directory / "spool") as spool:
-        assert spool.rounds_done == 63 and spool.pending_batch is not None
-        spool.record_lost(37, 0)
+        assert spool.rounds_done == 63 and spool.rounds_begun == 100
+        spool.record_used(100, "interrupted")
+        store_peer(spool, np.random.default_rng(2))
         losses = spool.seal(private_directory / "record.h5").attributes["losses"]
     assert [loss["num_rounds"] for loss in losses] == [3, 37]
 
 
 def test_damaged_spools_are_refused(private_directory: Path, make_parameters: MakeParameters) -> None:
     path = private_directory / "spool"
-    with make_spool(path, "alice", make_parameters(), bytes(20)) as spool:
-        settings_now = spool.begin_batch(30)
+    with make_spool(path, "alice", make_parameters(), bytes(50)) as spool:
+        draws = spool.begin_batch(30)
         for start in (0, 10, 20):
-            store_random(spool, settings_now[start : start + 10], np.random.default_rng(start))
+            store_random(spool, draws.part(start, start + 10), np.random.default_rng(start))
             spool.flush()
     intact = path.read_bytes()
 
@@ -472,9 +557,10 @@ def test_sealing_is_idempotent_and_never_overwrites(
     records = []
     for name in ("one", "two"):
         with make_spool(
-            private_directory / name, "alice", make_parameters(), secrets.token_bytes(13)
+            private_directory / name, "alice", make_parameters(), secrets.token_bytes(26)
         ) as spool:
             store_random(spool, spool.begin_batch(100), np.random.default_rng(5))
+            store_peer(spool, np.random.default_rng(6))
             records.append(spool.seal(private_directory / f"{name}.h5"))
             assert spool.seal(private_directory / f"{name}.h5").same_as(records[-1])
             if name == "two":
@@ -485,12 +571,13 @@ def test_sealing_is_idempotent_and_never_overwrites(
 
 def test_no_secret_is_shown(private_directory: Path, make_parameters: MakeParameters) -> None:
     spool = make_spool(private_directory / "spool", "bob", make_parameters(), b"\xde\xad\xbe\xef" * 15)
-    setting = spool.begin_batch(100)
-    shown = [repr(spool), str(spool), repr(spool.pending_batch)]
+    draws = spool.begin_batch(100)
+    shown = [repr(spool), str(spool), repr(draws)]
     with pytest.raises(DiqkdError) as caught:
-        spool.store(0, [1, 1, 7], [1, 1, 1], [3, 3, 3], [1, 2, 3])
+        spool.store(**good_chunk(outcome=[1, 7]))
     shown.append(str(caught.value))
-    store_random(spool, setting, np.random.default_rng(4))
+    store_random(spool, draws, np.random.default_rng(4))
+    store_peer(spool, np.random.default_rng(5))
     record = spool.seal(private_directory / "record.h5")
     shown += [repr(record), str(record)]
     spool.close()

@@ -13,7 +13,7 @@ import numpy as np
 
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.round_spool import RoundSpool
-from tests.support.spool_child import outcome_of
+from tests.support.spool_child import outcome_of, store_rounds
 
 NUM_KILLS = 12
 
@@ -36,55 +36,55 @@ def test_kills_lose_no_acknowledged_round_and_reuse_no_bit(
 ) -> None:
     tmp_path.chmod(0o700)
     path, num_rounds = tmp_path / "spool", 25_000
-    pool = np.random.default_rng(11).bytes(num_rounds)
+    pool = np.random.default_rng(11).bytes(2 * num_rounds)
     with RoundSpool.create(path, "alice", make_parameters(num_rounds), {}, "0" * 32) as spool:
         spool.fill_pool(lambda count: pool[:count], len(pool))
     rng = random.Random(12)
-    issued: list[np.ndarray] = []
+    issued: list[tuple[list[int], list[int]]] = []
     effective: dict[int, int] = {}
     lost: set[int] = set()
+
+    def note(first: int, settings: list[int], tokens: list[int]) -> None:
+        issued.append((settings, tokens))
+        effective.update((first + i, x * ((first + i) % 2)) for i, x in enumerate(settings))
+
     for _ in range(NUM_KILLS):
         lines = run_until_killed(path, rng.randrange(1, 60))
         acknowledged = max([int(words[1]) for words in lines if words[0] == "acknowledged"], default=0)
-        batches = [
-            (int(words[1]), np.frombuffer(bytes.fromhex(words[2]), dtype=np.uint8))
-            for words in lines
-            if words[0] == "batch"
-        ]
+        printed_until = 0
+        for words in lines:
+            if words[0] == "batch":
+                note(int(words[1]), list(bytes.fromhex(words[2])), list(bytes.fromhex(words[3])))
+                printed_until = int(words[1]) + len(words[2]) // 2
         with RoundSpool.open(path) as spool:
             assert spool.rounds_acknowledged >= acknowledged
-            pending = spool.pending_batch
-            printed_until = max((first + settings.size for first, settings in batches), default=0)
-            if pending is not None and pending.first_round >= printed_until:
+            done, begun = spool.rounds_done, spool.rounds_begun
+            if begun > done >= printed_until:
                 # Killed between the commit of a batch and its line.
-                batches.append((pending.first_round, pending.settings))
-            for first, settings in batches:
-                issued.append(settings)
-                effective.update((first + i, int(x) * ((first + i) % 2)) for i, x in enumerate(settings))
-            if pending is not None:
-                heralded = rng.randrange(0, min(5, pending.num_rounds + 1))
-                if heralded:
-                    indices = range(spool.rounds_done, spool.rounds_done + heralded)
-                    spool.record_lost(heralded, [i % 2 for i in indices], 0, "killed")
-                    lost.update(indices)
+                draws = spool._open_batch().draws_from(done)
+                note(done, draws.settings.tolist(), draws.tokens.tolist())
+            if begun > done:
+                used = done + rng.randrange(0, min(5, begun - done + 1))
+                spool.record_used(used, "killed")
+                lost.update(range(done, used))
                 spool.end_batch()
 
     with RoundSpool.open(path) as spool:
-        while spool.rounds_done < num_rounds:
-            settings = spool.begin_batch(num_rounds - spool.rounds_done)
-            first = spool.rounds_done
-            index = np.arange(first, num_rounds)
-            issued.append(settings)
-            effective.update((first + i, int(x) * ((first + i) % 2)) for i, x in enumerate(settings))
-            spool.store(first, outcome_of(index), index % 2, np.full(index.size, 3), index)
+        if spool.rounds_done < num_rounds:
+            draws, first = spool.begin_batch(num_rounds - spool.rounds_done), spool.rounds_done
+            note(first, draws.settings.tolist(), draws.tokens.tolist())
+            store_rounds(spool, first, num_rounds)
             spool.end_batch()
+        bits = np.zeros(num_rounds, dtype=np.uint8)
+        spool.store_peer(0, {name: bits for name in ("sent", "received", "end_token", "lost")})
         record = spool.seal(tmp_path / "record.h5")
 
-    # Every issued setting is the next bit of the pool: none twice, none skipped.
-    all_issued = np.concatenate(issued)
+    # Every issued pair is the next two bits of the pool: none twice, none skipped.
+    all_issued = np.array([np.concatenate([part[i] for part in issued]) for i in range(2)]).T.ravel()
     pool_bits = np.unpackbits(np.frombuffer(pool, dtype=np.uint8))
     np.testing.assert_array_equal(all_issued, pool_bits[: all_issued.size])
-    np.testing.assert_array_equal(record.setting, [effective[i] for i in range(num_rounds)])
-    np.testing.assert_array_equal(np.flatnonzero(record.lost), sorted(lost))
+    expected = [0 if i in lost else effective[i] for i in range(num_rounds)]
+    np.testing.assert_array_equal(record.setting, expected)
+    np.testing.assert_array_equal(np.flatnonzero(record.late_loss), sorted(lost))
     index = np.arange(num_rounds)
     np.testing.assert_array_equal(record.outcome, np.where(record.lost == 1, 0, outcome_of(index)))

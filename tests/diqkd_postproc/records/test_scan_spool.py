@@ -16,9 +16,18 @@ RUN_ID = "5" * 32
 
 
 def play(spool: ScanSpool, count: int, outcome: int = 1) -> list[int]:
-    settings = spool.begin_batch(count).tolist()
-    columns = np.full(count, outcome), np.ones(count), np.full(count, 3), np.arange(count)
-    spool.store(spool.rounds_done, *(column.astype(np.int64) for column in columns))
+    settings = spool.begin_batch(count).settings.tolist()
+    spool.store(
+        spool.rounds_done,
+        outcome=np.full(count, outcome),
+        received=np.ones(count),
+        received_setting=np.full(count, 2),
+        received_end=np.full(count, 2),
+        herald_pattern=np.full(count, 3),
+        timestamp_mu=np.arange(count),
+        edge_mu=np.arange(count),
+        lost=np.zeros(count),
+    )
     spool.end_batch()
     return settings
 
@@ -49,8 +58,7 @@ def test_both_nodes_play_the_schedule_through_a_restart(tmp_path: Path) -> None:
             played = play(spool, 13)
             spool.begin_batch(4)
         with ScanSpool.open(path, role, PARAMETERS) as spool:
-            types = np.ones(4, dtype=np.uint8)
-            spool.record_lost(4, types, 3, "interrupted")
+            spool.record_used(17, "interrupted")
             spool.end_batch()
             played += schedule[13:17, column].tolist() + play(spool, 23)
             shared = spool.shared_rounds(10)

@@ -14,7 +14,7 @@ import pytest
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
-from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.sealed_record import DTYPES, RoundRecord, undisturbed
 
 RUN_ID = "a1" * 16
 
@@ -32,7 +32,7 @@ def make_record(parameters: ProtocolParameters, role: str, **changes: Any) -> Ro
         if role == "alice"
         else np.where(round_type == 1, bits, 2).astype(np.uint8),
         "outcome": rng.integers(0, 2, n).astype(np.uint8),
-        "round_type": round_type,
+        **undisturbed(round_type, rng.integers(0, 2, n).astype(np.uint8)),
         "herald_pattern": rng.choice(HERALD_PATTERNS, n).astype(np.uint8),
         "timestamp_mu": np.arange(n, dtype=np.int64) * 10**7,
         "lost": np.zeros(n, dtype=np.uint8),
@@ -47,17 +47,15 @@ def parameters(make_parameters: Callable[..., ProtocolParameters]) -> ProtocolPa
 
 
 @pytest.mark.parametrize("role", ["alice", "bob"])
-def test_layout_of_schema_1(private_directory: Path, parameters: ProtocolParameters, role: str) -> None:
+def test_layout_of_schema_2(private_directory: Path, parameters: ProtocolParameters, role: str) -> None:
     record = make_record(parameters, role)
     path = private_directory / "record.h5"
     record.write(path)
     with h5py.File(path, "r") as file:
         setting = {"alice": "x", "bob": "y"}[role]
-        assert set(file) == {
-            setting, "outcome", "round_type", "herald_pattern", "timestamp_mu", "lost", "attributes_json"
-        }  # fmt: skip
+        assert set(file) == {*DTYPES, setting, "attributes_json"} - {"setting"}
         np.testing.assert_array_equal(file[setting][:], record.setting)
-        assert file.attrs["schema_version"] == 1 and file.attrs["role"] == role
+        assert file.attrs["schema_version"] == 2 and file.attrs["role"] == role
         assert ProtocolParameters.from_toml(file.attrs["parameters"]) == parameters
         assert file.attrs["parameters_digest"] == parameters.digest
     again = RoundRecord.read(path)
@@ -89,10 +87,18 @@ def replaced(name: str, index: int, value: int) -> Callable[[RoundRecord], dict[
         (replaced("round_type", 3, 2), "round_type is 0 or 1"),
         (replaced("setting", 3, 3), "fits the round type"),
         (replaced("herald_pattern", 3, 6), "one of the four"),
-        (replaced("herald_pattern", 3, 0), "one of the four"),
+        (replaced("received_type", 3, 3), "received_type is 0, 1 or 2"),
+        (replaced("token", 3, 2), "token is 0 or 1"),
+        (replaced("received_token", 3, 3), "received_token is 0, 1 or 2"),
+        (replaced("end_token", 3, 3), "end_token is"),
+        (replaced("received_end_token", 3, 3), "received_end_token is"),
+        (replaced("late_loss", 3, 2), "late_loss is 0 or 1"),
         (replaced("lost", 3, 2), "lost is 0 or 1"),
-        (lambda r: {"lost": np.ones_like(r.lost)}, "0 in lost rounds"),
-        (lambda r: {"round_type": 1 - r.round_type}, "fits the round type"),
+        (lambda r: {"lost": np.ones_like(r.lost), "late_loss": np.ones_like(r.lost)}, "0 in lost rounds"),
+        (
+            lambda r: {"round_type": 1 - r.round_type, "received_type": 1 - r.received_type},
+            "fits the round type",
+        ),
         (lambda r: {"outcome": r.outcome[:-1]}, r"shape \(39,\)"),
         (lambda r: {"timestamp_mu": r.timestamp_mu.astype(np.int32)}, "dtype int32"),
         (lambda r: {"role": "eve"}, "role 'eve'"),
@@ -114,7 +120,7 @@ def test_impossible_contents_are_refused(
     ("attribute", "value", "message"),
     [
         ("schema", "other", "schema"),
-        ("schema_version", 2, "schema 2"),
+        ("schema_version", 1, "schema 1.*rounds without tokens"),
         ("parameters", "num_rounds = ", "not a TOML file"),
         ("parameters_digest", "0" * 64, "digest"),
         ("run_id", "b2" * 16, "checksum"),

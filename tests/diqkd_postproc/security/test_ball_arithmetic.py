@@ -34,7 +34,7 @@ def test_published_point_is_confirmed_to_the_bit(choice, rounds, bits):
     assert "ball arithmetic" in confirmed.certificate
     promised = dataclasses.replace(length, bits=bits + 3)
     assert ball_arithmetic.confirm(parameters, promised).bits == bits
-    paying = parameters.model_copy(update={"key_bits": bits - 700, "max_voided": 700})
+    paying = parameters.model_copy(update={"key_bits": bits - 700, "max_late_losses": 700})
     assert ball_arithmetic.confirm(paying, promised).bits == bits - 700
 
 

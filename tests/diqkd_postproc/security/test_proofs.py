@@ -40,26 +40,26 @@ def test_published_point_under_every_proof(proof, bound, extractor, bits, tmp_pa
 @pytest.mark.parametrize(("proof", "bound", "extractor", "bits"), KINDS[:4])
 def test_every_round_that_may_be_voided_costs_a_bit(proof, bound, extractor, bits, tmp_path):
     kind = {"proof": proof, "bound": bound, "extractor": extractor}
-    parameters = DesignPoint(*LINK, **kind, max_voided=250).parameters()
-    assert (parameters.key_bits, parameters.max_voided) == (bits - 250, 250)
+    parameters = DesignPoint(*LINK, **kind, max_late_losses=250).parameters()
+    assert (parameters.key_bits, parameters.max_late_losses) == (bits - 250, 250)
     parameters.save(tmp_path / "parameters.toml")
     assert load_certified(tmp_path / "parameters.toml") == parameters
     length = key_length_of(parameters)
-    assert length.bits == bits - 250 and length.terms["voided_rounds"] == -250
+    assert length.bits == bits - 250 and length.terms["late_losses"] == -250
     assert sum(length.terms.values()) == pytest.approx(length.value, abs=1e-6)
     with pytest.raises(ParameterError, match=f"key_bits={bits - 250} "):
-        require_certified(parameters.model_copy(update={"max_voided": 251}))
+        require_certified(parameters.model_copy(update={"max_late_losses": 251}))
 
 
 def test_a_key_that_pays_for_more_than_it_has_is_none():
-    assert DesignPoint(*LINK, max_voided=95_885).parameters().key_bits == 0
-    for max_voided in (-1, 1_500_000):
-        with pytest.raises(ParameterError, match=f"max_voided={max_voided} "):
-            DesignPoint(*LINK, max_voided=max_voided).parameters()
+    assert DesignPoint(*LINK, max_late_losses=95_885).parameters().key_bits == 0
+    for max_late_losses in (-1, 1_500_000):
+        with pytest.raises(ParameterError, match=f"max_late_losses={max_late_losses} "):
+            DesignPoint(*LINK, max_late_losses=max_late_losses).parameters()
 
 
 def test_a_search_for_the_smallest_run_pays_for_voided_rounds():
-    smallest = DesignPoint(gamma=GAMMA, chsh_score=2.64, qber=0.018, max_voided=5000).minimum_rounds()
+    smallest = DesignPoint(gamma=GAMMA, chsh_score=2.64, qber=0.018, max_late_losses=5000).minimum_rounds()
     assert smallest > DesignPoint(gamma=GAMMA, chsh_score=2.64, qber=0.018).minimum_rounds(4900)
     assert DesignPoint(smallest, GAMMA, 2.64, 0.018).parameters().key_bits >= 5001
 

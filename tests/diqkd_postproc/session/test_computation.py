@@ -9,6 +9,8 @@ import pytest
 
 from diqkd_postproc.protocol.errors import LocalProtocolError, ParameterError
 from diqkd_postproc.reconciliation import code_for
+from diqkd_postproc.records.order_losses import late_losses, lost_by_order
+from diqkd_postproc.records.sealed_record import EXCHANGED, RoundRecord
 from diqkd_postproc.session.computation import (
     ComputationStoppedError,
     count_losses,
@@ -20,15 +22,16 @@ from diqkd_postproc.session.messages import BasisRevelation, MessageType, Outcom
 from diqkd_postproc.session.states import State
 from diqkd_postproc.session.tagged_content import TaggedContent
 from tests.support.joined_parties import (
+    RUN_ID,
     MemoryLedger,
     Party,
     assert_no_key,
     assert_same_key,
     converse,
     correlated_records,
+    lose_late,
     small_parameters,
     two_parties,
-    void,
 )
 
 EVERY_ROUND = np.array(list(itertools.product((0, 1), (0, 1), (0, 1), (0, 1, 2))), dtype=np.uint8).T
@@ -42,34 +45,86 @@ def test_a_round_is_lost_exactly_as_the_game_says() -> None:
     assert count_losses(alice, bob, x, y) == 8
 
 
-def test_a_voided_test_round_is_lost_whatever_its_zeros_would_win() -> None:
+def test_a_round_lost_by_order_is_lost_whatever_its_zeros_would_win() -> None:
     x, y = np.array([0, 0, 1, 1, 0, 1]), np.array([0, 1, 0, 1, 2, 2])
-    zeros, every = np.zeros(6, dtype=np.uint8), np.ones(6, dtype=np.uint8)
+    zeros = np.zeros(6, dtype=np.uint8)
     assert count_losses(zeros, zeros, x, y) == 1
-    assert count_losses(zeros, zeros, x, y, every) == 4
-    assert count_losses(zeros, zeros, x, y, np.array([1, 0, 0, 0, 1, 1], dtype=np.uint8)) == 2
+    assert count_losses(zeros, zeros, x, y, np.ones(6, dtype=bool)) == 6
+    assert count_losses(zeros, zeros, x, y, np.array([1, 0, 0, 0, 1, 0], dtype=bool)) == 3
 
 
-def test_voided_test_rounds_are_counted_in_a_session() -> None:
+@pytest.mark.parametrize("protocol", ["ordered", "late-type"])
+@pytest.mark.parametrize("end_token", [False, True])
+def test_what_is_lost_by_order_and_what_costs_a_bit(protocol: str, end_token: bool) -> None:
+    """Every combination of the columns, against the rules of docs/order.md, section 2.3, written out."""
+    columns = np.array(
+        list(itertools.product((0, 1), (0, 1, 2), (0, 1), (0, 1, 2), (0, 1), (0, 1, 2), (0, 1), (0, 1))),
+        dtype=np.uint8,
+    ).T
+    names = ("round_type", "received_type", "token", "received_token", "end_token", "received_end_token")
+    num_rounds = columns.shape[1]
+    parameters = small_parameters(num_rounds, protocol=protocol, end_token=end_token, key_bits=0)
+    zeros = np.zeros(num_rounds, dtype=np.uint8)
+    fields = dict(zip(names, columns[:6], strict=True)) | {
+        "late_loss": columns[6],
+        "lost": columns[7],
+        "outcome": zeros,
+        "setting": np.where(columns[0] == 1, 0, 2).astype(np.uint8),
+        "herald_pattern": zeros,
+        "timestamp_mu": zeros.astype(np.int64),
+        "edge_mu": zeros.astype(np.int64),
+    }
+    record = RoundRecord(role="bob", parameters=parameters, run_id=RUN_ID, **fields)
+    lost, late = lost_by_order(record), late_losses(record)
+    for i, (t, t1, r, r1, e, e1, late_loss, bob_lost) in enumerate(columns.T.tolist()):
+        in_order = t1 == 1 and r1 == r and (e1 == e or not end_token)
+        assert lost[i] == (
+            (t == 1 and not (in_order and not late_loss and not bob_lost)) or (t == 0 and t1 == 1)
+        )
+        assert late[i] == bool(late_loss or (protocol == "ordered" and t == 1 and t1 == 0))
+
+
+def test_late_losses_in_tests_are_counted_in_a_session() -> None:
     """On a link without errors nothing else is lost."""
-    parameters = small_parameters(max_voided=60)
-    alice, bob = (
-        void(void(record, 300, 40), 340, 20)
-        for record in correlated_records(parameters, chsh_score=4.0, qber=0.0)
-    )
+    parameters = small_parameters(max_late_losses=60)
+    alice, bob = lose_late(correlated_records(parameters, chsh_score=4.0, qber=0.0), 300, 60)
     parties = [Party(r.role, r, MemoryLedger(parameters)) for r in (alice, bob)]
-    assert parties[0].computation._content.voided == ((300, 60),)
     converse(*parties)
     assert_same_key(*parties)
     assert parties[1].computation.num_losses == alice.round_type[300:360].sum() > 0
 
 
-@pytest.mark.parametrize("more", [(400, 1), (299, 1), (360, 1), None])
-def test_records_that_differ_in_what_was_voided_make_no_key(more: tuple[int, int] | None) -> None:
-    parameters = small_parameters(max_voided=61)
-    alice, bob = (void(record, 300, 60) for record in correlated_records(parameters))
-    alice = dataclasses.replace(alice, attributes={}) if more is None else void(alice, *more)
+def test_rounds_of_which_bob_has_no_outcome_are_erasures_and_lost_tests() -> None:
+    parameters = small_parameters()
+    alice, bob = correlated_records(parameters, chsh_score=4.0, qber=0.0)
+    lost = bob.lost.copy()
+    lost[100:160] = 1
+    bob = dataclasses.replace(bob, lost=lost, outcome=bob.outcome * (1 - lost))
     parties = [Party(r.role, r, MemoryLedger(parameters)) for r in (alice, bob)]
+    converse(*parties)
+    assert_same_key(*parties)
+    assert parties[1].computation.num_losses == bob.round_type[100:160].sum() > 0
+
+
+@pytest.mark.parametrize("name", EXCHANGED)
+@pytest.mark.parametrize("role", ["alice", "bob"])
+def test_records_that_differ_in_an_exchanged_column_make_no_key(name: str, role: str) -> None:
+    parameters = small_parameters(max_late_losses=3)
+    records = dict(zip(("alice", "bob"), correlated_records(parameters), strict=True))
+    column = getattr(records[role], name).copy()
+    # A key round, where every entry of a column is compatible with the rest of either record.
+    fits = (records["bob"].round_type == 0) & (column != 1)
+    index = int(np.flatnonzero(fits)[0])
+    if name == "round_type" and role == "bob":
+        pytest.skip("Bob's T follows from his own y; a record in which they differ is refused")
+    column[index] = 1
+    changes = {name: column}
+    if name == "late_loss" and role == "alice":
+        outcome = records[role].outcome.copy()
+        outcome[index] = 0
+        changes |= {"lost": column, "outcome": outcome}
+    records[role] = dataclasses.replace(records[role], **changes)
+    parties = [Party(r.role, r, MemoryLedger(parameters)) for r in records.values()]
     sent = converse(*parties)
     assert_no_key(*parties)
     assert isinstance(parties[0].over, Aborted)
@@ -116,14 +171,14 @@ def test_no_two_contents_are_equal() -> None:
             "key_id": "k",
             "run_id": "r",
             "parameters": parameters,
-            "voided": ((2, 1), (4, 1)),
+            "exchanged": b"a",
         },
         {
             "session_id": bytes(16),
             "key_id": "k",
             "run_id": "r",
             "parameters": parameters,
-            "voided": ((2, 3),),
+            "exchanged": b"ab",
         },
         {"session_id": bytes([1] * 16), "key_id": "k", "run_id": "r", "parameters": parameters},
         {"session_id": bytes(16), "key_id": "kr", "run_id": "", "parameters": parameters},
@@ -136,9 +191,9 @@ def test_no_two_contents_are_equal() -> None:
         },
     ]
     for fields in sessions:
-        defaults = {"epochs": {"alice": 0, "bob": 0}, "voided": ()}
+        defaults = {"epochs": {"alice": 0, "bob": 0}, "exchanged": b""}
         content = TaggedContent(**(defaults | fields))  # type: ignore[arg-type]
-        contents |= {content.outcomes(bits), content.round_types(bits)}
+        contents |= {content.outcomes(bits), content.round_types()}
         contents.add(content.confirmation(x, m, hash_))
         contents |= {content.decision(verdict, 0) for verdict in Verdict}
         contents.add(content.decision(Verdict.TOO_MANY_LOSSES, 1))

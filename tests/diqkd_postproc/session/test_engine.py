@@ -103,7 +103,7 @@ def test_a_changed_round_type_line_is_found() -> None:
     alice, bob = two_parties()
     record = alice.record
     round_type = record.round_type.copy()
-    # A test round that Alice took for a test, but Bob for a key round: her x is 0, so the record is valid.
+    # A round of which Bob has told her another type than is in his record.
     flipped = int(np.flatnonzero(round_type == 0)[0])
     round_type[flipped] = 1
     alice.record = dataclasses.replace(record, round_type=round_type)

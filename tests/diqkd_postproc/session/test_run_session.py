@@ -26,11 +26,11 @@ from diqkd_postproc.protocol.errors import (
     StorageError,
 )
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.records.sealed_record import SHARED_OUTCOMES, RoundRecord
 from diqkd_postproc.session import PeerUnavailable, SessionResult, run_session
 from diqkd_postproc.session.framing import PROTOCOL_VERSION
-from tests.support.joined_parties import correlated_records, small_parameters, void
+from diqkd_postproc.session.messages import Role
+from tests.support.joined_parties import correlated_records, lose_late, small_parameters
 from tests.support.sessions_over_tcp import both, make_stores
 
 
@@ -125,33 +125,22 @@ def test_sides_that_do_not_fit_spend_nothing(folder: Path) -> None:
         assert stores[0].balance_sheet().consumed == bobs_store.balance_sheet().consumed == 0
 
 
-def test_more_voided_rounds_than_are_paid_for_are_refused_before_the_network(folder: Path) -> None:
+def test_more_late_losses_than_are_paid_for_are_refused_before_the_network(folder: Path) -> None:
     for allowed, name in ((0, "none"), (9, "nine")):
-        parameters = small_parameters(max_voided=allowed)
-        record, store = correlated_records(parameters)[0], make_stores(folder, parameters, name)[0]
+        parameters = small_parameters(max_late_losses=allowed)
+        record, _ = lose_late(lose_late(correlated_records(parameters), 5, 7), 20, 3)
+        store = make_stores(folder, parameters, name)[0]
         with pytest.raises(
-            ProtocolAbort, match=f"10 rounds .* max_voided={allowed}; .* --max-voided 10"
+            ProtocolAbort, match=f"10 rounds .* max_late_losses={allowed}; .* --max-late-losses 10"
         ) as e:
-            run_session("alice", void(void(record, 5, 7), 20, 3), store, parameters, "127.0.0.1", 1, False)
+            run_session("alice", record, store, parameters, "127.0.0.1", 1, False)
         assert e.value.exit_code == 3 and store.balance_sheet().consumed == 0
 
 
-def test_a_list_of_voided_rounds_that_have_outcomes_is_refused(folder: Path) -> None:
-    parameters = small_parameters(max_voided=9)
-    record, store = correlated_records(parameters)[0], make_stores(folder, parameters)[0]
-    for damaged in (
-        dataclasses.replace(record, attributes=void(record, 5, 7).attributes),
-        dataclasses.replace(record, attributes=void(record, parameters.num_rounds, 1).attributes),
-    ):
-        with pytest.raises(StorageError, match=r"lists rounds \d+ to \d+ as lost"):
-            run_session("alice", damaged, store, parameters, "127.0.0.1", 1, False)
-
-
-def test_a_run_with_voided_rounds_that_are_paid_for_makes_a_key(folder: Path) -> None:
-    parameters = small_parameters(max_voided=10)
-    alice, bob = correlated_records(parameters)
+def test_a_run_with_late_losses_that_are_paid_for_makes_a_key(folder: Path) -> None:
+    parameters = small_parameters(max_late_losses=10)
     stores = make_stores(folder, parameters)
-    results = both((void(alice, 5, 10), void(bob, 5, 10)), stores)
+    results = both(lose_late(correlated_records(parameters), 5, 10), stores)
     assert all(isinstance(result, SessionResult) for result in results), results
     assert stores[0].has_same_key(stores[1])
 

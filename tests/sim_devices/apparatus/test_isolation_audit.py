@@ -1,7 +1,7 @@
 """Leaky sequences fail the run; the published one passes."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,16 +13,29 @@ StartLaboratory = Callable[[LaboratoryConfiguration], str]
 
 
 @pytest.fixture
-def bob(laboratory: StartLaboratory):
-    """Bob, with an Alice that keeps asking."""
+def nodes(laboratory: StartLaboratory) -> Iterator[dict[str, Player]]:
     address = laboratory(LaboratoryConfiguration(seed=3, link=LinkModel(success_probability=1.0)))
-    alice, player = Player("alice", address), Player("bob", address)
-    asking = threading.Thread(target=alice.synchronise, daemon=True)
-    asking.start()
-    yield player
-    player.close()
-    asking.join(300.0)
-    alice.close()
+    players = {role: Player(role, address) for role in ("alice", "bob")}
+    yield players
+    for player in players.values():
+        player.close()
+
+
+@pytest.fixture
+def bob(nodes: dict[str, Player]) -> Iterator[Player]:
+    """Bob, with an Alice that keeps playing."""
+    ended = threading.Event()
+
+    def play() -> None:
+        while not ended.is_set():
+            nodes["alice"].play(0)
+
+    playing = threading.Thread(target=play, daemon=True)
+    playing.start()
+    yield nodes["bob"]
+    ended.set()
+    nodes["bob"].apparatus.lines.partner.close()
+    playing.join(300.0)
 
 
 @pytest.mark.parametrize("setting", [0, 1, 2])
@@ -32,9 +45,20 @@ def test_published_sequence_passes(bob: Player, setting: int) -> None:
 
 
 def test_round_type_before_the_electrodes_have_settled(bob: Player) -> None:
+    bob.receive = lambda line: 0  # type: ignore[method-assign]
     bob.settling_mu = 29_990
-    with pytest.raises(IsolationViolation, match="round type was sent 29990 ns"):
+    with pytest.raises(IsolationViolation, match="on ttl_round_type was sent 29990 ns"):
         bob.play(2)
+
+
+def test_token_before_the_electrodes_have_settled(nodes: dict[str, Player]) -> None:
+    alice, bob = nodes["alice"], nodes["bob"]
+    alice.settling_mu = 20_000
+    playing = threading.Thread(target=bob.synchronise, daemon=True)
+    playing.start()
+    with pytest.raises(IsolationViolation, match="token changed 25000 ns"):
+        alice.play(0)
+    playing.join(300.0)
 
 
 def test_short_scrambling(bob: Player) -> None:

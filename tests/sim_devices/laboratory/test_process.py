@@ -13,13 +13,13 @@ def test_process_serves_both_nodes_and_ends_when_told() -> None:
     process, address = start_laboratory(LaboratoryConfiguration(seed=1, chunk=5))
     try:
         alice, bob = LaboratoryClient("alice", address), LaboratoryClient("bob", address)
-        asking = threading.Thread(target=alice.fetch, args=(2.0,), daemon=True)
+        asking = threading.Thread(target=alice.fetch, args=(0, 200.0), daemon=True)
         asking.start()
-        entries = bob.fetch(25.0)
+        entries = bob.fetch(0, 25.0)
         assert [entry[0] for entry in entries] == [4, 3, 2, 1, 0]
-        bob.close()
+        bob.close(0)
         asking.join(300.0)
-        alice.close()
+        alice.close(0)
     finally:
         process.terminate()
         process.join(300.0)

@@ -2,7 +2,9 @@
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -45,6 +47,21 @@ def play_together(alice: Player, bob: Player, num_rounds: int, seed: int = 11) -
     assert len(alice.rounds) == len(bob.rounds) == num_rounds
     assert [r.pattern for r in alice.rounds] == [r.pattern for r in bob.rounds]
     assert [r.round_type for r in alice.rounds] == [r.round_type for r in bob.rounds]
+
+
+@contextmanager
+def playing(player: Player, chosen: list[int]) -> Iterator[None]:
+    """A node that plays these settings meanwhile."""
+
+    def play() -> None:
+        while len(player.rounds) < len(chosen):
+            player.play(chosen[len(player.rounds)])
+
+    thread = threading.Thread(target=play, daemon=True)
+    thread.start()
+    yield
+    thread.join(60)
+    assert len(player.rounds) == len(chosen)
 
 
 def run(address: str, num_rounds: int) -> tuple[Player, Player]:
@@ -125,13 +142,11 @@ def test_lock_loss_shows_on_the_line_and_stops_the_pulses(laboratory: StartLabor
     )
     address = laboratory(configuration)
     alice, bob = Player("alice", address), Player("bob", address)
-    asked = threading.Thread(target=alice.synchronise, daemon=True)
-    asked.start()
-    locked = []
-    for _ in range(3):
-        assert bob.play(2)
-        locked.append(bob.lock_level(bob.now))
-    asked.join(300.0)
+    with playing(alice, [0] * 3):
+        locked = []
+        for _ in range(3):
+            assert bob.play(2)
+            locked.append(bob.lock_level(bob.now))
     assert locked == [1, 1, 0]
     assert bob.rounds[2].outcome == 1  # without the mapping pulse every ion is bright
     assert bob.lock_level(bob.now + 60_000_000) == 1
@@ -139,80 +154,78 @@ def test_lock_loss_shows_on_the_line_and_stops_the_pulses(laboratory: StartLabor
     bob.close()
 
 
-def test_lost_ion_is_dark_and_unheralded(laboratory: StartLaboratory) -> None:
-    faults = ((0, "alice_ion_loss"),)
+@pytest.mark.parametrize("role", ["alice", "bob"])
+def test_lost_ion_is_dark_and_neither_node_is_heralded(laboratory: StartLaboratory, role: str) -> None:
+    faults = ((0, f"{role}_ion_loss"),)
     address = laboratory(LaboratoryConfiguration(seed=4, link=AT_ONCE, scheduled_faults=faults))
-    alice = Player("alice", address)
-    assert alice.cooling_counts() > 15
-    assert alice.synchronise()
-    assert alice.search(windows=4) == (-1, 0)
-    assert alice.cooling_counts() <= 15
-    alice.apparatus.reload_ion()
-    assert alice.cooling_counts() > 15
-    alice.close()
+    nodes = {name: Player(name, address) for name in ("alice", "bob")}
+    assert all(node.cooling_counts() > 15 for node in nodes.values())
+    with ThreadPoolExecutor() as threads:
+        assert all(threads.map(Player.synchronise, nodes.values()))
+    for name, node in nodes.items():
+        assert node.search(windows=4) == (-1, 0)
+        assert (node.cooling_counts() <= 15) == (name == role)
+    nodes[role].apparatus.reload_ion()
+    assert nodes[role].cooling_counts() > 15
+    play_together(nodes["alice"], nodes["bob"], 10)
+    for node in nodes.values():
+        node.close()
 
 
-def test_alice_waits_for_bobs_next_rest_after_a_round_without_type(laboratory: StartLaboratory) -> None:
-    """Bob fails to send T once and plays on until he rests; she joins again in the round after his rest."""
+def test_bob_who_fails_before_he_announces_leaves_alice_without_type(laboratory: StartLaboratory) -> None:
+    """His edge does not come; both are in step in the next round."""
     address = laboratory(LaboratoryConfiguration(seed=6, link=AT_ONCE, chunk=16))
     alice, bob = Player("alice", address), Player("bob", address)
-    asked = threading.Thread(target=alice.synchronise, daemon=True)
-    asked.start()
     strobe = bob.level["ttl_round_type_strobe"]
-    for index in range(9):
-        bob.level["ttl_round_type_strobe"] = strobe if index != 3 else lambda time, value: None
-        assert bob.play(2)
-        if index == 6:
-            bob.move(1.0)
-            bob.pulse(200_000, "ttl_422_cool", "ttl_1092", "ttl_1033")
-            bob.move(0.0)
-    bob.apparatus.rounds.connect().flush()
-    asked.join(300.0)
-    for _ in range(6):
-        assert alice.play(0)
-    assert [r.round_type for r in alice.rounds] == [0, 0, 0, None, 0, 0]
-    expected = [bob.rounds[index].pattern for index in (0, 1, 2, 3, 7, 8)]
-    assert [r.pattern for r in alice.rounds] == expected
+    with playing(alice, [0] * 9):
+        for index in range(9):
+            bob.level["ttl_round_type_strobe"] = strobe if index != 3 else lambda time, value: None
+            assert bob.play(2)
+    assert [r.round_type for r in alice.rounds] == [0, 0, 0, None, 0, 0, 0, 0, 0]
+    assert [r.pattern for r in alice.rounds] == [r.pattern for r in bob.rounds]
     alice.close()
     bob.close()
 
 
-def test_alone_bob_gets_no_ready_edge_and_no_heralds(laboratory: StartLaboratory) -> None:
-    bob = Player("bob", laboratory(LaboratoryConfiguration(link=AT_ONCE)))
-    assert not bob.synchronise()
-    assert bob.search(windows=3) == (-1, 0)
-    bob.close()
+@pytest.mark.parametrize("role", ["alice", "bob"])
+def test_a_node_alone_gets_no_edge_and_no_heralds(laboratory: StartLaboratory, role: str) -> None:
+    node = Player(role, laboratory(LaboratoryConfiguration(link=AT_ONCE)))
+    assert not node.synchronise()
+    assert node.search(windows=3) == (-1, 0)
+    node.close()
 
 
-def test_killed_alice_misses_what_bob_has_finished(laboratory: StartLaboratory) -> None:
-    address = laboratory(LaboratoryConfiguration(seed=6, link=AT_ONCE, chunk=4))
+def test_heralds_of_a_bob_whom_alice_has_left_are_in_vain(laboratory: StartLaboratory) -> None:
+    """He plays the same round again when she is back."""
+    address = laboratory(LaboratoryConfiguration(seed=6, link=AT_ONCE, chunk=16))
     alice, bob = Player("alice", address), Player("bob", address)
-    play_together(alice, bob, 4)
-    asked = threading.Thread(target=alice.synchronise, daemon=True)
-    asked.start()
-    assert bob.play(2) and bob.play(2)
-    bob.apparatus.rounds.connect().flush()
-    asked.join(300.0)
-    alice.apparatus.rounds.connect()._socket.close()
-    replacement = Player("alice", address)
-    assert replacement.apparatus.rounds.connect().rounds_done == 6
-    replacement.rounds = bob.rounds[:6]
-    play_together(replacement, bob, 20)
-    replacement.close()
-    bob.close()
-
-
-def test_killed_bob_gets_the_rounds_that_he_had_not_finished(laboratory: StartLaboratory) -> None:
-    address = laboratory(LaboratoryConfiguration(seed=6, link=AT_ONCE, chunk=4))
-    alice, bob = Player("alice", address), Player("bob", address)
-    play_together(alice, bob, 6)
-    bob.apparatus.rounds.connect().flush()
-    bob.apparatus.rounds.connect()._socket.close()
-    replacement = Player("bob", address)
-    replacement.rounds = alice.rounds[:6]
-    play_together(alice, replacement, 20)
+    play_together(alice, bob, 5)
+    assert not bob.play(2)
+    assert len(bob.rounds) == 5
+    play_together(alice, bob, 20)
     alice.close()
-    replacement.close()
+    bob.close()
+
+
+@pytest.mark.parametrize("role", ["alice", "bob"])
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_new_process_goes_on_in_step(laboratory: StartLaboratory, role: str, killed: bool) -> None:
+    """After its last chunk if it was killed, where it stopped if it could say so."""
+    address = laboratory(LaboratoryConfiguration(seed=6, link=AT_ONCE, chunk=4))
+    nodes = {name: Player(name, address) for name in ("alice", "bob")}
+    play_together(nodes["alice"], nodes["bob"], 6)
+    old = nodes[role]
+    if killed:
+        old.apparatus.lines.partner.close()
+        old.apparatus.rounds.connect()._socket.close()
+    else:
+        old.close()
+    nodes[role] = Player(role, address)
+    assert nodes[role].apparatus.rounds.connect().rounds_done == (8 if killed else 6)
+    nodes[role].rounds = list(old.rounds)
+    play_together(nodes["alice"], nodes["bob"], 20)
+    for node in nodes.values():
+        node.close()
 
 
 def test_missing_laboratory_is_named_with_the_remedy() -> None:

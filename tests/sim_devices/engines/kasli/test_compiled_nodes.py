@@ -8,15 +8,19 @@ from artiq.experiment import TBool, TInt32, TList, TNone, rpc
 from sim_devices.engines.kasli import missing
 from tests.diqkd_node.sequence import test_node
 from tests.diqkd_node.sequence.test_node import (  # noqa: F401
+    test_alices_pulse_does_not_tell_when_the_type_came,
+    test_alices_underflow_in_a_used_round_leaves_her_without_type,
+    test_bob_announces_nothing_without_a_token,
+    test_bob_measures_a_key_round_in_the_basis_that_was_named,
     test_bob_plays_his_settings,
+    test_bobs_underflow_after_he_announced_is_a_lost_round,
     test_failure_of_the_host_leaves_the_node_at_rest,
     test_lost_lock,
-    test_missing_round_type,
     test_order_of_a_round,
-    test_underflow_after_the_herald_loses_the_outcome_only,
-    test_underflow_after_the_type_is_known_keeps_alices_round,
+    test_the_end_token,
+    test_too_many_edges_end_the_round_and_not_the_run,
     test_underflow_before_the_herald_is_retried,
-    test_underflow_before_the_type_is_known_ends_alices_batch,
+    test_without_a_type_alice_leaves_the_batch,
 )
 from tests.support import scripted_node
 
@@ -33,8 +37,8 @@ class Coordinator(scripted_node.NotingCoordinator):
         return super().begin_batch()
 
     @rpc(flags={"async"})
-    def store(self, count, outcomes, types, indices, timestamps) -> TNone:
-        super().store(count, outcomes, types, indices, timestamps)
+    def store(self, count, outcomes, received, settings, ends, patterns, heralds, edges, losses) -> TNone:
+        super().store(count, outcomes, received, settings, ends, patterns, heralds, edges, losses)
 
     def check(self, done, condition) -> TInt32:
         return super().check(done, condition)
@@ -42,8 +46,8 @@ class Coordinator(scripted_node.NotingCoordinator):
     def end_batch(self, done, condition) -> TNone:
         super().end_batch(done, condition)
 
-    def abandon_batch(self, done, in_doubt) -> TNone:
-        super().abandon_batch(done, in_doubt)
+    def abandon_batch(self, done) -> TNone:
+        super().abandon_batch(done)
 
     def wait_for_recovery(self, locked, ion_present) -> TBool:
         return super().wait_for_recovery(locked, ion_present)
