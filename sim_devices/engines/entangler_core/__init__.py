@@ -31,6 +31,7 @@ above. The decision at the end takes in the clicks before cycle N; later ones st
 
 from sim_devices.engines.entangler_core.core import EntanglerCore, LinkedCores, Run
 from sim_devices.engines.entangler_core.detection import DARK, AttemptEdges, InputEdges
+from sim_devices.engines.entangler_core.node_core import Clicks, ClickSource, NodeCore, Window
 from sim_devices.engines.entangler_core.outcome import Attempts, Outcome
 from sim_devices.engines.entangler_core.registers import (
     COARSE_MU,
@@ -80,11 +81,15 @@ __all__ = [
     "TIMING",
     "AttemptEdges",
     "Attempts",
+    "ClickSource",
+    "Clicks",
     "EntanglerCore",
     "InputEdges",
     "LinkedCores",
+    "NodeCore",
     "Outcome",
     "Run",
+    "Window",
     "counter_patterns_word",
     "heralds_word",
     "timing_word",

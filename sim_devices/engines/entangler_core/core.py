@@ -41,13 +41,13 @@ class EntanglerCore:
 
     def __init__(self, strobe_delay: int = STROBE_DELAY) -> None:
         self.strobe_delay = strobe_delay
-        self._sequencer = Sequencer()
-        self._clock = Clock([self._sequencer])
+        self.sequencer = Sequencer()
+        self._clock = Clock([self.sequencer])
 
     @property
     def outcome(self) -> Outcome | None:
         """Outcome of the run that was started last, None until it has ended."""
-        return self._sequencer.outcome
+        return self.sequencer.outcome
 
     def write(self, address: int, data: int, event: int) -> None:
         """Write a register by an output event at coarse cycle `event`; `RUN` starts a run in the dark.
@@ -60,9 +60,9 @@ class EntanglerCore:
             self.start(event, data)
             return
         taken = event + self.strobe_delay + 1
-        if self._clock.has_run(self._sequencer) or taken > self._clock.now:
+        if self._clock.has_run(self.sequencer) or taken > self._clock.now:
             self._clock.advance(taken)
-        sequencer = self._sequencer
+        sequencer = self.sequencer
         if address == CONFIG:
             enabled, is_master, standalone = (bool(data >> bit & 1) for bit in range(3))
             sequencer.set_config(enabled, is_master, standalone)
@@ -87,7 +87,7 @@ class EntanglerCore:
         was played of this core or its partner.
         """
         self._clock.advance(event + self.strobe_delay + 1)
-        sequencer, detection = self._sequencer, self._sequencer.detection
+        sequencer, detection = self.sequencer, self.sequencer.detection
         if address >> 3 == COUNTS >> 3:
             values = detection.num_clicks + detection.num_patterns
         elif address >> 3 == TIMESTAMPS >> 3:
@@ -101,9 +101,9 @@ class EntanglerCore:
     def reset(self, event: int) -> None:
         """Reset of the RTIO core (`core.reset()`): all but the role returns to 0, a run is lost."""
         self._clock.advance(max(event, self._clock.now))
-        fresh = Sequencer(self._sequencer.is_master)
-        self._clock.replace(self._sequencer, fresh)
-        self._sequencer = fresh
+        fresh = Sequencer(self.sequencer.is_master)
+        self._clock.replace(self.sequencer, fresh)
+        self.sequencer = fresh
 
     def start(self, event: int, duration: int, edges: InputEdges = DARK) -> None:
         """Start a run of at most `duration` coarse cycles by an event at coarse cycle `event`.
@@ -111,13 +111,13 @@ class EntanglerCore:
         A run under way is replaced and never reported. Raises ValueError for an event behind what was
         played, and if no cycle length is set.
         """
-        if not self._sequencer.cycle_length:
+        if not self.sequencer.cycle_length:
             raise ValueError(
                 "cycle length 0, but a run needs 1 to 1023 coarse cycles: write CYCLE_LENGTH before"
             )
         self._clock.advance(event + self.strobe_delay)
-        self._sequencer.load_run(event, edges)
-        self._clock.strobe(self._sequencer, duration & DURATION_MASK)
+        self.sequencer.load_run(event, edges)
+        self._clock.strobe(self.sequencer, duration & DURATION_MASK)
 
     def run(self, event: int, duration: int, edges: InputEdges = DARK) -> Outcome:
         """`start`, and play until this run has ended. A partner that is linked starts nothing meanwhile."""
@@ -135,10 +135,10 @@ class EntanglerCore:
     def finish(self) -> Outcome:
         """Play until the run that was started last has ended. Raises RuntimeError if there was none."""
         while True:
-            outcome = self._sequencer.outcome
+            outcome = self.sequencer.outcome
             if outcome is not None:
                 return outcome
-            if not self._clock.has_run(self._sequencer):
+            if not self._clock.has_run(self.sequencer):
                 raise RuntimeError("no run to finish: start one before")
             self._clock.advance_to_end(FOREVER)
 
@@ -165,7 +165,7 @@ class LinkedCores:
         now = max(master._clock.now, slave._clock.now)
         for core in (master, slave):
             core._clock.advance(now)
-        self._clock = Clock([master._sequencer, slave._sequencer], now)
+        self._clock = Clock([master.sequencer, slave.sequencer], now)
         master._clock = slave._clock = self._clock
 
     @property

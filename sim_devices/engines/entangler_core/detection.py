@@ -144,6 +144,13 @@ class Detection:
             decided, pattern, referenced, reference, None if reference is None else limits, timestamps
         )
 
+    def observe_after_another(
+        self, clicks: Sequence[tuple[int, int]], references: tuple[int, ...], cycle_length: int, follows: bool
+    ) -> Observation:
+        """`observe` of an attempt that follows one with the same references and no clicks."""
+        self.hold(self.observe_references(references, cycle_length, follows), cycle_length, counting=False)
+        return self.observe(clicks, references, cycle_length, follows)
+
     def observe_references(
         self, references: tuple[int, ...], cycle_length: int, follows: bool
     ) -> Observation:

@@ -58,12 +58,12 @@ class Outcome:
         The timing registers are those at the end of the run. The output reaches its pad only if `reported`.
         """
         start, stop = self.output_timing[output]
-        pulses = _attempt_pulses(start, stop, self.cycle_length, self.follows)
+        pulses = attempt_pulses(start, stop, self.cycle_length, self.follows)
         offsets = np.array(pulses, np.int64).reshape(-1, 2)
         return (self.attempt_starts()[:, None, None] + offsets).reshape(-1, 2)
 
 
-def _attempt_pulses(start: int, stop: int, cycle_length: int, follows: bool) -> list[tuple[int, int]]:
+def attempt_pulses(start: int, stop: int, cycle_length: int, follows: bool) -> list[tuple[int, int]]:
     """Pulses of an output relative to the start of the attempt (`ChannelSequencer` in entangler/core.py).
 
     The output changes in the cycle after the one in which the counter matches; where both times match, the

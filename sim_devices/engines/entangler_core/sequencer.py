@@ -87,6 +87,14 @@ class Sequencer:
         ]
         self._heralds = [bool(matches & enables) for matches in self._matches]
 
+    def heralds(self, decided: int) -> bool:
+        """Whether the clicks that count for the herald are one."""
+        return self._heralds[decided]
+
+    def matches(self, pattern: int) -> int:
+        """Bits of the slots that hold a pattern."""
+        return self._matches[pattern]
+
     @property
     def timed_out(self) -> bool:
         """Whether the time is over, or a slave's master says so: the core's time-out line."""

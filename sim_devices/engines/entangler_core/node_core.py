@@ -1,0 +1,262 @@
+"""Entangler core of one node, as its kernel sees it, with a partner that keeps in step.
+
+An engine writes, runs and reads by address; what clicks in a run comes from the apparatus (`ClickSource`).
+The other node's core lives in another process, on a clock of its own, so the link's other end is a second
+core of the model: it has the same registers and runs in the same windows, the slave `PARTNER_LAG` coarse
+cycles after its master. As a master it has open gates: what its own cut off shows at its own node.
+
+A node plays some ten windows without a click for every herald, and seldom reads a register. So the length of
+a window is taken from the model once for every duration, and clicks go through the model's gates alone. The
+run itself is played when a register is read or written after it, which also checks the shortcut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from sim_devices.engines.entangler_core.core import EntanglerCore, LinkedCores, Run
+from sim_devices.engines.entangler_core.detection import AttemptEdges, InputEdges
+from sim_devices.engines.entangler_core.outcome import Outcome, attempt_pulses
+from sim_devices.engines.entangler_core.registers import (
+    COARSE_MU,
+    CONFIG,
+    CYCLE_LENGTH,
+    CYCLE_MASK,
+    HERALDS,
+    NUM_DETECTORS,
+    NUM_SLOTS,
+    OUTPUT_MASK,
+    RTIO_STROBE_DELAY,
+    TIMEOUT_REASON,
+    TIMING,
+)
+from sim_devices.engines.entangler_core.sequencer import FOREVER, OVERHEAD
+
+PARTNER_LAG = 4
+"""Coarse cycles from the master's run event to the slave's: the least with which no attempt is lost."""
+
+TRIGGER_OUTPUT = 2
+"""Sequencer output of the picosecond pulse, whose edge is the gates' reference."""
+
+_ENABLED, _MASTER, _STANDALONE = 1, 2, 4
+_OPEN_GATE = 8191 << 16
+# An event behind all that was played changes a register of a core at rest, and does not move its clock.
+_LONG_AGO = -2 * FOREVER
+
+
+class Clicks(NamedTuple):
+    """Clicks in one attempt of a run: pairs (ns from its start, detector) as each core gets them."""
+
+    attempt: int
+    own: Sequence[tuple[int, int]]
+    partner: Sequence[tuple[int, int]]
+
+
+class Window(NamedTuple):
+    """A run without clicks: its attempts and its length.
+
+    `trigger_ns` is when the picosecond pulse comes in an attempt, None if it does not; `patterns` herald.
+    """
+
+    num_attempts: int
+    lasting_mu: int
+    trigger_ns: int | None
+    patterns: tuple[int, ...]
+
+
+class ClickSource(Protocol):
+    """What an apparatus gives an entangler core."""
+
+    def clicks(self, start_mu: int, window: Window) -> Clicks | None:
+        """Clicks in one attempt of a run whose event is at `start_mu`, None if there are none."""
+
+    def end_run(self, end_mu: int, success: bool) -> None:
+        """End of a run that had clicks or heralded."""
+
+
+# A run that was answered and is still to be played: its event (mu), duration and clicks, and the answer.
+_Deferred = tuple[int, int, Clicks | None, tuple[int, int]]
+
+
+class NodeCore:
+    """Registers, runs and reads of one core; times in machine units.
+
+    :ivar registers: data last written, by address
+    :ivar run: see `_bind_run`
+    """
+
+    def __init__(self, source: ClickSource, strobe_delay: int = RTIO_STROBE_DELAY) -> None:
+        self._source = source
+        self._strobe_delay = strobe_delay
+        self.registers: dict[int, int] = {CONFIG: 0}
+        self._windows: dict[int, Window] = {}
+        self._deferred: _Deferred | None = None
+        self._own, self._partner, self._pair = self._make_cores()
+        self.run = self._bind_run()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a run would end: the core is enabled and has a cycle length."""
+        return bool(self.registers[CONFIG] & _ENABLED and self._length)
+
+    def write(self, address: int, data: int) -> None:
+        """Write a register other than `RUN`. Runs are over by then, so the time does not matter."""
+        self._play_deferred()
+        self._windows.clear()
+        rewired = address == CONFIG and data & ~_ENABLED != self.registers[CONFIG] & ~_ENABLED
+        self.registers[address] = data
+        if rewired:
+            self._own, self._partner, self._pair = self._make_cores()
+            return
+        self._own.write(address, data, _LONG_AGO)
+        if self._partner is not None:
+            self._partner.write(address, self._partners_word(address, data), _LONG_AGO)
+
+    def read(self, address: int, time_mu: int) -> int:
+        """Data of a register that is read at `time_mu`."""
+        self._play_deferred()
+        return self._own.read(address, time_mu // COARSE_MU)
+
+    def reset(self) -> None:
+        """Reset of the RTIO core: all registers but the role return to 0."""
+        self.registers = {CONFIG: self.registers[CONFIG] & _MASTER}
+        self._windows.clear()
+        self._deferred = None
+        self._own, self._partner, self._pair = self._make_cores()
+
+    def _bind_run(self) -> Callable[[int, int], tuple[int, int]]:
+        windows, clicks_in, answer = self._windows, self._source.clicks, self._answer
+
+        def run(time_mu: int, duration: int) -> tuple[int, int]:
+            """Run for at most `duration` coarse cycles: (time of the end in machine units, reason).
+
+            Raises RuntimeError for a core that is not `ready`: it would never answer.
+            """
+            window = windows.get(duration)
+            if window is None:
+                window, heralds = self._measure(duration)
+                if heralds:
+                    return answer(time_mu, duration, window, clicks_in(time_mu, window), dark=False)
+                windows[duration] = window
+            clicks = clicks_in(time_mu, window)
+            if clicks is not None:
+                return answer(time_mu, duration, window, clicks)
+            result = (time_mu & -COARSE_MU) + window[1], TIMEOUT_REASON
+            self._deferred = time_mu, duration, None, result
+            return result
+
+        return run
+
+    def _answer(
+        self, time_mu: int, duration: int, window: Window, clicks: Clicks | None, dark: bool = True
+    ) -> tuple[int, int]:
+        """A run with clicks, or, if it is not `dark` without, any."""
+        if clicks is not None:
+            clicks = self._in_period(clicks)
+        if clicks is None or not dark or clicks.attempt == 0:
+            # The first attempt may begin with the gates of the run before.
+            self._play_deferred()
+            outcome = self._play(time_mu, duration, clicks, window.trigger_ns)
+            result, success = (COARSE_MU * outcome.end, outcome.reason), outcome.success
+        else:
+            end_mu = (time_mu & -COARSE_MU) + window.lasting_mu
+            success, reason = self._decide(clicks, window.trigger_ns)
+            if success:
+                end_mu -= COARSE_MU * (window.num_attempts - 1 - clicks.attempt) * (self._length + OVERHEAD)
+            result = end_mu, reason
+            self._deferred = time_mu, duration, clicks, result
+        self._source.end_run(result[0], success)
+        return result
+
+    # The model.
+
+    @property
+    def _length(self) -> int:
+        return self.registers.get(CYCLE_LENGTH, 0) & CYCLE_MASK
+
+    def _make_cores(self) -> tuple[EntanglerCore, EntanglerCore | None, LinkedCores | None]:
+        """This core, its partner, and both linked, with all registers written."""
+        config = self.registers[CONFIG]
+        own, partner, pair = EntanglerCore(self._strobe_delay), None, None
+        for address, data in self.registers.items():
+            own.write(address, data, _LONG_AGO)
+        if not config & _STANDALONE:
+            partner = EntanglerCore(self._strobe_delay)
+            for address, data in self.registers.items():
+                partner.write(address, self._partners_word(address, data), _LONG_AGO)
+            pair = LinkedCores(own, partner) if config & _MASTER else LinkedCores(partner, own)
+        return own, partner, pair
+
+    def _partners_word(self, address: int, data: int) -> int:
+        is_master = bool(self.registers[CONFIG] & _MASTER)
+        if address == CONFIG:
+            return _ENABLED | _MASTER * (not is_master)
+        is_gate = TIMING + NUM_DETECTORS <= address < TIMING + 2 * NUM_DETECTORS
+        return _OPEN_GATE if is_gate and not is_master else data
+
+    def _measure(self, duration: int) -> tuple[Window, bool]:
+        """What a run of a duration comes to, and whether it heralds without clicks: taken from a pair of its
+        own, which has played nothing."""
+        if not self.ready:
+            raise RuntimeError("run before set_config(enable=True) and set_cycle_length()")
+        length, timing = self._length, self.registers.get(TIMING + TRIGGER_OUTPUT, 0)
+        follows = not self.registers[CONFIG] & (_MASTER | _STANDALONE)
+        pulses = attempt_pulses(timing & OUTPUT_MASK, timing >> 16 & OUTPUT_MASK, length, follows)
+        trigger_ns = 8 * pulses[0][0] if pulses and 0 <= pulses[0][0] <= length else None
+        word = self.registers.get(HERALDS, 0)
+        patterns = tuple(word >> 4 * slot & 0xF for slot in range(NUM_SLOTS) if word >> 16 + slot & 1)
+        fresh = NodeCore(self._source, self._strobe_delay)
+        fresh.registers = self.registers
+        fresh._own, fresh._partner, fresh._pair = fresh._make_cores()
+        outcome = fresh._play(0, duration, None, trigger_ns)
+        lasting_mu = COARSE_MU * (outcome.end - outcome.start)
+        return Window(outcome.num_attempts, lasting_mu, trigger_ns, patterns), outcome.success
+
+    def _play(self, time_mu: int, duration: int, clicks: Clicks | None, trigger_ns: int | None) -> Outcome:
+        """A run of the model."""
+        event = time_mu // COARSE_MU
+        own = InputEdges(trigger_ns, [AttemptEdges(clicks.attempt, clicks.own)] if clicks else ())
+        if self._pair is None:
+            return self._own.run(event, duration, own)
+        partners = InputEdges(trigger_ns, [AttemptEdges(clicks.attempt, clicks.partner)] if clicks else ())
+        if self.registers[CONFIG] & _MASTER:
+            return self._pair.run(Run(event, duration, own), Run(event + PARTNER_LAG, duration, partners))[0]
+        return self._pair.run(Run(event - PARTNER_LAG, duration, partners), Run(event, duration, own))[1]
+
+    def _play_deferred(self) -> None:
+        if self._deferred is None:
+            return
+        time_mu, duration, clicks, answered = self._deferred
+        self._deferred = None
+        outcome = self._play(time_mu, duration, clicks, self._windows[duration].trigger_ns)
+        played = COARSE_MU * outcome.end, outcome.reason
+        if played != answered:
+            raise RuntimeError(f"run ended at (mu, reason) {answered}, but in the model at {played}")
+
+    def _decide(self, clicks: Clicks, trigger_ns: int | None) -> tuple[bool, int]:
+        """(success, reason) of a run with clicks: the master's success, this core's own reason.
+
+        The gates are left as the run leaves them, since it may never be played.
+        """
+        own, master, length = self._own.sequencer, self._own.sequencer, self._length
+        references = () if trigger_ns is None else (trigger_ns,)
+        seen = own.detection.observe_after_another(clicks.own, references, length, own.follows)
+        own.detection.hold(seen, length)
+        decided = seen.decided
+        if own.follows:
+            assert self._partner is not None
+            master = self._partner.sequencer
+            decided = master.detection.observe_after_another(
+                clicks.partner, references, length, follows=False
+            ).decided
+        success = master.heralds(decided)
+        return success, own.matches(seen.pattern) if success else TIMEOUT_REASON
+
+    def _in_period(self, clicks: Clicks) -> Clicks:
+        """Without the clicks behind the counter of an attempt."""
+        last = 8 * self._length + 7
+        own, partner = (
+            [click for click in edges if 0 <= click[0] <= last] for edges in (clicks.own, clicks.partner)
+        )
+        return Clicks(clicks.attempt, own, partner)
