@@ -34,7 +34,13 @@ class NullApparatus:
     dds_sink = dac_sink = edge_source = first_edge_source = level_source = level_sink
 
     def entangler_source(self, key):
-        return lambda start, cycle, duration, patterns: (start + duration, 0x3FFF)
+        return self
+
+    def clicks(self, start, window):
+        return None
+
+    def end_run(self, end, success):
+        """Nothing follows from it."""
 
 
 class Devices(dict):
@@ -109,7 +115,7 @@ class Calls:
     @kernel
     def entangler_run_mu(self):
         self.core.reset()
-        self.entangler.set_cycle_length_mu(1_000)
+        self.entangler.set_cycle_length_mu(968)
         self.entangler.set_heralds([3, 5])
         self.entangler.set_config(enable=True)
         for _ in range(NUM_CALLS):
@@ -119,7 +125,7 @@ class Calls:
     @kernel
     def cooling_and_window(self):
         self.core.reset()
-        self.entangler.set_cycle_length_mu(1_000)
+        self.entangler.set_cycle_length_mu(968)
         self.entangler.set_heralds([3, 5])
         self.entangler.set_config(enable=True)
         for _ in range(NUM_CALLS):

@@ -7,16 +7,20 @@ import numpy as np
 from sim_devices.apparatus import wire
 from sim_devices.apparatus.coming_rounds import ComingRounds
 from sim_devices.apparatus.electrodes import Electrodes
+from sim_devices.apparatus.herald_photons import HeraldPhotons, pattern_of
 from sim_devices.apparatus.isolation_audit import IsolationAudit
 from sim_devices.apparatus.trapped_ion import TrappedIon
+from sim_devices.engines.entangler_core import Clicks, Window
 from sim_devices.physics.node_parameters import Nature
 
-ENTANGLER_TIMEOUT = 0x3FFF
 FOCUS_TIME_MU = 200_000  # after reconnection, when the ion is as good as in the focus
 
 
 class Attempts:
-    """Counts a round's attempts down; an ion on its way back to the focus makes fewer of them count."""
+    """Counts a round's attempts down; an ion on its way back to the focus makes fewer of them count.
+
+    Whether its clicks herald, and when the run ends, is the entangler core's to say.
+    """
 
     def __init__(
         self,
@@ -27,26 +31,27 @@ class Attempts:
         audit: IsolationAudit,
     ) -> None:
         self._nature = nature
+        self.photons = HeraldPhotons(nature)
         self._rounds = rounds
         self._current = rounds.current
         self._ion = ion
         self._electrodes = electrodes
         self._audit = audit
 
-    def run(self, start_mu: int, cycle_mu: int, duration_mu: int, patterns: Any) -> tuple[int, int]:
-        """(end in mu, reason) of a run of the entangler: the index bit of the herald's pattern in `patterns`,
-        or ENTANGLER_TIMEOUT.
-        """
-        current, ion = self._current, self._ion
+    def clicks(self, start_mu: int, window: Window) -> Clicks | None:
+        """Clicks of the attempt that heralds, if it is one of those of a run of the entangler."""
+        current = self._current
         if current.open:
             current.close()
         audit = self._audit
         if audit.private_mu >= 0 or audit.failure is not None:
             audit.attempt()
-        num_attempts = duration_mu // cycle_mu
+        num_attempts, _, trigger_ns, patterns = window
         if not current.agreed or (current.entry is None and not self._have_another(start_mu)):
-            return start_mu + duration_mu, ENTANGLER_TIMEOUT
+            return None
         current.searched = True
+        if trigger_ns is None:
+            return None
         if start_mu < audit.connected_mu + FOCUS_TIME_MU:
             displacement_um = self._electrodes.displacement_um(np.array([float(start_mu)]))[0]
             coupled = self._nature.coupling(float(displacement_um))
@@ -55,14 +60,28 @@ class Attempts:
         left = current.attempts_left
         if left > num_attempts:
             current.attempts_left = left - num_attempts
-            return start_mu + duration_mu, ENTANGLER_TIMEOUT
-        herald_mu = start_mu + left * cycle_mu
-        current.begin(herald_mu)
+            return None
         entry: Any = current.entry
-        if entry[wire.PATTERN] not in patterns:
+        if pattern_of(entry[wire.PATTERN]) not in patterns:
+            current.begin(start_mu)
             current.close()  # the station clicked, but this node does not take the pattern for a herald
-            return start_mu + duration_mu, ENTANGLER_TIMEOUT
-        return herald_mu, 1 << patterns.index(entry[wire.PATTERN])
+            return None
+        return self.photons.clicks(left - 1, trigger_ns, entry[wire.PATTERN])
+
+    def end_run(self, end_mu: int, success: bool) -> None:
+        """A round begins with the end of the run that heralds, to which the phase of its pattern refers.
+
+        Where this node's gates cut a photon off, the herald comes as many attempts later: both nodes count
+        the same rounds, and the rate falls.
+        """
+        current = self._current
+        if current.entry is None:
+            return
+        if success:
+            current.begin(end_mu)
+        else:
+            entry: Any = current.entry
+            current.attempts_left = entry[wire.ATTEMPTS]
 
     def _have_another(self, time_mu: int) -> bool:
         """Go on with the next entry after a pattern that is no herald. No other herald comes without both

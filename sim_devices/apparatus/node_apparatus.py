@@ -35,6 +35,7 @@ from sim_devices.apparatus.readout import Readout
 from sim_devices.apparatus.round_lines import HANDSHAKE_LATENCY_MU, RoundLines
 from sim_devices.apparatus.station import DETECTOR_KEYS, Station
 from sim_devices.apparatus.trapped_ion import TrappedIon
+from sim_devices.engines.entangler_core import ClickSource
 from sim_devices.physics.fluorescence import PhotonCounter
 from sim_devices.physics.ion import Ion
 from sim_devices.physics.node_parameters import Nature
@@ -119,6 +120,7 @@ class NodeApparatus:
             self.electrodes.disconnect_one()
         self.readout.begin_rounds(np.random.default_rng([client.seed, 0]))
         self.outcomes.connect(client)
+        self.attempts.photons.seed(client.seed)
         self.time.use(client.drift)
         self.time.catch_up(client.time_s)
 
@@ -167,9 +169,9 @@ class NodeApparatus:
             return partial(self.lines.level, LINES.index(key))
         return lambda time_mu: 0
 
-    def entangler_source(self, key: str) -> Callable[[int, int, int, Any], tuple[int, int]]:
-        """Gives (end in mu, reason) of a run of the entangler, see `Attempts.run`."""
-        return self.attempts.run
+    def entangler_source(self, key: str) -> ClickSource:
+        """Gives the clicks of the entangler's runs."""
+        return self.attempts
 
     def reload_ion(self) -> None:
         """A new ion in the trap. Without a loss this does nothing."""

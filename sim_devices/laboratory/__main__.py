@@ -43,6 +43,12 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--lock-loss", type=float, default=0.0, help="probability per round")
     parser.add_argument("--lock-loss-duration", type=float, default=0.05, help="s of node time")
     parser.add_argument(
+        "--label-mismatch",
+        type=float,
+        default=LaboratoryConfiguration.label_mismatch,
+        help="probability per herald that the slave's core sees another pattern",
+    )
+    parser.add_argument(
         "--fault",
         action="append",
         default=[],
@@ -101,6 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
             ion_loss_probability_bob=options.bob_ion_loss,
             lock_loss_probability=options.lock_loss,
             lock_loss_duration=options.lock_loss_duration,
+            label_mismatch=options.label_mismatch,
             scheduled_faults=tuple(faults),
             drift=Drift.from_json(options.drift.read_text()) if options.drift else Drift(),
             tampering=Tampering(options.local_fraction, options.measured_fraction, options.stuck_electrode),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
+from sim_devices.apparatus.herald_photons import labelled
 from sim_devices.apparatus.wire import ENTRY, ION_LOST, LOCK_LOST, PARTNER_ION_LOST
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.tampering import LISTED, MEASURED, product_states
@@ -37,6 +38,9 @@ class Tape:
             self._tampering = replace(self._tampering, local_fraction=1.0)
         self._tampering_rng = np.random.default_rng(np.random.SeedSequence([configuration.seed, 4]))
         self._treatment = np.empty(0, dtype=np.uint8)
+        # Patterns as Alice's core, the slave, sees them, from a stream of its own as well.
+        self._labels_rng = np.random.default_rng(np.random.SeedSequence([configuration.seed, 5]))
+        self._labels = np.empty(0, dtype=np.int64)
         self._uniforms = np.empty((0, 2), dtype=np.float64)
         states = {pattern: configuration.link.state(pattern) for pattern in HERALD_PATTERNS}
         self._states = np.array([states[pattern] for pattern in HERALD_PATTERNS])
@@ -46,9 +50,11 @@ class Tape:
         self._turned: dict[tuple[float, ...], NDArray[np.complex128]] = {}
 
     def entries(self, role: int, index: int, count: int) -> NDArray[np.void]:
-        """Entries for a node (0 Alice, 1 Bob), without results."""
+        """Entries for a node (0 Alice, 1 Bob), without results; Alice's patterns are labelled."""
         window = self._window(index, count)
         entries = self._entries[window].copy()
+        if role == 0:
+            entries["pattern"] = self._labels[window]
         loss = (self._alice_loss[window], self._bob_loss[window])
         entries["fault"] = ION_LOST * loss[role] + PARTNER_ION_LOST * loss[1 - role]
         entries["fault"] += LOCK_LOST * self._lock_loss[window]
@@ -101,6 +107,7 @@ class Tape:
         self._alice_loss, self._bob_loss = self._alice_loss[cut:], self._bob_loss[cut:]
         self._lock_loss, self._answers = self._lock_loss[cut:], self._answers[cut:]
         self._uniforms, self._treatment = self._uniforms[cut:], self._treatment[cut:]
+        self._labels = self._labels[cut:]
         self._first = index
 
     def _window(self, index: int, count: int) -> slice:
@@ -133,3 +140,14 @@ class Tape:
         self._uniforms = np.concatenate([self._uniforms, self._results_rng.random((_BLOCK, 2))])
         treatment = self._tampering.treatment(self._tampering_rng, _BLOCK)
         self._treatment = np.concatenate([self._treatment, treatment])
+        self._labels = np.concatenate([self._labels, self._labelled(entries["pattern"])])
+
+    def _labelled(self, patterns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The slave's labels: one that differs lacks the one click, the other, or is another pattern."""
+        rng, first = self._labels_rng, patterns & -patterns
+        others = (self._position[patterns] + rng.integers(1, 4, len(patterns))) % len(HERALD_PATTERNS)
+        seen = np.choose(
+            rng.integers(0, 3, len(patterns)), [first, patterns - first, np.array(HERALD_PATTERNS)[others]]
+        )
+        differs = rng.random(len(patterns)) < self._configuration.label_mismatch
+        return np.where(differs, labelled(patterns, seen), patterns)

@@ -19,11 +19,17 @@ from sim_devices.drivers.ad9912 import AD9912
 from sim_devices.drivers.cache import CoreCache
 from sim_devices.drivers.dma import CoreDMA
 from sim_devices.drivers.edge_counter import EdgeCounter
-from sim_devices.drivers.entangler import TIMEOUT_REASON, Entangler
+from sim_devices.drivers.entangler import (
+    Entangler,
+    gate_apd0,
+    sequencer_422ps_trigger,
+    timestamp_apd0,
+)
 from sim_devices.drivers.fastino import Fastino
 from sim_devices.drivers.ttl import TTLOut
 from sim_devices.drivers.urukul import CPLD
 from sim_devices.drivers.zotino import Zotino
+from sim_devices.engines.entangler_core import TIMEOUT_REASON, Clicks
 from sim_devices.engines.host.timeline import RTIOCollisionError
 from tests.support.fake_apparatus import FakeDevices
 
@@ -68,37 +74,76 @@ def test_edge_counter_timeout(devices):
 def entangler(devices):
     driver = devices.add(Entangler, "entangler", 3, is_master=False)
     driver.init()
-    driver.set_cycle_length(1.0035e-6)
+    driver.set_cycle_length(0.9755e-6)
     driver.set_heralds([0b0011, 0b0101, 0b1010, 0b1100])
+    driver.set_timing_mu(sequencer_422ps_trigger, 650, 700)
+    for gate in range(gate_apd0, gate_apd0 + 4):
+        driver.set_timing(gate, 20.4e-9, 60e-9)
     driver.set_config(enable=True)
     return driver
 
 
+CLICKS = [(664 + 30, 0), (664 + 35, 2)]
+
+
 def test_entangler_run(devices, entangler):
     timeline = timeline_of(devices)
-    assert timeline.now == START + 4 * 8
-    devices.apparatus.runs.append((START + 100_000, 0b0100))
-    assert entangler.run_mu(500_001) == (START + 100_000, 0b0100)
+    assert timeline.now == START + 9 * 8
+    start = timeline.now
+    devices.apparatus.runs += [Clicks(attempt, CLICKS, CLICKS) for attempt in (99, 199)]
+    end, reason = entangler.run_mu(500_001)
+    assert reason == 0b0010
     (call,) = devices.apparatus.run_calls
-    assert call == (START + 32, 1_000, 500_000, (0b0011, 0b0101, 0b1010, 0b1100))
-    # blocking: slack is gone, the cursor is where it was
-    assert timeline.now == START + 40
-    assert timeline.cpu == START + 101_000
-    timeline.now = START + 200_000
-    assert entangler.get_ncycles() == 99
-    timeline.now = START + 300_000
-    assert entangler.get_time_remaining() == (500_000 - 99_968) >> 3
+    assert call[0] == start
+    assert (call[1].trigger_ns, call[1].patterns) == (664, (0b0011, 0b0101, 0b1010, 0b1100))
+    # Blocking: slack is gone, the cursor is where it was.
+    assert timeline.now == start + 8
+    assert timeline.cpu == end + 1_000
+    timeline.now = start + 1_000_000
+    later, _ = entangler.run_mu(500_000)
+    assert (later - start - 1_000_000) - (end - start) == 100_000
+    timeline.now = later + 10_000
+    assert entangler.get_ncycles() == 200
+    timeline.now = later + 20_000
+    assert entangler.get_ntriggers() == 200
+    assert timeline.now == later + 20_000
+    timeline.now = later + 30_000
+    assert entangler.get_status() == 2
+    timeline.now = later + 40_000
+    assert entangler.get_timestamp_mu(timestamp_apd0) == 694
+    timeline.now = later + 50_000
+    assert entangler.get_time_remaining() < (500_000 - 200_000) >> 3
+
+
+def test_entangler_counters(devices, entangler):
+    timeline = timeline_of(devices)
+    entangler.set_counter_patterns(1, [0b0101, 0b0001])
+    devices.apparatus.runs.append(Clicks(99, CLICKS, CLICKS))
+    timeline.now = entangler.run_mu(500_000)[0] + 10_000
+    assert entangler.get_input_count(2) == 1
+    timeline.now += 10_000
+    assert entangler.get_pattern_count(1) == 1
+    with pytest.raises(ValueError, match="0 to 3"):
+        entangler.get_pattern_count(4)
 
 
 def test_entangler_timeout(devices, entangler):
     start = timeline_of(devices).now
-    assert entangler.run(100.5e-6) == (start + 100_496, TIMEOUT_REASON)
+    end, reason = entangler.run(100.5e-6)
+    assert reason == TIMEOUT_REASON
+    assert 100_496 <= end - start < 100_496 + 2_000
 
 
 def test_entangler_refuses_to_run_unconfigured(devices, entangler):
-    with pytest.raises(ValueError, match="at most 4"):
+    with pytest.raises(ValueError, match="leave some out"):
         entangler.set_heralds([1, 2, 3, 4, 5])
     entangler.set_config(enable=False)
+    with pytest.raises(RuntimeError, match="set_config"):
+        entangler.run_mu(1000)
+
+
+def test_reset_takes_the_outputs_from_the_entangler(devices, entangler):
+    devices.get("core").reset()
     with pytest.raises(RuntimeError, match="set_config"):
         entangler.run_mu(1000)
 

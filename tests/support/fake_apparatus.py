@@ -3,6 +3,7 @@
 from typing import Any
 
 from sim_devices.drivers.ttl import TTLOut
+from sim_devices.engines.entangler_core import Clicks
 from sim_devices.engines.host.core import Core
 
 
@@ -13,7 +14,7 @@ class FakeApparatus:
         self.events: list[tuple[Any, ...]] = []
         self.edges: dict[str, list[int]] = {}
         self.levels: dict[str, int] = {}
-        self.runs: list[tuple[int, int]] = []
+        self.runs: list[Clicks | None] = []
         self.run_calls: list[tuple[Any, ...]] = []
 
     def _sink(self, key: str):
@@ -36,11 +37,14 @@ class FakeApparatus:
         return lambda time: self.levels.get(key, 0)
 
     def entangler_source(self, key: str):
-        def run(start: int, cycle: int, duration: int, patterns: tuple[int, ...]) -> tuple[int, int]:
-            self.run_calls.append((start, cycle, duration, patterns))
-            return self.runs.pop(0) if self.runs else (start + duration, 0x3FFF)
+        return self
 
-        return run
+    def clicks(self, start, window):
+        self.run_calls.append((start, window))
+        return self.runs.pop(0) if self.runs else None
+
+    def end_run(self, end, success):
+        self.events.append(("entangler", end, success))
 
 
 class FakeDevices:

@@ -3,12 +3,22 @@
 from dataclasses import dataclass, field
 
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
-from sim_devices.apparatus.attempts import ENTANGLER_TIMEOUT
 from sim_devices.apparatus.node_apparatus import NodeApparatus
 from sim_devices.apparatus.partner_connection import LINES
+from sim_devices.engines.entangler_core import (
+    CONFIG,
+    CYCLE_LENGTH,
+    HERALDS,
+    TIMEOUT_REASON,
+    TIMING,
+    NodeCore,
+    heralds_word,
+    timing_word,
+)
 from sim_devices.physics.constants import ELECTRODE_CHANNELS, NOMINAL_PATTERN_PHASES
 
 WINDOW = 500_000
+UNKNOWN_PATTERN = 0
 THRESHOLD = 15
 
 
@@ -42,7 +52,13 @@ class Player:
         self.level = {name: self.apparatus.level_sink(name) for name in names}
         self.set_dds = self.apparatus.dds_sink("dds_674")
         self.set_dac = self.apparatus.dac_sink("fastino")
-        self.run_entangler = self.apparatus.entangler_source("entangler")
+        self.entangler = NodeCore(self.apparatus.entangler_source("entangler"))
+        self.entangler.write(CONFIG, 0b11 if self.role == "bob" else 0b01)
+        self.entangler.write(CYCLE_LENGTH, 121)
+        self.entangler.write(HERALDS, heralds_word(self.patterns))
+        self.entangler.write(TIMING + 2, timing_word(TIMING + 2, 650, 700))
+        for gate in range(TIMING + 4, TIMING + 8):
+            self.entangler.write(gate, timing_word(gate, 20, 60))
         line = "ttl_ready" if self.role == "bob" else "ttl_trigger"
         self.partner_edge = self.apparatus.first_edge_source(line)
         self.edge = {line: self.apparatus.first_edge_source(f"{line}_strobe") for line in LINES}
@@ -74,10 +90,10 @@ class Player:
         """(time, pattern) of the herald, or (-1, 0)."""
         for _ in range(windows):
             self.pulse(300_000, "ttl_422_cool", "ttl_1092")
-            time, reason = self.run_entangler(self.now, 1_000, WINDOW, self.patterns)
+            time, reason = self.entangler.run(self.now, WINDOW >> 3)
             self.now = time + 10_000
-            if reason != ENTANGLER_TIMEOUT:
-                return time, self.patterns[reason.bit_length() - 1]
+            if reason != TIMEOUT_REASON:
+                return time, self.patterns[reason.bit_length() - 1] if reason else UNKNOWN_PATTERN
         return -1, 0
 
     def pulse_674(self, frequency: float, duration: int, phase: float, herald: int) -> None:

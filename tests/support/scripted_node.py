@@ -8,10 +8,12 @@ from artiq.experiment import EnvExperiment
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.sequence.node import Node
 from sim_devices.artiq_run import DeviceDatabase, DeviceManager
+from sim_devices.engines.entangler_core import Clicks, ClickSource, Window
 from tests.support.paths import ROOT
 
 DIRECTORY = ROOT / "device_db"
 WINDOW_ENDED = 0x3FFF
+HERALDING_ATTEMPT = 99
 
 
 class ScriptedApparatus:
@@ -35,7 +37,7 @@ class ScriptedApparatus:
         self.handshake: Callable[[], bool] = lambda: True
         self.clicks: Callable[[int], int] = lambda attempt: 0b0011
         self._gates: list[int] = []
-        self._num_dds = self._num_runs = -1
+        self._num_dds = -1
 
     def level_sink(self, key: str) -> Callable[..., None]:
         def set_level(time: int, level: int) -> None:
@@ -89,13 +91,30 @@ class ScriptedApparatus:
     def level_source(self, key: str) -> Callable[[int], int]:
         return lambda time: self.lock(time) if key == "ttl_laser_lock" else self.levels.get(key, 1)
 
-    def entangler_source(self, key: str) -> Callable[..., tuple[int, int]]:
-        def run(start: int, cycle: int, duration: int, patterns: tuple[int, ...]) -> tuple[int, int]:
-            self._num_runs += 1
-            reason = self.on_run(self._num_runs)
-            return start + (duration if reason == WINDOW_ENDED else 100 * cycle), reason
+    def entangler_source(self, key: str) -> ClickSource:
+        return ScriptedRuns(self)
 
-        return run
+
+class ScriptedRuns:
+    """Clicks that give a run of the entangler core the reason that `ScriptedApparatus.on_run` says; 0, at a
+    slave, is a herald of which it sees no pattern itself."""
+
+    def __init__(self, apparatus: ScriptedApparatus) -> None:
+        self._apparatus = apparatus
+        self._num_runs = -1
+
+    def clicks(self, start: int, window: Window) -> Clicks | None:
+        self._num_runs += 1
+        reason = self._apparatus.on_run(self._num_runs)
+        if reason == WINDOW_ENDED:
+            return None
+        assert window.trigger_ns is not None
+        pattern = window.patterns[max(reason.bit_length() - 1, 0)]
+        edges = [(window.trigger_ns + 40, detector) for detector in range(4) if pattern >> detector & 1]
+        return Clicks(HERALDING_ATTEMPT, edges if reason else [], edges)
+
+    def end_run(self, end: int, success: bool) -> None:
+        """Nothing follows from it."""
 
 
 class StoredRound(NamedTuple):

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from sim_devices.engines.entangler_core import RUN, TIMEOUT_REASON, NodeCore
 from sim_devices.engines.kasli.rtio import COLLISION, SEQUENCE, BlockedError, InputOverflowError
 
 FIFO_DEPTH = 64
@@ -213,61 +214,49 @@ class Fastino(Silent):
 
 
 class Entangler(Silent):
-    """The entangler core (entangler/driver.py, registers): times are coarse cycles of eight units."""
+    """The entangler core (entangler/driver.py, registers), on the model of its gateware."""
 
-    _CONFIG, _RUN, _CYCLE, _HERALDS = 0, 1, 2, 3
-    _STATUS, _NUM_CYCLES, _TIME_REMAINING, _NUM_TRIGGERS = 0x20, 0x21, 0x22, 0x23
     _READ = 0x20
-    TIMEOUT = 0x3FFF
 
     def __init__(self, key: str, apparatus: Any, input_mu: int) -> None:
         super().__init__(key)
-        self._source = apparatus.entangler_source(key)
+        self._core = NodeCore(apparatus.entangler_source(key))
         self._latency = input_mu
-        self._enabled = False
-        self._cycle_mu = 0
-        self._patterns: tuple[int, ...] = ()
         self._requests: deque[tuple[int, int, int]] = deque()
-        self._last_run = (0, 0)
+        self._answers: deque[tuple[int, int]] = deque()
         self.herald_mu = -1
         """Time of the last herald, the reference of the ion's phase."""
 
     def output(self, address: int, data: int, time: int) -> None:
-        if address == self._RUN or address & self._READ:
+        if address == RUN or address & self._READ:
             self._requests.append((address, data, time))
-        elif address == self._CONFIG:
-            self._enabled = bool(data & 1)
-        elif address == self._CYCLE:
-            self._cycle_mu = data << 3
-        elif address == self._HERALDS:
-            self._patterns = tuple(data >> 4 * i & 15 for i in range(4) if data >> 16 + i & 1)
+        else:
+            self._answer()  # what was requested before the register changes
+            self._core.write(address, data)
 
     def data(self, timeout: int) -> tuple[int, int, int]:
-        if not self._requests:
+        self._answer()
+        if not self._answers:
             if timeout < 0:
                 raise BlockedError(f"{self.key}: no run and no register was requested")
             return -1, 0, timeout
-        address, data, time = self._requests.popleft()
-        if address != self._RUN:
-            return time, self._register(address), time + self._latency
-        if not (self._enabled and self._cycle_mu and self._patterns):
-            raise BlockedError(
-                f"{self.key}: run before set_config(enable=True), set_cycle_length() and set_heralds()"
-            )
-        duration = data << 3
-        end, reason = self._source(time, self._cycle_mu, duration, self._patterns)
-        self._last_run = (end - time, duration)
-        if reason != self.TIMEOUT:
-            self.herald_mu = end
-        return end, reason, end + self._latency
+        time, data = self._answers.popleft()
+        return time, data, time + self._latency
 
-    def _register(self, address: int) -> int:
-        lasted, duration = self._last_run
-        if address in (self._NUM_CYCLES, self._NUM_TRIGGERS):
-            return lasted // self._cycle_mu if self._cycle_mu else 0
-        if address == self._TIME_REMAINING:
-            return max(duration - lasted, 0) >> 3
-        return 0
+    def _answer(self) -> None:
+        while self._requests:
+            address, data, time = self._requests.popleft()
+            if address != RUN:
+                self._answers.append((time, self._core.read(address, time)))
+                continue
+            if not self._core.ready:
+                raise BlockedError(f"{self.key}: run before set_config(enable=True) and set_cycle_length()")
+            end, reason = self._core.run(time, data)
+            if reason != TIMEOUT_REASON:
+                self.herald_mu = end
+            self._answers.append((end, reason))
 
     def reset(self) -> None:
         self._requests.clear()
+        self._answers.clear()
+        self._core.reset()

@@ -21,6 +21,7 @@ from diqkd_node.sequence.node import SETTING_BITS
 from diqkd_node.sequence.rounds import LOST
 from diqkd_node.sequence.signal_line import NONE
 from diqkd_postproc.protocol.roles import BRIGHT_OUTCOME, ROLES
+from sim_devices.engines.entangler_core import CYCLE_LENGTH, TIMING, timing_word
 from tests.support.scripted_node import WINDOW_ENDED, NotingCoordinator, make_node
 
 US = 1000
@@ -317,11 +318,11 @@ def test_a_node_at_rest_leaves_the_laser_to_the_other_one(role: str) -> None:
     entangler = node.attempts.entangler
     enabled = []
     begin_batch = coordinator.begin_batch
-    coordinator.begin_batch = lambda: enabled.append(entangler.enable) or begin_batch()
-    coordinator.on_check = lambda done, condition: enabled.append(entangler.enable)
+    coordinator.begin_batch = lambda: enabled.append(entangler.gateware.ready) or begin_batch()
+    coordinator.on_check = lambda done, condition: enabled.append(entangler.gateware.ready)
     node.run_batches()
     assert enabled == [False, False, False]
-    assert not entangler.enable
+    assert not entangler.gateware.ready
     assert len(coordinator.rounds) == 2
 
 
@@ -329,9 +330,10 @@ def test_an_output_without_a_pulse_never_starts() -> None:
     """A start at the time of the stop goes first in the core, and the output stays on."""
     node, _ = make_node("bob", NotingCoordinator())
     node.setup()
-    start, _ = node.attempts.entangler.timing_mu[0b001000 + 3]
-    assert start > US  # the cycle
-    assert node.attempts.entangler.timing_mu[0b001000] == (0, 500)
+    registers = node.attempts.entangler.gateware.registers
+    start = registers[TIMING + 3] & 0xFFFF
+    assert start > registers[CYCLE_LENGTH]
+    assert registers[TIMING] == timing_word(TIMING, 0, 500)
 
 
 def test_the_ion_is_cooled_while_the_host_is_asked() -> None:

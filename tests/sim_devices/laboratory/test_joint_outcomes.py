@@ -158,9 +158,7 @@ def test_alices_results_in_advance_do_not_depend_on_what_bob_does_in_late_type()
     outcomes, other = registered("late-type"), registered("late-type")
     ask(other, ALICE, 100, UP, wire.NO_ROUND_TYPE)
     ask(other, BOB, 100, OTHER, wire.TEST)
-    np.testing.assert_array_equal(
-        entries_of(outcomes, ALICE, 101, 300), entries_of(other, ALICE, 101, 300)
-    )
+    np.testing.assert_array_equal(entries_of(outcomes, ALICE, 101, 300), entries_of(other, ALICE, 101, 300))
 
 
 def test_bobs_test_follows_what_alice_has_reported() -> None:
@@ -261,7 +259,7 @@ def test_laboratory_hangs_up_on_what_is_no_measurement(laboratory: StartLaborato
 
 
 def test_alice_waits_in_the_laboratory_for_bobs_test(laboratory: StartLaboratory) -> None:
-    address = laboratory(LaboratoryConfiguration(seed=12))
+    address = laboratory(LaboratoryConfiguration(seed=12, label_mismatch=0.0))
     alice, bob = LaboratoryClient("alice", address), LaboratoryClient("bob", address)
     assert bob.fetch(0, 0.0) == alice.fetch(0, 0.0)
     alice._send(wire.MEASURE, wire.MEASURE_PAYLOAD.pack(0, *UP, wire.TEST, NONE))

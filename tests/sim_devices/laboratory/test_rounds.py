@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.apparatus.node_apparatus import NodeApparatus
 from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
 from sim_devices.physics.expected_statistics import chain_probabilities, chsh_and_qber
-from tests.support.player import Player
+from tests.support.player import UNKNOWN_PATTERN, Player
 
 StartLaboratory = Callable[[LaboratoryConfiguration], str]
 AT_ONCE = LinkModel(success_probability=1.0)
@@ -22,6 +23,10 @@ AT_ONCE = LinkModel(success_probability=1.0)
 
 def settings(seed: int, values: int, count: int) -> list[int]:
     return np.random.default_rng(seed).integers(0, values, count).tolist()
+
+
+def num_differing_labels(alice: Player, bob: Player) -> int:
+    return sum(own.pattern != other.pattern for own, other in zip(alice.rounds, bob.rounds, strict=True))
 
 
 def play_together(alice: Player, bob: Player, num_rounds: int, seed: int = 11) -> None:
@@ -45,7 +50,8 @@ def play_together(alice: Player, bob: Player, num_rounds: int, seed: int = 11) -
     for thread in threads:
         thread.join(300.0)
     assert len(alice.rounds) == len(bob.rounds) == num_rounds
-    assert [r.pattern for r in alice.rounds] == [r.pattern for r in bob.rounds]
+    # One in 1700 of the fixed seed's.
+    assert num_differing_labels(alice, bob) <= max(3, num_rounds // 500)
     assert [r.round_type for r in alice.rounds] == [r.round_type for r in bob.rounds]
 
 
@@ -108,6 +114,27 @@ def test_same_seed_same_outcomes(laboratory: StartLaboratory) -> None:
     alice.close()
     bob.close()
     assert [p.rounds for p in first] == [alice.rounds, bob.rounds]
+
+
+def test_the_slaves_core_may_see_another_pattern(laboratory: StartLaboratory) -> None:
+    """Both nodes play the round all the same, and its outcomes depend on Bob's pattern only."""
+    address = laboratory(LaboratoryConfiguration(seed=9, link=AT_ONCE, label_mismatch=0.4))
+    alice, bob = Player("alice", address), Player("bob", address)
+    chosen = [settings(seed, num, 300) for seed, num in ((12, 2), (11, 3))]
+    with playing(alice, chosen[0]):
+        for setting in chosen[1]:
+            assert bob.play(setting)
+    alice.close()
+    bob.close()
+    assert {r.pattern for r in bob.rounds} == set(HERALD_PATTERNS)
+    assert {r.pattern for r in alice.rounds} == {UNKNOWN_PATTERN, *HERALD_PATTERNS}
+    assert 80 < num_differing_labels(alice, bob) < 160  # outside 1 in 1e6
+    tests = [
+        (own.outcome ^ other.outcome) == (own.setting and other.setting)
+        for own, other in zip(alice.rounds, bob.rounds, strict=True)
+        if other.round_type
+    ]
+    assert sum(tests) > 0.74 * len(tests)
 
 
 def test_patterns_that_the_nodes_do_not_take_are_no_rounds(laboratory: StartLaboratory) -> None:
@@ -182,7 +209,7 @@ def test_bob_who_fails_before_he_announces_leaves_alice_without_type(laboratory:
             bob.level["ttl_round_type_strobe"] = strobe if index != 3 else lambda time, value: None
             assert bob.play(2)
     assert [r.round_type for r in alice.rounds] == [0, 0, 0, None, 0, 0, 0, 0, 0]
-    assert [r.pattern for r in alice.rounds] == [r.pattern for r in bob.rounds]
+    assert num_differing_labels(alice, bob) <= 3
     alice.close()
     bob.close()
 
