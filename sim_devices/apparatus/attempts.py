@@ -46,12 +46,13 @@ class Attempts:
         audit = self._audit
         if audit.private_mu >= 0 or audit.failure is not None:
             audit.attempt()
-        num_attempts, _, trigger_ns, patterns = window
         if not current.agreed or (current.entry is None and not self._have_another(start_mu)):
             return None
         current.searched = True
+        trigger_ns = window.trigger_ns
         if trigger_ns is None:
             return None
+        num_attempts = window.num_attempts
         if start_mu < audit.connected_mu + FOCUS_TIME_MU:
             displacement_um = self._electrodes.displacement_um(np.array([float(start_mu)]))[0]
             coupled = self._nature.coupling(float(displacement_um))
@@ -62,11 +63,11 @@ class Attempts:
             current.attempts_left = left - num_attempts
             return None
         entry: Any = current.entry
-        if pattern_of(entry[wire.PATTERN]) not in patterns:
+        if pattern_of(entry[wire.PATTERN]) not in window.patterns:
             current.begin(start_mu)
             current.close()  # the station clicked, but this node does not take the pattern for a herald
             return None
-        return self.photons.clicks(left - 1, trigger_ns, entry[wire.PATTERN])
+        return self.photons.clicks(left - 1, trigger_ns, window.cycle_ns, entry[wire.PATTERN])
 
     def end_run(self, end_mu: int, success: bool) -> None:
         """A round begins with the end of the run that heralds, to which the phase of its pattern refers.

@@ -45,8 +45,9 @@ class HeraldPhotons:
         """Make the draws repeatable."""
         self._random.seed(seed)
 
-    def clicks(self, attempt: int, trigger_ns: int, label: int) -> Clicks:
-        """Clicks of an attempt whose picosecond pulse is switched at `trigger_ns`."""
+    def clicks(self, attempt: int, trigger_ns: int, cycle_ns: int, label: int) -> Clicks:
+        """Clicks of an attempt whose picosecond pulse is switched at `trigger_ns`, as far as they come before
+        `cycle_ns`."""
         pattern = pattern_of(label)
         seen = label >> _NUM_DETECTORS or pattern
         station, own = [], []
@@ -55,7 +56,10 @@ class HeraldPhotons:
                 continue
             wait_ns = -self._lifetime_ns * math.log1p(-self._within_span * self._random.random())
             time_ns = trigger_ns + int(self._delay_ns + wait_ns)
-            if pattern >> detector & 1:
+            if pattern >> detector & 1 and time_ns < cycle_ns:
                 station.append((time_ns, detector))
-            own.append((time_ns if seen >> detector & 1 else time_ns + BEYOND_NS, detector))
+            if not seen >> detector & 1:
+                time_ns += BEYOND_NS
+            if time_ns < cycle_ns:
+                own.append((time_ns, detector))
         return Clicks(attempt, own, station)

@@ -144,12 +144,27 @@ class Detection:
             decided, pattern, referenced, reference, None if reference is None else limits, timestamps
         )
 
-    def observe_after_another(
-        self, clicks: Sequence[tuple[int, int]], references: tuple[int, ...], cycle_length: int, follows: bool
-    ) -> Observation:
-        """`observe` of an attempt that follows one with the same references and no clicks."""
-        self.hold(self.observe_references(references, cycle_length, follows), cycle_length, counting=False)
-        return self.observe(clicks, references, cycle_length, follows)
+    def hold_after_another(
+        self, clicks: Sequence[tuple[int, int]], reference: int, cycle_length: int, follows: bool
+    ) -> tuple[int, int]:
+        """`observe` and `hold` an attempt that follows one with the same reference and no clicks, but for the
+        counters: (decided, pattern) of its `Observation`."""
+        limits = self._limits_after.get(reference) or self._make_limits(reference)
+        self._limits, self.reference = limits, reference
+        starts, stops = limits
+        behind_reference, last = (reference | 7) + 1, 8 * cycle_length
+        pattern = 0
+        for time, line in clicks:
+            if not behind_reference <= time < last or pattern >> line & 1:
+                break  # where the order of edges or the end of the attempt matters
+            if starts[line] <= time <= stops[line]:
+                pattern |= 1 << line
+                self.timestamps[line] = time
+        else:
+            return pattern, pattern
+        seen = self.observe(clicks, (reference,), cycle_length, follows)
+        self.hold(seen, cycle_length, counting=False)
+        return seen.decided, seen.pattern
 
     def observe_references(
         self, references: tuple[int, ...], cycle_length: int, follows: bool

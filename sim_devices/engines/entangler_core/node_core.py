@@ -46,7 +46,8 @@ _LONG_AGO = -2 * FOREVER
 
 
 class Clicks(NamedTuple):
-    """Clicks in one attempt of a run: pairs (ns from its start, detector) as each core gets them."""
+    """Clicks in one attempt of a run: pairs (ns from its start, detector) as each core gets them, before
+    `Window.cycle_ns`."""
 
     attempt: int
     own: Sequence[tuple[int, int]]
@@ -56,13 +57,15 @@ class Clicks(NamedTuple):
 class Window(NamedTuple):
     """A run without clicks: its attempts and its length.
 
-    `trigger_ns` is when the picosecond pulse comes in an attempt, None if it does not; `patterns` herald.
+    `trigger_ns` is when the picosecond pulse comes in an attempt, None if it does not; `patterns` herald;
+    `cycle_ns` is the end of the time in which an attempt can have clicks.
     """
 
     num_attempts: int
     lasting_mu: int
     trigger_ns: int | None
     patterns: tuple[int, ...]
+    cycle_ns: int
 
 
 class ClickSource(Protocol):
@@ -152,16 +155,15 @@ class NodeCore:
         self, time_mu: int, duration: int, window: Window, clicks: Clicks | None, dark: bool = True
     ) -> tuple[int, int]:
         """A run with clicks, or, if it is not `dark` without, any."""
-        if clicks is not None:
-            clicks = self._in_period(clicks)
-        if clicks is None or not dark or clicks.attempt == 0:
-            # The first attempt may begin with the gates of the run before.
+        trigger_ns = window.trigger_ns
+        if clicks is None or not dark or trigger_ns is None or clicks.attempt == 0:
+            # Without a reference, or before the run's first, the gates are those of an earlier run.
             self._play_deferred()
-            outcome = self._play(time_mu, duration, clicks, window.trigger_ns)
+            outcome = self._play(time_mu, duration, clicks, trigger_ns)
             result, success = (COARSE_MU * outcome.end, outcome.reason), outcome.success
         else:
             end_mu = (time_mu & -COARSE_MU) + window.lasting_mu
-            success, reason = self._decide(clicks, window.trigger_ns)
+            success, reason = self._decide(clicks, trigger_ns)
             if success:
                 end_mu -= COARSE_MU * (window.num_attempts - 1 - clicks.attempt) * (self._length + OVERHEAD)
             result = end_mu, reason
@@ -210,8 +212,9 @@ class NodeCore:
         fresh.registers = self.registers
         fresh._own, fresh._partner, fresh._pair = fresh._make_cores()
         outcome = fresh._play(0, duration, None, trigger_ns)
+        cycle_ns = COARSE_MU * (length + 1)
         lasting_mu = COARSE_MU * (outcome.end - outcome.start)
-        return Window(outcome.num_attempts, lasting_mu, trigger_ns, patterns), outcome.success
+        return Window(outcome.num_attempts, lasting_mu, trigger_ns, patterns, cycle_ns), outcome.success
 
     def _play(self, time_mu: int, duration: int, clicks: Clicks | None, trigger_ns: int | None) -> Outcome:
         """A run of the model."""
@@ -234,29 +237,17 @@ class NodeCore:
         if played != answered:
             raise RuntimeError(f"run ended at (mu, reason) {answered}, but in the model at {played}")
 
-    def _decide(self, clicks: Clicks, trigger_ns: int | None) -> tuple[bool, int]:
+    def _decide(self, clicks: Clicks, trigger_ns: int) -> tuple[bool, int]:
         """(success, reason) of a run with clicks: the master's success, this core's own reason.
 
         The gates are left as the run leaves them, since it may never be played.
         """
-        own, master, length = self._own.sequencer, self._own.sequencer, self._length
-        references = () if trigger_ns is None else (trigger_ns,)
-        seen = own.detection.observe_after_another(clicks.own, references, length, own.follows)
-        own.detection.hold(seen, length)
-        decided = seen.decided
+        own, length = self._own.sequencer, self._length
+        decided, pattern = own.detection.hold_after_another(clicks.own, trigger_ns, length, own.follows)
+        success = own.heralds(decided)
         if own.follows:
             assert self._partner is not None
             master = self._partner.sequencer
-            decided = master.detection.observe_after_another(
-                clicks.partner, references, length, follows=False
-            ).decided
-        success = master.heralds(decided)
-        return success, own.matches(seen.pattern) if success else TIMEOUT_REASON
-
-    def _in_period(self, clicks: Clicks) -> Clicks:
-        """Without the clicks behind the counter of an attempt."""
-        last = 8 * self._length + 7
-        own, partner = (
-            [click for click in edges if 0 <= click[0] <= last] for edges in (clicks.own, clicks.partner)
-        )
-        return Clicks(clicks.attempt, own, partner)
+            decided, _ = master.detection.hold_after_another(clicks.partner, trigger_ns, length, False)
+            success = master.heralds(decided)
+        return success, own.matches(pattern) if success else TIMEOUT_REASON

@@ -198,7 +198,7 @@ def test_answers_are_those_of_the_model(config: int, seed: int) -> None:
             trigger_ns = window.trigger_ns or 0
             clicks = [
                 [
-                    (trigger_ns + random.randint(0, 80), random.randrange(4))
+                    (min(trigger_ns + random.randint(0, 80), window.cycle_ns - 1), random.randrange(4))
                     for _ in range(random.randint(1, 3))
                 ]
                 for _ in range(2)
