@@ -7,7 +7,12 @@ from pydantic import AfterValidator, model_validator
 from diqkd_node.configuration.quantities import Count, Integer, OutputWindow, PhotonWindow, Step, Time
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 
-LONGEST_CYCLE = 1023 * 8e-9
+COARSE_CYCLE = 8e-9
+CYCLE_OVERHEAD = 4 * COARSE_CYCLE
+"""s; the entangler core's state machine adds it to the programmed length of an attempt."""
+
+SHORTEST_ATTEMPT = 20 * COARSE_CYCLE + CYCLE_OVERHEAD
+LONGEST_ATTEMPT = 1023 * COARSE_CYCLE + CYCLE_OVERHEAD
 """s; the entangler core counts coarse cycles of an attempt in ten bits."""
 
 
@@ -24,6 +29,7 @@ class AttemptParameters(Step):
     """Times of an attempt, and where the node learns of heralds: from the entangler core, or without one from
     TTL inputs ("ttl"), which a kernel plays and reads in less than `ttl_attempt_time`.
 
+    attempt_time: from one attempt to the next, in whole coarse cycles of 8 ns;
     outputs: start and stop of the core's outputs: 422 sigma, 1092, picosecond trigger, spare;
     photon_window: of all detectors, after the pulse; windows_per_search: between two checks of ion, lock and
     peer; herald_patterns: their order gives the pattern's index in the kernel and in `pattern_phase_turns`.
@@ -47,13 +53,14 @@ class AttemptParameters(Step):
     def _in_a_cycle(self) -> Self:
         if self.source == "ttl":
             return self
-        if self.attempt_time > LONGEST_CYCLE:
+        if not SHORTEST_ATTEMPT <= self.attempt_time <= LONGEST_ATTEMPT:
             raise ValueError(
-                f"attempt_time={self.attempt_time} s does not fit the entangler core's counter, which ends "
-                f"at {LONGEST_CYCLE:g} s; shorten it"
+                f"attempt_time={self.attempt_time} s does not fit the entangler core's counter, which takes "
+                f"{SHORTEST_ATTEMPT:g} to {LONGEST_ATTEMPT:g} s; give a time within"
             )
-        if (last := max(stop for _, stop in self.outputs)) > self.attempt_time:
+        if (last := max(stop for _, stop in self.outputs)) > self.attempt_time - CYCLE_OVERHEAD:
             raise ValueError(
-                f"outputs has a stop at {last} s, after attempt_time={self.attempt_time} s; stop it earlier"
+                f"outputs has a stop at {last} s, after attempt_time={self.attempt_time} s less the "
+                f"{CYCLE_OVERHEAD:g} s that the entangler core adds to a cycle; stop it earlier"
             )
         return self

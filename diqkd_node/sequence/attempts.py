@@ -1,19 +1,32 @@
 """The search for a herald: windows of entanglement attempts, with cooling between them (PROTOCOL 3.2).
 
 `EntanglerAttempts` leaves the attempts and their gating to the entangler gateware core, which also keeps
-master and slave in step within a window; the kernel only cools and starts windows. `TTLAttempts` does all
-of it with ordinary TTL channels, for a node without that core: slower, since every attempt takes the CPU's
-time. There the handshake alone keeps the nodes in step, so their cores have to share a clock.
+master and slave in step within a window; the kernel only cools and starts windows.
+
+Bob's core is the master: it decides on heralds, and its pattern is the record. Alice's, the slave, has to
+start a window after it, or the master's time-out line ends hers at once and Bob waits his out alone. With
+equal pauses she follows by the 16 ns that her windows end later; she waits another `SLAVE_LAG` on purpose.
+
+`TTLAttempts` does all of it with ordinary TTL channels, for a node without that core: slower, since every
+attempt takes the CPU's time. There the handshake alone keeps the nodes in step, so their cores have to share
+a clock.
 """
 
 from artiq.experiment import *
+from numpy import int64
 
+from diqkd_node.configuration.attempts import CYCLE_OVERHEAD
 from diqkd_node.sequence.timebase import CYCLE_MU, machine_units, register_units
+from diqkd_postproc.protocol.errors import ParameterError
 
 # Timing channels of the entangler core: four sequencer outputs, then the gates of the four detectors.
 FIRST_SEQUENCER_OUTPUT = 0b001000
 FIRST_DETECTOR_GATE = 0b001100
 WINDOW_ENDED = 0x3FFF
+
+SLAVE_LAG = 200e-9
+"""s, from the master's window to the slave's: above what cables and inputs take off, 25 coarse cycles, and
+0.02 % of a window with its cooling."""
 
 
 class EntanglerAttempts(HasEnvironment):
@@ -22,6 +35,7 @@ class EntanglerAttempts(HasEnvironment):
     kernel_invariants = {
         "cooling_mu",
         "recooling_mu",
+        "lag_mu",
         "window_mu",
         "cycle_mu",
         "num_windows",
@@ -39,16 +53,22 @@ class EntanglerAttempts(HasEnvironment):
             self.setattr_device(key)
 
     def prepare(self):
+        if self.entangler.is_master != (self.configuration.role == "bob"):
+            raise ParameterError(
+                f"is_master={self.entangler.is_master} of {self.configuration.role}'s entangler, but Bob's core "
+                "is the master, whose pattern is the record: correct the device databases and the link's wires"
+            )
         attempts, cooling = self.configuration.attempts, self.configuration.cooling
         self.cooling_mu = machine_units(self.core, cooling.time)
         self.recooling_mu = machine_units(self.core, cooling.recooling_delay)
         self.window_mu = register_units(self.core, attempts.window_time)
-        self.cycle_mu = register_units(self.core, attempts.attempt_time)
+        self.cycle_mu = register_units(self.core, attempts.attempt_time - CYCLE_OVERHEAD)
+        self.lag_mu = int64(0) if self.entangler.is_master else machine_units(self.core, SLAVE_LAG)
         self.num_windows = attempts.windows_per_search
         self.patterns = list(attempts.herald_patterns)
         # An output that starts and stops at once would stay on to the end of the cycle: it starts after that.
         self.output_start_mu = [
-            register_units(self.core, start if start < stop else 2 * attempts.attempt_time)
+            register_units(self.core, start if start < stop else attempts.attempt_time)
             for start, stop in attempts.outputs
         ]
         self.output_stop_mu = [register_units(self.core, stop) for _, stop in attempts.outputs]
@@ -97,6 +117,7 @@ class EntanglerAttempts(HasEnvironment):
         cool = self.ttl_422_cool
         repump = self.ttl_1092
         entangler = self.entangler
+        delay_mu(self.lag_mu)
         timestamp, reason = entangler.run_mu(self.window_mu)
         num_left = self.num_windows - 1
         while reason == WINDOW_ENDED and num_left > 0:
@@ -104,6 +125,7 @@ class EntanglerAttempts(HasEnvironment):
             with parallel:
                 cool.pulse_mu(self.cooling_mu)
                 repump.pulse_mu(self.cooling_mu)
+            delay_mu(self.lag_mu)
             timestamp, reason = entangler.run_mu(self.window_mu)
             num_left -= 1
         at_mu(timestamp + self.recooling_mu)
