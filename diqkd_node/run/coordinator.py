@@ -47,6 +47,7 @@ class Coordinator:
     :param spool: open `RoundSpool` of this node
     :param connection: connected `PeerConnection`
     :param herald_patterns: detector patterns in the order of the kernel's pattern indices
+    :param timings: `shared_timings` of this node's configuration, compared with the other node's
     :param batch_rounds: rounds of a batch
     :param should_stop: says whether the scheduler wants this experiment to pause or end
     :param publish: called with (rounds done, state of the node) now and then
@@ -66,6 +67,7 @@ class Coordinator:
         spool,
         connection,
         herald_patterns,
+        timings=None,
         batch_rounds=2000,
         should_stop=lambda: False,
         publish=lambda rounds_done, state: None,
@@ -87,6 +89,7 @@ class Coordinator:
         self.fill_pool = fill_pool
         # The index after the last pattern: a herald of which this node's core saw none.
         self._pattern_of_index = np.array([*herald_patterns, 0], dtype=np.uint8)
+        self._timings = timings or {}
         self._now = now
         self.herald_counts = np.zeros(len(herald_patterns), dtype=np.int64)
         self._granted = 0
@@ -118,7 +121,7 @@ class Coordinator:
         if self.spool.rounds_begun > self.spool.rounds_done:
             # Of these nobody knows any more whether their settings were applied; unknown counts as used up.
             self.spool.record_used(self.spool.rounds_begun, "interrupted")
-        hello = exchange_hellos(self.role, self.spool, self.connection, self._await)
+        hello = exchange_hellos(self.role, self.spool, self.connection, self._await, self._timings)
         self._agreement.resume(hello)
         self.spool.end_batch()
         self._limit_late_losses()

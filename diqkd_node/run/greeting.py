@@ -1,4 +1,4 @@
-"""First messages between the nodes: same version, same parameters, different roles, one run.
+"""First messages between the nodes: same version, same parameters and timings, different roles, one run.
 
 A node tells what it has recorded so far. Whatever does not fit ends both nodes with the same message before
 any hardware moves.
@@ -7,25 +7,28 @@ any hardware moves.
 import re
 import secrets
 
+from diqkd_node.run.shared_timings import differences, digest, is_valid
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import other
 
-VERSION = 4
+VERSION = 5
 
 
 def _is_run_id(text):
     return re.fullmatch("[0-9a-f]{32}", text) is not None
 
 
-def exchange_hellos(role, spool, connection, wait_for):
+def exchange_hellos(role, spool, connection, wait_for, timings):
     """Agree on the run id, which the spool adopts; returns the other node's hello.
 
     :param role: "alice" or "bob", this node
     :param spool: open `RoundSpool` of this node
     :param connection: connected `PeerConnection`
     :param wait_for: returns the next message of a kind
+    :param timings: `shared_timings` of this node
 
-    Raises ParameterError, on both sides, if the nodes do not belong to the same run.
+    Raises ParameterError, on both sides, if the nodes do not belong to the same run or would not keep in
+    step.
     """
     proposal = secrets.token_hex(16)
     connection.send(
@@ -37,6 +40,8 @@ def exchange_hellos(role, spool, connection, wait_for):
         proposed_run_id=proposal,
         rounds=spool.rounds_done,
         columns=spool.peer_rounds_done,
+        timings=timings,
+        timings_digest=digest(timings),
     )
     hello = wait_for("hello")
     if hello["version"] != VERSION:
@@ -51,6 +56,14 @@ def exchange_hellos(role, spool, connection, wait_for):
         raise connection.fail(
             f"the nodes have different protocol parameters ({role}: {spool.parameters.digest[:16]}, "
             f"{hello['role']}: {hello['parameters'][:16]}); give both the same parameter file",
+            ParameterError,
+        )
+    if not is_valid(hello["timings"], timings) or hello["timings_digest"] != digest(hello["timings"]):
+        raise connection.fail("the other node's timings are malformed")
+    if differing := differences((role, timings), (other(role), hello["timings"])):
+        raise connection.fail(
+            f"the nodes would not keep in step: {'; '.join(differing)}; give both nodes' configuration files "
+            "the same value",
             ParameterError,
         )
     if hello["run_id"] and not _is_run_id(hello["run_id"]):

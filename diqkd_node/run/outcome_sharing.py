@@ -9,18 +9,25 @@ import numpy as np
 
 from diqkd_node.run.coordinator import Coordinator
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 
-MAX_SHARED_ROUNDS = 5000  # of a message; 22 characters a round
+MAX_SHARED_ROUNDS = 5000  # of a message; 24 characters a round
 
 # Name in the message, dtype there; the node's columns of these names are the plural's singular.
-_COLUMNS = {"settings": "u1", "outcomes": "u1", "lost": "u1", "timestamps": "<i8"}
-_NAMES = {"settings": "setting", "outcomes": "outcome", "lost": "lost", "timestamps": "timestamp_mu"}
+_COLUMNS = {"settings": "u1", "outcomes": "u1", "lost": "u1", "timestamps": "<i8", "patterns": "u1"}
+_NAMES = {
+    "settings": "setting",
+    "outcomes": "outcome",
+    "lost": "lost",
+    "timestamps": "timestamp_mu",
+    "patterns": "herald_pattern",
+}
 
 
 class SharingCoordinator(Coordinator):
     """:param shared: called after every batch with the new rounds' columns of this node and of the other,
-    each a dictionary of `setting`, `outcome`, `lost`, `timestamp_mu` and `herald_pattern`, which is Bob's;
-    the first call of a resumed run brings all its earlier rounds, too.
+    each a dictionary of `setting`, `outcome`, `lost`, `timestamp_mu` and `herald_pattern`, as the node's core
+    saw it; the first call of a resumed run brings all its earlier rounds, too.
     """
 
     def __init__(self, *, shared, **arguments):
@@ -54,7 +61,6 @@ class SharingCoordinator(Coordinator):
                 **{name: own[_NAMES[name]].astype(dtype).tobytes().hex() for name, dtype in _COLUMNS.items()},
             )
             peer = self._peer_columns(self._await("shared_rounds"), first, len(own["outcome"]))
-            peer |= {"herald_pattern": own["herald_pattern"]}
             self._num_shared += len(own["outcome"])
             self._shared(own, peer)
 
@@ -71,6 +77,7 @@ class SharingCoordinator(Coordinator):
             raise self.connection.fail(f"{count} shared rounds from {first} on were due, others came")
         lost = columns["lost"]
         fits = (columns["outcome"] <= 1) & (lost <= 1) & ((columns["timestamp_mu"] < 0) <= lost)
+        fits &= np.isin(columns["herald_pattern"], (0, *HERALD_PATTERNS))
         if not fits.all():
             raise self.connection.fail(f"shared rounds from {first} on have values that no round has")
         return {name: column.astype(column.dtype.newbyteorder("=")) for name, column in columns.items()}

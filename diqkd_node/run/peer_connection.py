@@ -36,6 +36,8 @@ MESSAGES: dict[str, dict[str, type]] = {
         "proposed_run_id": str,
         "rounds": int,
         "columns": int,
+        "timings": dict,
+        "timings_digest": str,
     },
     "run": {"run_id": str},
     "batch_ready": {"first": int, "num_rounds": int},
@@ -52,7 +54,14 @@ MESSAGES: dict[str, dict[str, type]] = {
     },
     "finish": {"rounds": int},
     # Of runs that make no key only, see `outcome_sharing`.
-    "shared_rounds": {"first": int, "settings": str, "outcomes": str, "lost": str, "timestamps": str},
+    "shared_rounds": {
+        "first": int,
+        "settings": str,
+        "outcomes": str,
+        "lost": str,
+        "timestamps": str,
+        "patterns": str,
+    },
     "leaving": {"reason": str},
     "error": {"message": str},
 }

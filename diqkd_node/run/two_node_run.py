@@ -22,6 +22,7 @@ from diqkd_node.run.environment import path_argument
 from diqkd_node.run.ion_reload import IonReload, loader_of
 from diqkd_node.run.peer_connection import PeerAbsentError, PeerConnection
 from diqkd_node.run.public_facts import ADDRESS_FACT, KEY_RUN_FACTS, PublicFacts
+from diqkd_node.run.shared_timings import shared_timings
 from diqkd_node.sequence.node import Node
 from diqkd_node.sequence.pulse_table import PulseTable
 from diqkd_postproc.protocol.errors import ParameterError
@@ -184,6 +185,7 @@ class TwoNodeRun(HasEnvironment):
             spool=spool,
             connection=connection,
             herald_patterns=self.configuration.attempts.herald_patterns,
+            timings=shared_timings(self.configuration),
             batch_rounds=int(self.batch_rounds),
             should_stop=self.should_stop,
             publish=self.publish,
@@ -218,9 +220,11 @@ class TwoNodeRun(HasEnvironment):
         configuration = self.load_configuration()
         if configuration == self.configuration:
             return node
-        if configuration.attempts.herald_patterns != self.configuration.attempts.herald_patterns:
+        before, after = (shared_timings(item) for item in (self.configuration, configuration))
+        if changed := [name for name in before if before[name] != after[name]]:
             raise ParameterError(
-                "herald_patterns changed during the run; put them back, or begin a new run with them"
+                f"{', '.join(changed)} changed during the run, and both nodes have to share it; put the old "
+                "value back, or change it at both nodes and start them again"
             )
         logger.info("the node configuration has changed; the next rounds run with the new one")
         self.configuration = configuration

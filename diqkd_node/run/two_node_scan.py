@@ -88,7 +88,7 @@ class TwoNodeScan(TwoNodeRun):
                 "pair": np.stack([alice["setting"], bob["setting"]], axis=1)[known],
                 "alice_bright": alice["outcome"][known] == BRIGHT_OUTCOME["alice"],
                 "bob_bright": bob["outcome"][known] == BRIGHT_OUTCOME["bob"],
-                "herald_pattern": own["herald_pattern"][known],
+                "herald_pattern": bob["herald_pattern"][known],
             }
         )
 

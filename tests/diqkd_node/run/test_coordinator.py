@@ -3,17 +3,19 @@
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.run import coordinator as coordinator_module
 from diqkd_node.run.coordinator import Coordinator
 from diqkd_node.run.greeting import VERSION
 from diqkd_node.run.ion_reload import IonReload
 from diqkd_node.run.peer_connection import PeerAbsentError, PeerConnection
+from diqkd_node.run.shared_timings import digest, shared_timings
 from diqkd_node.sequence.conditions import (
     ION_LOST,
     LOCK_LOST,
@@ -36,6 +38,7 @@ from tests.support.example_parameters import small_parameters
 
 NUM_ROUNDS = 60
 BATCH = 20
+TIMINGS = shared_timings(NodeConfiguration(role="alice"))
 
 
 def parameters(**changes: object) -> ProtocolParameters:
@@ -56,7 +59,9 @@ class Nodes:
         bob: ProtocolParameters | None = None,
         pool_bytes: int = 2000,
         alice: ProtocolParameters | None = None,
+        **configured: Mapping[str, object],
     ) -> None:
+        """`alice_fields`, `bob_fields`: of that node's configuration, where they differ from the defaults."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.connections["alice"] = PeerConnection.connect(*listener.getsockname()[:2], 5.0)
             self.connections["bob"] = PeerConnection.accept(listener, 5.0)
@@ -73,6 +78,7 @@ class Nodes:
                 spool=spool,
                 connection=self.connections[role],
                 herald_patterns=HERALD_PATTERNS,
+                timings=shared_timings(NodeConfiguration.of(role, configured.get(f"{role}_fields", {}))),
                 batch_rounds=BATCH,
             )
 
@@ -439,6 +445,37 @@ def test_two_bobs(nodes: Nodes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "clause"),
+    [
+        ({"cooling.recooling_delay": 9e-6}, "cooling.recooling_delay is 9 us at alice and 10 us at bob"),
+        ({"cooling.time": 299e-6}, "cooling.time is 299 us at alice and 300 us at bob"),
+        ({"cooling.time": 290e-6, "attempts.window_time": 4e-4}, "attempts.window_time is 400 us at alice"),
+        ({"attempts.attempt_time": 1.032e-6}, "attempts.attempt_time is 1.032 us at alice and 1 us at bob"),
+        ({"attempts.source": "ttl"}, "attempts.source is ttl at alice and entangler at bob"),
+        (
+            {"attempts.herald_patterns": [5, 3, 10, 12]},
+            r"is [5, 3, 10, 12] at alice and [3, 5, 10, 12] at bob",
+        ),
+        ({"attempts.windows_per_search": 100}, "attempts.windows_per_search is 100 at alice and 200 at bob"),
+        ({"handshake.ready_gate": 1.2e-3}, "handshake.ready_gate is 1200 us at alice"),
+    ],
+)
+def test_nodes_that_would_not_keep_in_step(nodes: Nodes, fields: dict, clause: str) -> None:
+    """Both refuse with the same line, which names field, values and remedy."""
+    nodes.start(alice_fields=fields)
+    alice, bob = nodes.same(lambda coordinator: coordinator.greet())
+    assert isinstance(alice, ParameterError) and isinstance(bob, ParameterError | RemoteProtocolError)
+    assert clause in str(alice)
+    assert "\n" not in str(alice) and "the same value" in str(alice)
+    assert [spool.run_id for spool in nodes.spools.values()] == [None, None]
+
+
+def test_timings_of_one_node_may_differ(nodes: Nodes) -> None:
+    nodes.start(alice_fields={"attempts.photon_window": [0.021e-6, 0.058e-6], "analysis.pi_time_map": 4.9e-6})
+    assert nodes.same(lambda coordinator: coordinator.greet()) == [None, None]
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"rounds": NUM_ROUNDS + 1},
@@ -448,6 +485,10 @@ def test_two_bobs(nodes: Nodes) -> None:
         {"rounds": 3, "columns": 4},
         {"rounds": 3},
         {"columns": 1},
+        {"timings": {}},
+        {"timings": TIMINGS | {"cooling.time": -1}, "timings_digest": digest(TIMINGS | {"cooling.time": -1})},
+        {"timings": TIMINGS | {"cooling.time": "long"}},
+        {"timings_digest": "0" * 16},
     ],
 )
 def test_senseless_hello(nodes: Nodes, changes: dict) -> None:
@@ -460,6 +501,8 @@ def test_senseless_hello(nodes: Nodes, changes: dict) -> None:
         "proposed_run_id": "3" * 32,
         "rounds": 0,
         "columns": 0,
+        "timings": TIMINGS,
+        "timings_digest": digest(TIMINGS),
     }
     nodes.connections["alice"].send("hello", **(hello | changes))
     with pytest.raises((ParameterError, RemoteProtocolError)):
@@ -511,7 +554,7 @@ def test_shared_outcomes_have_no_place_in_a_key_run(nodes: Nodes) -> None:
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
     nodes.connections["alice"].send(
-        "shared_rounds", first=0, settings="00", outcomes="01", lost="00", timestamps="00" * 8
+        "shared_rounds", first=0, settings="00", outcomes="01", lost="00", timestamps="00" * 8, patterns="03"
     )
     with pytest.raises(RemoteProtocolError, match="'shared_rounds' message came where 'batch_ready' was due"):
         nodes.coordinators["bob"].begin_batch()

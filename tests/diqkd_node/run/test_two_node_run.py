@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
+from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.run.two_node_run import TwoNodeRun
 
 
@@ -19,7 +20,8 @@ def test_a_configuration_that_changed_in_the_queue_is_used() -> None:
 
         return SimpleNamespace(coordinator=None, run_batches=run_batches)
 
-    run = MagicMock(num_rounds=10, batch_rounds=5, views=())
+    configuration = NodeConfiguration(role="alice")
+    run = MagicMock(num_rounds=10, batch_rounds=5, views=(), configuration=configuration)
     run.recalibrated.side_effect = lambda old: node("as the file is now")
     TwoNodeRun.acquire(run, node("as in prepare"), spool, MagicMock())
     assert played == ["as the file is now"]
