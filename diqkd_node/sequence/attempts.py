@@ -55,8 +55,8 @@ class EntanglerAttempts(HasEnvironment):
     def prepare(self):
         if self.entangler.is_master != (self.configuration.role == "bob"):
             raise ParameterError(
-                f"is_master={self.entangler.is_master} of {self.configuration.role}'s entangler, but Bob's core "
-                "is the master, whose pattern is the record: correct the device databases and the link's wires"
+                f"entangler of {self.configuration.role} has is_master={self.entangler.is_master}, but Bob's "
+                "core is the master, whose pattern is the record: correct the device databases and the wires"
             )
         attempts, cooling = self.configuration.attempts, self.configuration.cooling
         self.cooling_mu = machine_units(self.core, cooling.time)

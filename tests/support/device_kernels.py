@@ -9,6 +9,11 @@ from numpy import int64
 START = 10_000_000_000
 """Past the initialisation, whose length differs between the engines: one time for both."""
 
+# Channels of the entangler core.
+SEQUENCER_PICOSECOND = 0b001010
+GATE_APD0 = 0b001100
+TIMESTAMP_APD0 = 0b101000
+
 
 class Drivers(EnvExperiment):
     def build(self):
@@ -124,8 +129,12 @@ class Drivers(EnvExperiment):
     @kernel
     def attempts(self):
         self.initialise()
-        self.entangler.set_cycle_length_mu(1000)
+        self.entangler.set_cycle_length_mu(970)
         self.entangler.set_heralds([0b0011, 0b1100])
+        self.entangler.set_timing_mu(SEQUENCER_PICOSECOND, 650, 700)
+        for i in range(4):
+            self.entangler.set_timing(GATE_APD0 + i, 20.4 * ns, 60 * ns)
+        self.entangler.set_counter_patterns(1, [0b0100])
         self.entangler.set_config(enable=True)
         at_mu(int64(START))
         self.say(self.entangler.run_mu(500_000))
@@ -133,7 +142,21 @@ class Drivers(EnvExperiment):
         self.core.break_realtime()
         self.say(self.entangler.get_ncycles())
         self.core.break_realtime()
-        self.say(self.entangler.run(100 * us)[1])
+        self.say(self.entangler.get_ntriggers())
+        self.core.break_realtime()
+        self.say(self.entangler.get_status())
+        self.core.break_realtime()
+        self.say(self.entangler.get_timestamp_mu(TIMESTAMP_APD0 + 2))
+        self.core.break_realtime()
+        self.say(self.entangler.get_timestamp_mu(TIMESTAMP_APD0 + 3))
+        self.core.break_realtime()
+        self.say(self.entangler.get_input_count(2))
+        self.core.break_realtime()
+        self.say(self.entangler.get_pattern_count(1))
+        self.core.break_realtime()
+        self.say(self.entangler.run(100 * us))
+        self.core.break_realtime()
+        self.say(self.entangler.get_time_remaining())
 
     @kernel
     def blocked(self):

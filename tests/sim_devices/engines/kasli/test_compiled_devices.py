@@ -9,12 +9,17 @@ import logging
 import pytest
 
 from diqkd_postproc.protocol.errors import DiqkdError
+from sim_devices.engines.entangler_core import SUCCESS, TIMED_OUT, TIMEOUT_REASON, Clicks
 from tests.sim_devices.engines.kasli.test_compiled_kernels import plain
 from tests.support.both_engines import COMPILED
 from tests.support.device_kernels import START, Converter, Drivers, Groups
 
 # transfers of AD9910.set before the update pulse (mu): CFR1 in tracking mode, then the profile
 WRITE32, WRITE64 = 704, 1248
+# the picosecond pulse in an attempt, programmed for 650 ns (entangler core: whole coarse cycles, two more)
+TRIGGER_NS = 648 + 16
+# from a slave's run event to its first attempt, and from the last to its end: RTIO lanes and link lines
+LANES_MU = 13 * 8
 only_compiled = pytest.mark.parametrize("engine", [COMPILED], indirect=True)
 
 
@@ -137,13 +142,29 @@ def test_wide_outputs(devices, apparatus, engine):
 
 
 def test_attempts(drivers, apparatus):
-    apparatus.runs = [(START + 37_000, 0b10)]
+    """Alice's core, the slave: her second click comes 1 ns behind its gate."""
+    station = [(TRIGGER_NS + 30, 2), (TRIGGER_NS + 61, 3)]
+    apparatus.runs = [Clicks(36, [*station[:1], (TRIGGER_NS + 62, 3)], station)]
     drivers.attempts()
-    assert plain(drivers.reports) == [((START + 37_000, 0b10),), (8,), (37,), (0x3FFF,)]
+    herald, cursor, *registers, timeout, remaining = plain(drivers.reports)
+    assert cursor == (8,)
+    assert registers == [(37,), (37,), (SUCCESS | TIMED_OUT,), (TRIGGER_NS + 30,), (0,), (1,), (1,)]
+    ((end, reason),) = herald
+    assert reason == 0
+    assert end == START + 37_000 + LANES_MU
     first, second = apparatus.run_calls
-    assert first == (START, 1000, 500_000, (0b0011, 0b1100))
-    # the driver's conversion from seconds rounds down, here by one unit and then to a coarse cycle
-    assert second[1:] == (1000, 99_992, (0b0011, 0b1100))
+    assert first[0] == START
+    assert (first[1].num_attempts, first[1].trigger_ns, first[1].patterns) == (
+        500,
+        TRIGGER_NS,
+        (0b0011, 0b1100),
+    )
+    # The driver's conversion from seconds rounds down, here by one unit and then to a coarse cycle.
+    assert second[1].num_attempts == 100
+    ((later, reason),) = timeout
+    assert reason == TIMEOUT_REASON
+    assert later == second[0] + 100_000 + LANES_MU
+    assert remaining == (3,)  # the master's time was over first, and its line stops the slave's count
 
 
 def test_an_input_that_cannot_come_ends_the_kernel(drivers):
