@@ -43,9 +43,11 @@ from sim_devices.artiq_run import (
     Scheduler,
     load_experiment,
 )
+from sim_devices.physics.constants import TRANSITIONS as LINES
 from sim_devices.physics.node_parameters import Nature
 
 ROOT = Path(__file__).parents[1]
+MAP, QUBIT, SHELVE = (frequency for frequency, *_ in LINES)
 TRANSITIONS = ("map", "qubit", "shelve")
 NINETY_NINE = 2.576
 REQUIRED_FRACTION = 0.95
@@ -149,9 +151,9 @@ def planted(rng: np.random.Generator) -> dict[str, float]:
     """A node like the published one, but not the same."""
     between = rng.uniform
     return {
-        "map_frequency": 94.0e6 + between(-15e3, 15e3),
-        "qubit_frequency": 108.0e6 + between(-400, 400),
-        "shelve_frequency": 71.6e6 + between(-15e3, 15e3),
+        "map_frequency": MAP + between(-15e3, 15e3),
+        "qubit_frequency": QUBIT + between(-400, 400),
+        "shelve_frequency": SHELVE + between(-15e3, 15e3),
         "map_pi_time": 5e-6 * between(0.93, 1.07),
         "qubit_pi_time": 5e-6 * between(0.93, 1.07),
         "shelve_pi_time": 5e-6 * between(0.93, 1.07),

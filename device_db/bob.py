@@ -126,7 +126,7 @@ device_db = {
     # Urukul 0, AD9910 at 1 GHz: the 674 nm beam. Channel 0 in single pass addresses all three transitions.
     # 94.0 MHz: S1/2 m=+1/2 - D5/2 m=-3/2 (mapping)
     # 108.0 MHz: S1/2 m=-1/2 - D5/2 m=-3/2 (optical qubit)
-    # 71.6 MHz: S1/2 m=+1/2 - D5/2 m=+3/2 (shelving)
+    # 119.2 MHz: S1/2 m=+1/2 - D5/2 m=+3/2 (shelving)
     #
     "spi_urukul0": _spi_master(24),
     "ttl_urukul0_io_update": _ttl_out(25),

@@ -35,6 +35,7 @@ SMALLEST_CONTRAST = 0.2
 
 CALIBRATED = (
     *(f"analysis.{kind}_{name}" for kind in ("pi_time", "frequency") for name in ("map", "qubit", "shelve")),
+    "analysis.magnetic_field",
     "analysis.pattern_phase_turns",
     "attempts.photon_window",
     "isolation.settling_time",
@@ -135,7 +136,7 @@ def apply_result(result_path: Path, configuration_path: Path, dry_run: bool = Fa
         _check_newer(result, configuration_path)
         present = configured.model_dump(mode="json")
         changes = [
-            Change(name, present[section][field], value)
+            Change(name, present[section][field] or configured.value(name), value)
             for name, value in result.finding.settings.items()
             for section, field in [name.split(".")]
         ]

@@ -25,7 +25,7 @@ class PhotonLeakScan(IsolationDisplacementScan):
 
     def prepare(self):
         IsolationDisplacementScan.prepare(self)
-        self.map_frequency = self.configuration.analysis.frequency_map
+        self.map_frequency = self.configuration.analysis.frequency_of("map")
         self.map_amplitude = self.configuration.analysis.amplitude
         self.map_mu = self.mu(self.configuration.analysis.pi_time_of("map"))
 

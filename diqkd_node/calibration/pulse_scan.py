@@ -45,7 +45,7 @@ class PulseScan(Scan):
         self.num_pulses = len(self.points[0])
         setting = self.configuration.analysis.dds_set_time + self.configuration.analysis.pulse_gap
         # An empty list has no type for the compiler.
-        pulses = pulses or [ScanPulse(self.configuration.analysis.frequency_qubit, 0.0, 0.0)]
+        pulses = pulses or [ScanPulse(self.configuration.analysis.frequency_of("qubit"), 0.0, 0.0)]
         self.frequency = [pulse.frequency for pulse in pulses]
         self.phase = [pulse.phase for pulse in pulses]
         self.amplitude = [pulse.amplitude for pulse in pulses]

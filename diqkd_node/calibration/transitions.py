@@ -28,7 +28,7 @@ class Transition:
 def transition(name: str, configuration: NodeConfiguration) -> Transition:
     """One of `TRANSITIONS`."""
     analysis = configuration.analysis
-    mapping = ScanPulse(analysis.frequency_map, analysis.pi_time_of("map"), analysis.amplitude)
+    mapping = ScanPulse(analysis.frequency_of("map"), analysis.pi_time_of("map"), analysis.amplitude)
     return Transition(
         frequency=analysis.frequency_of(name),
         pi_time=analysis.pi_time_of(name),

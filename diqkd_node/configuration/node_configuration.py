@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,8 +67,10 @@ class NodeConfiguration(Step):
         return self
 
     def value(self, field: str) -> Any:
-        """Value of a field by its name, SECTION.FIELD."""
-        return attrgetter(field_name(field))(self)
+        """Value of a field by its name, SECTION.FIELD, as it is used."""
+        section, _, name = field_name(field).partition(".")
+        step: Step = getattr(self, section)
+        return step.value(name)
 
     @classmethod
     def field_names(cls) -> list[str]:

@@ -4,7 +4,7 @@ Numbers are taken strictly: the compiler of kernels wants a float for a voltage 
 integer for a threshold, so 1 becomes 1.0, and 15.5 photons or "94e6" are refused.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Strict
 
@@ -14,6 +14,10 @@ class Step(BaseModel):
     not fall back to its default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def value(self, field: str) -> Any:
+        """Value of a field, as it is used."""
+        return getattr(self, field)
 
 
 def within(low: float, high: float, unit: str = "") -> AfterValidator:
@@ -48,6 +52,7 @@ PiTime = Annotated[Number, within(0.1e-6, 1e-3, "s")]
 Frequency = Annotated[Number, within(1e6, 400e6, "Hz")]
 """What a synthesiser puts out at a clock of 1 GHz."""
 
+MagneticField = Annotated[Number, within(1e-6, 10e-3, "T")]
 Attenuation = Annotated[Number, within(0.0, 31.5, "dB")]
 Amplitude = Annotated[Number, within(1e-3, 1.0, "of full scale")]
 Turns = Annotated[Number, within(-1.0, 1.0, "turns")]

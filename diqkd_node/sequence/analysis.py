@@ -39,7 +39,7 @@ class Analysis(HasEnvironment):
         self.latency_mu = machine_units(self.core, analysis.herald_latency)
         self.set_mu = machine_units(self.core, analysis.dds_set_time + analysis.pulse_gap)
         self.pi_mu = machine_units(self.core, analysis.pi_time_of("map"))
-        self.frequency_map = analysis.frequency_map
+        self.frequency_map = analysis.frequency_of("map")
         self.amplitude = analysis.amplitude
         self.attenuation = self.configuration.beams.attenuation
         self.num_patterns = NUM_COLUMNS

@@ -52,13 +52,13 @@ def analysis_pulse(configuration: NodeConfiguration, setting: int, pattern_index
     Rxy(theta, phi + pi). The computational basis takes the shelving pulse instead.
     """
     analysis = configuration.analysis
-    shelving = (analysis.frequency_shelve, 0.0, analysis.pi_time_of("shelve"))
+    shelving = (analysis.frequency_of("shelve"), 0.0, analysis.pi_time_of("shelve"))
     if configuration.role == "alice":
-        return shelving if setting == 0 else (analysis.frequency_qubit, 0.0, analysis.pi_time_qubit / 2)
+        return shelving if setting == 0 else (analysis.frequency_of("qubit"), 0.0, analysis.pi_time_qubit / 2)
     if setting == BOB_KEY_SETTING:
         return shelving
     if setting == BOB_KEY_SETTING + 1:  # twice the rotation of y = 0: the basis of x = 1
         phase = analysis.pattern_phase_turns[pattern_index]
-        return (analysis.frequency_qubit, phase % 1.0, analysis.pi_time_qubit / 2)
+        return (analysis.frequency_of("qubit"), phase % 1.0, analysis.pi_time_qubit / 2)
     phase = analysis.pattern_phase_turns[pattern_index] + (0.0 if setting == 0 else 0.5)
-    return (analysis.frequency_qubit, phase % 1.0, analysis.pi_time_qubit / 4)
+    return (analysis.frequency_of("qubit"), phase % 1.0, analysis.pi_time_qubit / 4)

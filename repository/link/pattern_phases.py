@@ -61,7 +61,9 @@ class PatternPhases(TwoNodeScan, EnvExperiment):
         if self.role == "alice":
             return [analysis_pulse(configuration, ALICE_TEST_SETTING, 0)]
         duration = configuration.analysis.pi_time_qubit / 2
-        return [(configuration.analysis.frequency_qubit, float(phase), duration) for phase in self.phases]
+        return [
+            (configuration.analysis.frequency_of("qubit"), float(phase), duration) for phase in self.phases
+        ]
 
     def conclude(self, rounds):
         won = rounds["alice_bright"] != rounds["bob_bright"]

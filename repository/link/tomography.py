@@ -40,7 +40,11 @@ class Tomography(TwoNodeScan, EnvExperiment):
 
     def pulses(self, configuration):
         rotations = {
-            name: (configuration.analysis.frequency_qubit, phase, configuration.analysis.pi_time_qubit / 2)
+            name: (
+                configuration.analysis.frequency_of("qubit"),
+                phase,
+                configuration.analysis.pi_time_qubit / 2,
+            )
             for name, phase in ANALYSIS_PHASE_TURNS.items()
         }
         shelving = analysis_pulse(configuration, KEY_SETTING[self.role], 0)

@@ -11,12 +11,32 @@ import math
 NUM_LEVELS = 4
 S_MINUS, S_PLUS, D_MINUS, D_PLUS = range(NUM_LEVELS)
 
-# AOM frequency (Hz) at which a 674 nm pulse is resonant, and the two levels that it drives (SI S2 B).
-TRANSITIONS = (
-    (94.0e6, S_PLUS, D_MINUS),  # mapping of the Zeeman qubit to the optical one
-    (108.0e6, S_MINUS, D_MINUS),  # optical qubit: analysis pulses
-    (71.6e6, S_PLUS, D_PLUS),  # shelving
-)
+# Magnetic moment of each level in Bohr magnetons. A stretched level is orbit plus spin: 1/2 g_e for S1/2
+# m=1/2, and 2 + 1/2 g_e for D5/2 m=5/2, of which m=3/2 has three fifths.
+ELECTRON_G = 2.002319
+S_MOMENT, D_MOMENT = ELECTRON_G / 2, 0.6 * (2 + ELECTRON_G / 2)
+LEVEL_MOMENTS = (-S_MOMENT, S_MOMENT, -D_MOMENT, D_MOMENT)
+BOHR_MAGNETON_HZ_PER_T = 9.2740101e-24 / 6.62607015e-34
+MAGNETIC_FIELD = 0.5e-3  # T
+
+# The two levels that a 674 nm pulse drives (SI S2 B).
+MAP_LEVELS = (S_PLUS, D_MINUS)  # mapping of the Zeeman qubit to the optical one
+QUBIT_LEVELS = (S_MINUS, D_MINUS)  # optical qubit: analysis pulses
+SHELVE_LEVELS = (S_PLUS, D_PLUS)
+QUBIT_FREQUENCY = 108.0e6  # Hz of the AOM at which the qubit pulses are resonant in this field
+
+
+def line_frequency(levels: tuple[int, int], field: float = MAGNETIC_FIELD) -> float:
+    """AOM frequency (Hz) at which a pulse on two levels is resonant in a field (T)."""
+
+    def moment(lower: int, upper: int) -> float:
+        return LEVEL_MOMENTS[upper] - LEVEL_MOMENTS[lower]
+
+    shifts = field * moment(*levels) - MAGNETIC_FIELD * moment(*QUBIT_LEVELS)
+    return QUBIT_FREQUENCY + BOHR_MAGNETON_HZ_PER_T * shifts
+
+
+TRANSITIONS = tuple((line_frequency(levels), *levels) for levels in (MAP_LEVELS, QUBIT_LEVELS, SHELVE_LEVELS))
 ADDRESSING_WIDTH = 1.0e6  # Hz; a pulse further than this from every resonance does nothing
 PI_TIME = 5.0e-6  # s at PI_AMPLITUDE; the Rabi frequency is proportional to the amplitude
 PI_AMPLITUDE = 0.5
@@ -26,9 +46,8 @@ PUMPING_TIME = 0.1e-6  # s, its time constant
 PULSE_ERROR = 5e-4  # depolarising probability of a pulse (SI S2 B: per Clifford gate)
 COHERENCE_TIME = {"alice": 4.2e-3, "bob": 7.5e-3}  # s, Gaussian 1/e (SI Table S3, qubit transition)
 D_LIFETIME = 0.39  # s, D5/2
-# How far a magnetic field shifts each level, as a multiple of the qubit transition's shift (SI Table S3;
-# Lande factors 2 of S1/2 and 6/5 of D5/2).
-LEVEL_SENSITIVITY = (-14.0 / 11.2, 14.0 / 11.2, -25.2 / 11.2, 25.2 / 11.2)
+# How far a magnetic field shifts each level, as a multiple of the qubit transition's shift (SI Table S3).
+LEVEL_SENSITIVITY = tuple(moment / (D_MOMENT - S_MOMENT) for moment in LEVEL_MOMENTS)
 
 BRIGHT_COUNT_RATE = 60 / 250e-6  # 1/s
 DARK_COUNT_RATE = 1.5 / 250e-6  # 1/s

@@ -52,7 +52,7 @@ def _effect(node: NodeConfiguration, setting: int, pattern_index: int, state: Dr
     offset = state.frequency_offset
     configured = node.analysis
     amplitude = configured.amplitude * state.rabi_scale[node.role]
-    map_time, map_frequency = configured.pi_time_of("map"), configured.frequency_map + offset
+    map_time, map_frequency = configured.pi_time_of("map"), configured.frequency_of("map") + offset
     mapping = Pulse(MAPPING_START, map_time, map_frequency, 0.0, amplitude, 0.0)
     start = _ANALYSIS_START[node.role]
     analysis = Pulse(start, duration, frequency + offset, phase, amplitude, 0.0)

@@ -25,8 +25,9 @@ MAP, QUBIT, SHELVE = constants.TRANSITIONS
 
 @dataclass(frozen=True, kw_only=True)
 class Nature:
-    """Units: s, Hz, counts/s, um. Pi times are those at `constants.PI_AMPLITUDE`."""
+    """Units: s, Hz, counts/s, um, T. Pi times are those at `constants.PI_AMPLITUDE`."""
 
+    magnetic_field: float = constants.MAGNETIC_FIELD  # T; what `of_role` takes the three lines from
     map_frequency: float = MAP[0]
     qubit_frequency: float = QUBIT[0]
     shelve_frequency: float = SHELVE[0]
@@ -78,7 +79,8 @@ class Nature:
 
     @classmethod
     def of_role(cls, role: str, **differences: Any) -> Self:
-        """The published node of a role, but for `differences`. Raises ParameterError for an unknown name."""
+        """The published node of a role, but for `differences`; a magnetic field moves the lines that are not
+        among them. Raises ParameterError for an unknown name."""
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(differences.keys() - known)
         if unknown:
@@ -87,6 +89,13 @@ class Nature:
             "coherence_time": constants.COHERENCE_TIME[role],
             "deshelving_time": constants.DESHELVING_TIME[role],
         }
+        field = differences.get("magnetic_field")
+        if isinstance(field, int | float):
+            published |= {
+                "map_frequency": constants.line_frequency(constants.MAP_LEVELS, field),
+                "qubit_frequency": constants.line_frequency(constants.QUBIT_LEVELS, field),
+                "shelve_frequency": constants.line_frequency(constants.SHELVE_LEVELS, field),
+            }
         return cls(**(published | differences))
 
     @classmethod

@@ -26,9 +26,9 @@ def test_published_times() -> None:
 def test_alice_pulses() -> None:
     configuration = NodeConfiguration(role="alice")
     analysis = configuration.analysis
-    shelving = (analysis.frequency_shelve, 0.0, analysis.pi_time_qubit)
+    shelving = (analysis.frequency_of("shelve"), 0.0, analysis.pi_time_qubit)
     table = PulseTable.of_rounds(configuration)
-    assert table.pulses == ((shelving,) * 5, ((analysis.frequency_qubit, 0.0, 2.5e-6),) * 5)
+    assert table.pulses == ((shelving,) * 5, ((analysis.frequency_of("qubit"), 0.0, 2.5e-6),) * 5)
     assert table.key_setting == 0
 
 
@@ -36,11 +36,11 @@ def test_bob_pulses() -> None:
     phases = (0.1, 0.2, 0.6, 0.9)
     analysis = NodeConfiguration.of("bob", {"analysis.pattern_phase_turns": phases}).analysis
     table = PulseTable.of_rounds(NodeConfiguration(role="bob", analysis=analysis))
-    assert table.pulses[2] == ((analysis.frequency_shelve, 0.0, analysis.pi_time_qubit),) * 5
+    assert table.pulses[2] == ((analysis.frequency_of("shelve"), 0.0, analysis.pi_time_qubit),) * 5
     assert table.key_setting == 2
     for index, phase in enumerate(phases):
         plus, minus = table.pulses[0][index], table.pulses[1][index]
-        assert plus == (analysis.frequency_qubit, pytest.approx(phase), 1.25e-6)
+        assert plus == (analysis.frequency_of("qubit"), pytest.approx(phase), 1.25e-6)
         # Rxy(-theta, phi) = Rxy(theta, phi + pi)
         assert (minus[1] - plus[1]) % 1.0 == pytest.approx(0.5)
         assert minus[2] == plus[2]
@@ -172,10 +172,12 @@ def test_whole_numbers_become_what_the_compiler_takes() -> None:
 
 
 def test_a_flat_file_still_opens_with_its_values() -> None:
-    """As the last version with a flat configuration wrote it, every field with its default."""
+    """As the last version with a flat configuration wrote it, every field with its default of then: the lines
+    did not follow from the field, and shelving was elsewhere."""
     text = FLAT_FILE.read_text()
     assert set(json.loads(text)) == set(FIELDS) | DROPPED | {"role"}
-    assert NodeConfiguration.from_json(text, "bob") == NodeConfiguration(role="bob")
+    lines = {"frequency_map": 94.0e6, "frequency_qubit": 108.0e6, "frequency_shelve": 71.6e6}
+    assert NodeConfiguration.from_json(text, "bob") == NodeConfiguration.of("bob", lines)
     changed = {"pi_time": 6e-6, "readout_threshold": 9, "lock_check_rounds": 4}
     configuration = NodeConfiguration.from_json(json.dumps(json.loads(text) | changed), "bob")
     assert configuration.analysis.pi_time_qubit == 6e-6 and configuration.readout.threshold == 9
@@ -183,6 +185,8 @@ def test_a_flat_file_still_opens_with_its_values() -> None:
 
 def test_every_field_has_its_place_in_the_table_of_old_names() -> None:
     younger = {
+        "analysis.magnetic_field",
+        "analysis.zero_field_frequency",
         "lines.token_window",
         "lines.late_token_window",
         "lines.type_window",

@@ -16,6 +16,7 @@ from diqkd_node.calibration.fits.isolation_transient import settling_time
 from diqkd_node.calibration.fits.readout_histogram import readout_errors
 from diqkd_node.calibration.result import CalibrationResult
 from diqkd_node.calibration.scan_data import ScanData
+from diqkd_node.configuration.analysis import AnalysisParameters
 from diqkd_postproc.protocol.errors import ParameterError
 from sim_devices.apparatus.node_apparatus import NodeApparatus
 from sim_devices.artiq_run import TerminationRequested, run_experiment
@@ -70,7 +71,7 @@ def test_pi_time_of_each_transition(calibrate: Calibrate, transition: str) -> No
 
 @pytest.mark.parametrize("transition", ["map", "qubit", "shelve"])
 def test_a_detuned_transition_is_found(calibrate: Calibrate, transition: str) -> None:
-    resonance = {"map": 94.0e6, "qubit": 108.0e6, "shelve": 71.6e6}[transition]
+    resonance = AnalysisParameters().frequency_of(transition)
     truth = resonance + 11.7e3
     result = calibrate(
         "transition_frequency", "bob", {f"{transition}_frequency": truth}, transition=transition
@@ -173,7 +174,7 @@ def test_a_line_out_of_range_changes_nothing(calibrate: Calibrate, tmp_path: Pat
     with pytest.raises(ParameterError, match="hardly anything to see"):
         calibrate(
             "transition_frequency",
-            nature={"shelve_frequency": 71.6e6 + 3e6},
+            nature={"shelve_frequency": 119.2e6 + 3e6},
             transition="shelve",
             configuration_file=str(file),
             update_configuration=True,

@@ -15,10 +15,11 @@ from sim_devices.engines.entangler_core import (
     heralds_word,
     timing_word,
 )
-from sim_devices.physics.constants import ELECTRODE_CHANNELS, NOMINAL_PATTERN_PHASES
+from sim_devices.physics.constants import ELECTRODE_CHANNELS, NOMINAL_PATTERN_PHASES, TRANSITIONS
 
 WINDOW = 500_000
 UNKNOWN_PATTERN = 0
+MAP, QUBIT, SHELVE = (frequency for frequency, *_ in TRANSITIONS)
 THRESHOLD = 15
 
 
@@ -122,7 +123,7 @@ class Player:
         herald, pattern = self.search()
         if herald < 0:
             return False
-        self.pulse_674(94.0e6, 5_000, 0.0, herald)
+        self.pulse_674(MAP, 5_000, 0.0, herald)
         self.move(1.0)
         self.now += self.settling_mu
         round_type: int | None
@@ -150,13 +151,13 @@ class Player:
 
     def read_out(self, setting: int, pattern: int, herald: int) -> int:
         if self.role == "alice":
-            pulses = {0: (71.6e6, 5_000, 0.0), 1: (108.0e6, 2_500, 0.0)}
+            pulses = {0: (SHELVE, 5_000, 0.0), 1: (QUBIT, 2_500, 0.0)}
         else:
             phase = NOMINAL_PATTERN_PHASES[pattern]
             pulses = {
-                0: (108.0e6, 1_250, phase),
-                1: (108.0e6, 1_250, phase + 0.5),
-                2: (71.6e6, 5_000, 0.0),
+                0: (QUBIT, 1_250, phase),
+                1: (QUBIT, 1_250, phase + 0.5),
+                2: (SHELVE, 5_000, 0.0),
             }
         self.pulse_674(*pulses[setting], herald)
         start = self.now

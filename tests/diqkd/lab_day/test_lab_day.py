@@ -13,9 +13,11 @@ from diqkd.lab_day.evaluation import load
 from diqkd.lab_day.figure import draw
 from diqkd_node.unattended.calibration_graph import CALIBRATIONS, CalibrationGraph
 from diqkd_node.unattended.decision_log import read_decisions
+from sim_devices.physics.constants import TRANSITIONS
 from sim_devices.physics.drift import Drift
 
 HOURS, NUM_ROUNDS = 1.5, 3000
+MAP = TRANSITIONS[0][0]
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +46,13 @@ def test_calibrations_follow_the_drift(day):
     for role in ("alice", "bob"):
         for path in sorted((day / role / "calibrations").rglob("*.json")):
             finding = json.loads(path.read_text())["finding"]
-            offsets.append(94.0e6 - finding["settings"]["analysis.frequency_map"])
+            offsets.append(MAP - finding["settings"]["analysis.frequency_map"])
             assert finding["quantities"]["frequency"]["standard_error"] < 1000.0
         configured = json.loads((day / role / "node.json").read_text())["analysis"]["frequency_map"]
         done = [entry["unix"] for entry in read_decisions(day / role) if entry["event"] == "calibrated"]
         # The laboratory's clock is at most this far ahead of the pulses: the rounds that were granted.
         around = [drift.state(done[-1] - start + shift).frequency_offset for shift in (-400.0, 0.0, 60.0)]
-        assert min(around) - 2000.0 < 94.0e6 - configured < max(around) + 2000.0
+        assert min(around) - 2000.0 < MAP - configured < max(around) + 2000.0
     assert np.ptp(offsets) > 500.0
 
 

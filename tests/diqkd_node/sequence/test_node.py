@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from artiq.coredevice.exceptions import RTIOOverflow, RTIOUnderflow
 
+from diqkd_node.configuration.ion_lines import PUBLISHED_FIELD, line_frequency
 from diqkd_node.sequence.conditions import (
     ION_LOST,
     LOCK_LOST,
@@ -25,6 +26,7 @@ from sim_devices.engines.entangler_core import CYCLE_LENGTH, TIMING, timing_word
 from tests.support.scripted_node import WINDOW_ENDED, NotingCoordinator, make_node
 
 US = 1000
+MAP = line_frequency("map", PUBLISHED_FIELD)
 ELECTRODES = (15, 16, 23, 24)
 
 
@@ -214,7 +216,7 @@ def test_bob_measures_a_key_round_in_the_basis_that_was_named(came: int) -> None
     (stored,) = coordinator.rounds
     assert (stored.received_setting, stored.loss) == (came, MEASURED)
     frequency = of(apparatus, "dds_674")[-1][1]
-    shelved = pytest.approx(node.configuration.analysis.frequency_shelve, abs=1.0)
+    shelved = pytest.approx(node.configuration.analysis.frequency_of("shelve"), abs=1.0)
     assert (frequency == shelved) == (came != 1)
     durations = [end - start for (start, _), (end, _) in _pulses(since_batch(apparatus, "ttl_674"))]
     assert durations == [5000, 2500 if came == 1 else 5000]
@@ -251,8 +253,8 @@ def test_key_rounds_override_alice() -> None:
     node.run_batches()
     assert [stored.received for stored in coordinator.rounds] == [0, 0]
     frequencies = [event[1] for event in of(apparatus, "dds_674")]
-    shelve = node.configuration.analysis.frequency_shelve
-    assert frequencies == pytest.approx([94.0e6, shelve] * 2, abs=1.0)
+    shelve = node.configuration.analysis.frequency_of("shelve")
+    assert frequencies == pytest.approx([MAP, shelve] * 2, abs=1.0)
 
 
 def test_bob_plays_his_settings() -> None:
@@ -261,8 +263,8 @@ def test_bob_plays_his_settings() -> None:
     node.run_batches()
     assert [stored.pattern_index for stored in coordinator.rounds] == [0, 1, 2]
     sets = of(apparatus, "dds_674")
-    shelve = node.configuration.analysis.frequency_shelve
-    assert [event[1] for event in sets] == pytest.approx([94e6, 108e6, 94e6, 108e6, 94e6, shelve], abs=1.0)
+    shelve = node.configuration.analysis.frequency_of("shelve")
+    assert [event[1] for event in sets] == pytest.approx([MAP, 108e6, MAP, 108e6, MAP, shelve], abs=1.0)
     assert [event[2] for event in sets[1:4:2]] == pytest.approx([0.1, 0.7], abs=1e-4)
     heralds = [stored.herald_mu for stored in coordinator.rounds for _ in range(2)]
     assert [event[4] for event in sets] == heralds

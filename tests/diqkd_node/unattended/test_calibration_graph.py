@@ -60,7 +60,7 @@ def test_a_change_counts_beyond_its_tolerance():
     phases = before.analysis.pattern_phase_turns
     after = before.with_fields(
         {
-            "analysis.frequency_qubit": before.analysis.frequency_qubit + 1500.0,
+            "analysis.frequency_qubit": before.analysis.frequency_of("qubit") + 1500.0,
             "analysis.pi_time_qubit": before.analysis.pi_time_qubit * 1.001,
             "analysis.pattern_phase_turns": (*phases[:3], phases[3] + 0.03),
         }

@@ -7,7 +7,7 @@ import pytest
 
 from sim_devices.apparatus.isolation_audit import IsolationViolation
 from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
-from tests.support.player import Player
+from tests.support.player import QUBIT, Player
 
 StartLaboratory = Callable[[LaboratoryConfiguration], str]
 
@@ -83,7 +83,7 @@ def test_analysis_pulse_in_the_focus(bob: Player) -> None:
     assert bob.synchronise()
     herald, _ = bob.search()
     with pytest.raises(IsolationViolation, match="analysis pulse"):
-        bob.pulse_674(108.0e6, 1_250, 0.0, herald)
+        bob.pulse_674(QUBIT, 1_250, 0.0, herald)
 
 
 def test_counted_readout_in_the_focus(bob: Player) -> None:

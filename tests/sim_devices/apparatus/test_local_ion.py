@@ -10,11 +10,11 @@ from sim_devices.apparatus.electrodes import Electrodes
 from sim_devices.apparatus.local_ion import LocalIon
 from sim_devices.apparatus.station import Station
 from sim_devices.apparatus.trapped_ion import TrappedIon
-from sim_devices.physics.constants import ELECTRODE_CHANNELS
+from sim_devices.physics.constants import ELECTRODE_CHANNELS, TRANSITIONS
 from sim_devices.physics.node_parameters import Nature
 
 IDEAL = {"pumping_error": 0.0, "pulse_error": 0.0}
-MAP, QUBIT, SHELVE = 94.0e6, 108.0e6, 71.6e6
+MAP, QUBIT, SHELVE = (frequency for frequency, *_ in TRANSITIONS)
 
 
 def population(nature: Nature, *pulses: tuple[int, int, float, float]) -> float:
