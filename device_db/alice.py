@@ -115,8 +115,8 @@ device_db = {
     "ttl_round_type": _ttl_in_out(13),
     "ttl_round_type_strobe": _ttl_in_out(14),
     # Setting x, to Bob: in key rounds of `late-type`.
-    "ttl_setting": _ttl_out(37),
-    "ttl_setting_strobe": _ttl_out(38),
+    "ttl_setting": _ttl_out(38),
+    "ttl_setting_strobe": _ttl_out(39),
     #
     # Photon counting of the node's own fluorescence, and its edge counter on the same input.
     "pmt": _ttl_in_out(8),
@@ -130,7 +130,15 @@ device_db = {
     # 119.2 MHz: S1/2 m=+1/2 - D5/2 m=+3/2 (shelving)
     #
     "spi_urukul0": _spi_master(24),
-    "ttl_urukul0_io_update": _ttl_out(25),
+    # SYNC: without it every initialisation may move IO_UPDATE by up to 3 ns, 0.04 turns between mapping and
+    # analysis. 125 MHz / 2 is a 16th of the clock of 1 GHz.
+    "ttl_urukul0_sync": {
+        "type": "local",
+        "module": "artiq.coredevice.ttl",
+        "class": "TTLClockGen",
+        "arguments": {"channel": 25, "acc_width": 4},
+    },
+    "ttl_urukul0_io_update": _ttl_out(26),
     "urukul0_cpld": {
         "type": "local",
         "module": "artiq.coredevice.urukul",
@@ -138,6 +146,8 @@ device_db = {
         "arguments": {
             "spi_device": "spi_urukul0",
             "io_update_device": "ttl_urukul0_io_update",
+            "sync_device": "ttl_urukul0_sync",
+            "sync_div": 2,
             "refclk": 125e6,
             "clk_sel": 2,
             "rf_sw": 0b0001,
@@ -147,13 +157,21 @@ device_db = {
         "type": "local",
         "module": "artiq.coredevice.ad9910",
         "class": "AD9910",
-        "arguments": {"pll_n": 32, "chip_select": 4, "cpld_device": "urukul0_cpld"},
+        # Both belong to the board: 15 is the middle of the range, from where `init` tunes. Replace both by
+        # what `artiq_sinara_tester` finds (docs/bring_up.md), again after a change of board or cable.
+        "arguments": {
+            "pll_n": 32,
+            "chip_select": 4,
+            "cpld_device": "urukul0_cpld",
+            "sync_delay_seed": 15,
+            "io_update_delay": 0,
+        },
     },
     #
     # Urukul 1, AD9912: beams without phase requirements.
     #
-    "spi_urukul1": _spi_master(30),
-    "ttl_urukul1_io_update": _ttl_out(31),
+    "spi_urukul1": _spi_master(31),
+    "ttl_urukul1_io_update": _ttl_out(32),
     "urukul1_cpld": {
         "type": "local",
         "module": "artiq.coredevice.urukul",
@@ -161,6 +179,10 @@ device_db = {
         "arguments": {
             "spi_device": "spi_urukul1",
             "io_update_device": "ttl_urukul1_io_update",
+            # The compiler wants one type for `sync` of all cards. Never driven from here (division by 0): on
+            # this card the line is the reset of the AD9912s.
+            "sync_device": "ttl_urukul0_sync",
+            "sync_div": 0,
             "refclk": 100e6,
             "clk_sel": 1,
             "rf_sw": 0b0111,
@@ -180,7 +202,7 @@ device_db = {
         "type": "local",
         "module": "artiq.coredevice.fastino",
         "class": "Fastino",
-        "arguments": {"channel": 36, "log2_width": 0},
+        "arguments": {"channel": 37, "log2_width": 0},
     },
     #
     # Entangler core: runs attempts at 1 MHz and watches the heralding station's four detectors.
@@ -190,19 +212,19 @@ device_db = {
         "type": "local",
         "module": "entangler.driver",
         "class": "Entangler",
-        "arguments": {"channel": 58, "is_master": False},
+        "arguments": {"channel": 59, "is_master": False},
     },
     #
     # Its outputs and inputs as ordinary TTLs, for `herald_source = "ttl"`: attempts without the core.
     #
     # 422 nm sigma-polarised optical pumping beam, and the pulse picker of the 422 nm picosecond laser
-    "ttl_422_sigma": _ttl_out(48),
-    "ttl_422_ps": _ttl_out(50),
+    "ttl_422_sigma": _ttl_out(49),
+    "ttl_422_ps": _ttl_out(51),
     # the four single-photon detectors of the heralding station, in the order of a herald pattern (LSB first)
-    "apd0": _ttl_in_out(53),
-    "apd1": _ttl_in_out(54),
-    "apd2": _ttl_in_out(55),
-    "apd3": _ttl_in_out(56),
+    "apd0": _ttl_in_out(54),
+    "apd1": _ttl_in_out(55),
+    "apd2": _ttl_in_out(56),
+    "apd3": _ttl_in_out(57),
     #
     # Random bits for this node's measurement settings: a Quantis generator read by this PC.
     #

@@ -51,6 +51,7 @@ class AD9910(DDSChannel):
         self.ftw_per_hz = (1 << 32) / self.sysclk
         self.sysclk_per_mu = round(self.sysclk * self.core.ref_period)
         self.phase_mode = PHASE_MODE_CONTINUOUS
+        self._synchronised = isinstance(sync_delay_seed, str) or sync_delay_seed >= 0
         self.io_update_delay_mu = io_update_delay if isinstance(io_update_delay, int) else 0
         self._registers = (0.0, 0.0, 0.0)
         self._bind(dmgr.get("apparatus"))
@@ -140,8 +141,13 @@ class AD9910(DDSChannel):
         self.set_mu = set_mu
 
     def init(self, blind: bool = False, dds_channel_idx: int = 0) -> None:
-        """Start the chip and lock its PLL; advances the cursor by about 2 ms."""
-        self.cpld.transfer(2_000_000, 40)
+        """Start the chip and lock its PLL; advances the cursor by about 2 ms, by 4 ms with SYNC."""
+        if not self._synchronised:
+            self.cpld.transfer(2_000_000, 40)
+            return
+        if not self.cpld.sync_div:
+            raise ValueError("parent CPLD does not drive SYNC")
+        self.cpld.transfer(4_000_000, 400)
 
     def power_down(self, bits: int = 0b1111) -> None:
         self.cpld.transfer(WRITE32_MU + IO_UPDATE_MU)

@@ -1,7 +1,7 @@
 """The entangler gateware core (`entangler.driver.Entangler`).
 
-Registers, runs and what they come to are those of the gateware's model (`engines.entangler_core`); here is the
-timing of the driver.
+Registers, runs and what they come to are those of the gateware's model (`engines.entangler_core`); here is
+the timing of the driver.
 """
 
 from __future__ import annotations

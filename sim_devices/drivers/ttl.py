@@ -117,6 +117,44 @@ class TTLOut:
         """Does nothing: the channel is always an output."""
 
 
+class TTLClockGen:
+    """Clock output; nothing hangs on it, as the SYNC of a Urukul card (see `urukul.CPLD`)."""
+
+    def __init__(
+        self, dmgr: Any, channel: int, acc_width: int = 24, core_device: str = "core", *, key: str
+    ) -> None:
+        self.core = dmgr.get(core_device)
+        self.channel = channel
+        self.acc_width = acc_width
+        self.key = key
+        self._timeline = self.core.timeline
+
+    def frequency_to_ftw(self, frequency: float) -> int:
+        """Tuning word of a frequency in Hz."""
+        return round(2**self.acc_width * frequency * self.core.coarse_ref_period)
+
+    def ftw_to_frequency(self, ftw: int) -> float:
+        """Frequency in Hz of a tuning word."""
+        return ftw / self.core.coarse_ref_period / 2**self.acc_width
+
+    def set_mu(self, frequency: int) -> None:
+        """Set the tuning word at the cursor, which stays."""
+        timeline = self._timeline
+        cost = timeline.model.output_mu
+        if timeline.now < timeline.cpu + cost:
+            timeline.late(self.key, cost, self.set_mu, frequency)
+        else:
+            timeline.cpu += cost
+
+    def set(self, frequency: float) -> None:
+        """`set_mu` in Hz."""
+        self.set_mu(self.frequency_to_ftw(frequency))
+
+    def stop(self) -> None:
+        """No clock any more."""
+        self.set_mu(0)
+
+
 class TTLInOut:
     """Bidirectional channel; an input until `output` is called."""
 

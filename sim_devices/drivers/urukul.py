@@ -41,6 +41,7 @@ class CPLD:
         self.proto_rev = proto_rev
         self.att_reg = int(att)
         self.rf_sw = rf_sw
+        self.sync_div = (2 if sync_div is None else sync_div) if sync_device is not None else 0
         self.bus_free_at = 0
         self._timeline = self.core.timeline
         self._timeline.reset_hooks.append(self._release_bus)

@@ -19,6 +19,7 @@ STANDARD = {
     "pmt_counter": "ttl8_counter",
     "ttl_laser_lock": "ttl9",
     "spi_urukul0": "spi_urukul0",
+    "ttl_urukul0_sync": "ttl_urukul0_sync",
     "ttl_urukul0_io_update": "ttl_urukul0_io_update",
     "urukul0_cpld": "urukul0_cpld",
     "dds_674": "urukul0_ch0",
@@ -53,7 +54,16 @@ BETWEEN_THE_NODES = {
     },
 }
 ENTANGLER = {"ttl_422_sigma", "ttl_422_ps", "apd0", "apd1", "apd2", "apd3", "entangler"}
-COMPARED = ("channel", "refclk", "clk_sel", "pll_n", "chip_select", "log2_width", "spi_device")
+COMPARED = (
+    "channel",
+    "acc_width",
+    "refclk",
+    "clk_sel",
+    "pll_n",
+    "chip_select",
+    "log2_width",
+    "spi_device",
+)
 
 
 @pytest.mark.parametrize("role", ["alice", "bob"])

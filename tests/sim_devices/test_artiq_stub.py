@@ -151,6 +151,7 @@ def _drivers():
         devices.get("cpld"),
         devices.add(ttl.TTLOut, "ttl", 0),
         devices.add(ttl.TTLInOut, "line", 1),
+        devices.add(ttl.TTLClockGen, "clock", 6),
         devices.add(edge_counter.EdgeCounter, "counter", 2),
         devices.add(ad9910.AD9910, "ad9910", 4, "cpld", pll_n=32),
         devices.add(ad9912.AD9912, "ad9912", 5, "cpld", pll_n=8),

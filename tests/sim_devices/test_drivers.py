@@ -230,6 +230,17 @@ def test_channels_of_a_card_share_its_bus(devices, cpld, dds):
     second.set(94e6)
 
 
+def test_a_synchronised_chip_needs_a_sync_clock(devices, cpld):
+    dds = devices.add(AD9910, "without", 5, "cpld", pll_n=32, sync_delay_seed=15)
+    with pytest.raises(ValueError, match="does not drive SYNC"):
+        dds.init()
+    devices.devices["synchronised"] = CPLD(devices, "spi", sync_device="clock", key="synchronised")
+    dds = devices.add(AD9910, "with", 4, "synchronised", pll_n=32, sync_delay_seed=15)
+    start = timeline_of(devices).now
+    dds.init()
+    assert timeline_of(devices).now == start + 4_000_000
+
+
 def test_ad9912(devices, cpld):
     dds = devices.add(AD9912, "dds_422", 4, "cpld", pll_n=8)
     assert dds.sysclk == 1e9

@@ -159,6 +159,11 @@ class Drivers(EnvExperiment):
         self.say(self.entangler.get_time_remaining())
 
     @kernel
+    def tune_synchronisation(self):
+        self.initialise()
+        self.say(self.dds_674.tune_sync_delay(15))
+
+    @kernel
     def blocked(self):
         self.core.reset()
         self.pmt_counter.fetch_count()

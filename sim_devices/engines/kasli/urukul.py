@@ -30,6 +30,10 @@ class AD9910(Chip):
     _CFR1, _AUX_DAC, _PROFILE0 = 0x00, 0x03, 0x0E
     _WIDTHS = {0x04: 32, 0x08: 16, 0x0B: 64, 0x0C: 64, 0x0D: 32} | {0x0E + i: 64 for i in range(8)}
     _AUTOCLEAR = 1 << 13
+    _CFR2, _SYNC = 0x01, 0x0A
+    _VALIDATION_DISABLED, _RECEIVER_ENABLED = 1 << 5, 1 << 27
+    # Taps of 75 ps at which SYNC_IN is sampled right: the middle, and how far from it, of a board.
+    _SYNC_MIDDLE, _SYNC_REACH = 17, 6
 
     def __init__(self, sysclk: float, reference_mu: Callable[[], int], sink: Sink) -> None:
         super().__init__()
@@ -51,6 +55,17 @@ class AD9910(Chip):
         address = instruction & 0x1F
         width = self._WIDTHS.get(address, 32)
         return self._registers.get(address, 0) >> max(width - (num_bits - 8) - length, 0) & (1 << length) - 1
+
+    @property
+    def sampling_error(self) -> bool:
+        """SMP_ERR: SYNC_IN changes within the validation window around the tap."""
+        word = self._registers.get(self._SYNC, 0)
+        if (
+            self._registers.get(self._CFR2, 0) & self._VALIDATION_DISABLED
+            or not word & self._RECEIVER_ENABLED
+        ):
+            return False
+        return abs((word >> 3 & 0x1F) - self._SYNC_MIDDLE) + (word >> 28) > self._SYNC_REACH
 
     def finish(self, bits: int, num_bits: int, started: int) -> None:
         instruction = bits >> num_bits - 8
@@ -136,9 +151,14 @@ class CPLD(Chip):
         self.attenuators = Attenuators()
 
     def answer(self, bits: int, num_bits: int, length: int) -> int:
-        """Status: revision (told from the length of the transaction), all PLLs locked."""
+        """Status: revision (told from the length of the transaction), all PLLs locked, errors of SYNC_IN."""
         revision = 9 if num_bits else 8
-        return revision << 16 | 0xF << 8
+        errors = sum(
+            chip.sampling_error << number
+            for number, chip in self._synthesisers.items()
+            if isinstance(chip, AD9910)
+        )
+        return revision << 16 | 0xF << 8 | errors << 4
 
     def finish(self, bits: int, num_bits: int, started: int) -> None:
         second = num_bits > 24

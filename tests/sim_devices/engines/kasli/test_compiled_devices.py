@@ -167,6 +167,13 @@ def test_attempts(drivers, apparatus):
     assert remaining == (3,)  # the master's time was over first, and its line stops the slave's count
 
 
+@only_compiled
+def test_the_sync_delay_is_tuned(drivers):
+    """ARTIQ's own search, on a board whose edge is 6 taps around tap 17."""
+    drivers.tune_synchronisation()
+    assert plain(drivers.reports) == [((16, 4),)]
+
+
 def test_an_input_that_cannot_come_ends_the_kernel(drivers):
     with pytest.raises(RuntimeError, match="would block for ever"):
         drivers.blocked()
