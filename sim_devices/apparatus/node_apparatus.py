@@ -28,6 +28,7 @@ from sim_devices.apparatus.ion_light import IonLight
 from sim_devices.apparatus.isolation_audit import Beam, IsolationAudit
 from sim_devices.apparatus.laboratory_time import LaboratoryTime, LaserLock
 from sim_devices.apparatus.laser_674 import Laser674
+from sim_devices.apparatus.line_tampering import Eve
 from sim_devices.apparatus.local_ion import LocalIon
 from sim_devices.apparatus.outcomes import RoundOutcomes
 from sim_devices.apparatus.partner_connection import LINES
@@ -67,6 +68,7 @@ class NodeApparatus:
     ) -> None:
         if role not in ROLES:
             raise ParameterError(f"apparatus of role {role!r}; roles are alice and bob")
+        self._role = role
         own = Nature.load(nature, role)
         rng = np.random.default_rng(seed)
         idle = PhotonCounter(rng, own.bright_count_rate, own.dark_count_rate)
@@ -119,8 +121,22 @@ class NodeApparatus:
             self.electrodes.disconnect_one()
         self.readout.begin_rounds(np.random.default_rng([client.seed, 0]))
         self.outcomes.connect(client)
+        if client.line_tampering.attack:
+            self._let_in(Eve(client.line_tampering, client.eve_seed, self._role))
         self.time.use(client.drift)
         self.time.catch_up(client.time_s)
+
+    def _let_in(self, eve: Eve) -> None:
+        self.lines.eve = eve
+        if not eve.has_list:
+            return
+
+        def listed(current: HeraldedRound) -> bool:
+            if eve.skews and self._role == "alice" and eve.attacks(self.rounds.index):
+                self.lines.await_type()
+            return eve.device_lists(current)
+
+        self.outcomes.listed = listed
 
     @property
     def time_s(self) -> float:

@@ -9,6 +9,7 @@ advance depends on the order of the two measurements (see `sim_devices.laborator
   both settings of a test cannot exist beside the other node's: the devices would be local (Bell's theorem).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sim_devices.apparatus import wire
@@ -32,6 +33,9 @@ class RoundOutcomes:
         self._late = self._first = False
         self._epoch = -1
         self._last_key_effect: Effect | None = None
+        self.listed: Callable[[HeraldedRound], bool] | None = (
+            None  # an adversary's device, see `line_tampering`
+        )
         self._unreported: tuple[int, Effect] | None = None  # round of which the laboratory knows no effect
 
     def connect(self, client: LaboratoryClient) -> None:
@@ -45,6 +49,10 @@ class RoundOutcomes:
         entry: Any = current.entry
         if entry[wire.PRESET]:
             return bool(entry[wire.PRESET] == 1)
+        if self.listed is not None and self.listed(current):
+            if self._first:
+                self._client.report(entry[wire.INDEX], UNREAD)  # its ion is left alone
+            return bool(entry[wire.ANSWER] == 1)
         if not current.type_known and not (self._first and self._late):
             return True  # light on an ion that nobody measures: the round has ended without a type
         number, partner = self.registered.get(effect, _NONE)

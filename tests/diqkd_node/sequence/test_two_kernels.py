@@ -52,13 +52,17 @@ def test_what_is_sent_is_received(play: Callable[..., tuple[list, list]], protoc
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_edges_come_at_one_time_whatever_the_bits(play: Callable[..., tuple[list, list]], protocol: str) -> None:
+def test_edges_come_at_one_time_whatever_the_bits(
+    play: Callable[..., tuple[list, list]], protocol: str
+) -> None:
     for rounds in play(protocol, 100):
         assert len({played.t_edge - played.t_herald for played in rounds}) == 1
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_outcomes_win_tests_and_agree_in_key_rounds(play: Callable[..., tuple[list, list]], protocol: str) -> None:
+def test_outcomes_win_tests_and_agree_in_key_rounds(
+    play: Callable[..., tuple[list, list]], protocol: str
+) -> None:
     """S = 2.677, Q at most 3.7 % in either basis: six standard errors of 3000 rounds, 2e-9."""
     alice, bob = play(protocol, 3000)
     pairs = list(zip(alice, bob, strict=True))

@@ -158,9 +158,7 @@ def test_alices_results_in_advance_do_not_depend_on_what_bob_does_in_late_type()
     outcomes, other = registered("late-type"), registered("late-type")
     ask(other, ALICE, 100, UP, wire.NO_ROUND_TYPE)
     ask(other, BOB, 100, OTHER, wire.TEST)
-    np.testing.assert_array_equal(
-        entries_of(outcomes, ALICE, 101, 300), entries_of(other, ALICE, 101, 300)
-    )
+    np.testing.assert_array_equal(entries_of(outcomes, ALICE, 101, 300), entries_of(other, ALICE, 101, 300))
 
 
 def test_bobs_test_follows_what_alice_has_reported() -> None:
