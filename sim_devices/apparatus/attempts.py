@@ -7,7 +7,7 @@ import numpy as np
 from sim_devices.apparatus import wire
 from sim_devices.apparatus.coming_rounds import ComingRounds
 from sim_devices.apparatus.electrodes import Electrodes
-from sim_devices.apparatus.isolation_audit import IsolationAudit
+from sim_devices.apparatus.isolation_audit import HERALD, IsolationAudit
 from sim_devices.apparatus.trapped_ion import TrappedIon
 from sim_devices.physics.node_parameters import Nature
 
@@ -58,6 +58,7 @@ class Attempts:
             return start_mu + duration_mu, ENTANGLER_TIMEOUT
         herald_mu = start_mu + left * cycle_mu
         current.begin(herald_mu)
+        audit.note(herald_mu, f"{HERALD}{self._rounds.index}")
         entry: Any = current.entry
         if entry[wire.PATTERN] not in patterns:
             current.close()  # the station clicked, but this node does not take the pattern for a herald

@@ -15,7 +15,7 @@ from artiq.coredevice.exceptions import RTIOOverflow
 
 from sim_devices.apparatus import wire
 from sim_devices.apparatus.coming_rounds import ComingRounds
-from sim_devices.apparatus.isolation_audit import IsolationAudit
+from sim_devices.apparatus.isolation_audit import TOOK_TYPE, IsolationAudit
 from sim_devices.apparatus.line_tampering import AT_ONCE_MU, Eve
 from sim_devices.apparatus.outcomes import RoundOutcomes
 from sim_devices.apparatus.partner_connection import (
@@ -264,7 +264,9 @@ class RoundLines:
             own.level = level
             if time_mu >= open_mu:
                 own.taken_mu = time_mu
-                current.type_known |= line == ROUND_TYPE
+                if line == ROUND_TYPE:
+                    current.type_known = True
+                    self._audit.note(time_mu, TOOK_TYPE)
                 return time_mu
         return -1
 

@@ -14,6 +14,7 @@ from artiq.experiment import TBool, TInt32, TInt64, at_mu, delay_mu, kernel
 from diqkd_node.sequence.conditions import RUNNING, TYPE_MISSING
 from diqkd_node.sequence.rounds import AliceOrdered, BobOrdered
 from diqkd_node.sequence.signal_line import NONE
+from sim_devices.apparatus.isolation_audit import CONNECTED, TOOK_TYPE, IsolationViolation, check_order
 from sim_devices.apparatus.line_tampering import LineTampering
 from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
 from sim_devices.laboratory.tampering import Tampering
@@ -65,6 +66,7 @@ class Outcome:
     bob: list[PlayedRound]
     noted: Sequence[int]
     ends: list[list[tuple[int, int]]]
+    events: list[list[tuple[int, str]]]
 
     def of_type(self, round_type: int) -> list[tuple[PlayedRound, PlayedRound, int]]:
         """(Alice's, Bob's, noted) of the rounds of a type."""
@@ -129,13 +131,17 @@ def attack(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
                     **settings,
                 ),
             ]
+            for node in nodes:
+                node.apparatus.audit.events = []
             if num_batches > 1:  # Bob is left alone in the end
                 nodes[1].notes.on_check = lambda done, condition: (
                     done if len(nodes[0].notes.ends) == num_batches else None
                 )
             run_together(*nodes)
         noted = Tape(configuration).notebook(0, num_rounds)[1].tolist()
-        return Outcome(nodes[0].rounds, nodes[1].rounds, noted, [node.notes.ends for node in nodes])
+        ends = [node.notes.ends for node in nodes]
+        events = [node.apparatus.audit.events for node in nodes]
+        return Outcome(nodes[0].rounds, nodes[1].rounds, noted, ends, events)
 
     return play
 
@@ -168,6 +174,39 @@ def test_skew_is_accepted_by_a_bob_who_needs_no_token(attack: Callable[..., Outc
     )
     assert run.known() > 0.98 and run.agreeing() > 0.97
     assert likely(run.won(), 0.836, len(run.of_type(TEST)))
+
+
+# Both nodes on one clock.
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("end_token", [True, False])
+def test_both_are_isolated_when_a_type_is_announced(
+    attack: Callable[..., Outcome], protocol: str, end_token: bool
+) -> None:
+    run = attack(protocol, "", 50, end_token=end_token)
+    assert check_order(*run.events) == 50
+
+
+@pytest.mark.parametrize("bob", [None, BobNeedsNoToken])
+def test_a_bob_who_is_heralded_first_announces_to_a_connected_alice(
+    attack: Callable[..., Outcome], bob: type | None
+) -> None:
+    """What the tokens are for: the adversary gets no other way round them."""
+    run = attack("ordered", "skew-random", 20, bob=bob)
+    with pytest.raises(IsolationViolation, match="while Alice was not isolated"):
+        check_order(*run.events, bobs_lead_mu=1_000_000)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_reconnection_before_the_type_is_noticed(attack: Callable[..., Outcome], protocol: str) -> None:
+    alice, bob = attack(protocol, "", 5).events
+    early = list(alice)
+    for time, what in alice:
+        if what == TOOK_TYPE:
+            early.insert(early.index((time, what)), (time - 1, CONNECTED))
+    with pytest.raises(IsolationViolation, match="until she had measured and had T"):
+        check_order(early, bob)
 
 
 # The time of the strobe.
