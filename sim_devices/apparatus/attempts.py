@@ -8,7 +8,6 @@ from sim_devices.apparatus import wire
 from sim_devices.apparatus.coming_rounds import ComingRounds
 from sim_devices.apparatus.electrodes import Electrodes
 from sim_devices.apparatus.isolation_audit import HERALD, IsolationAudit
-from sim_devices.apparatus.trapped_ion import TrappedIon
 from sim_devices.physics.node_parameters import Nature
 
 ENTANGLER_TIMEOUT = 0x3FFF
@@ -22,14 +21,12 @@ class Attempts:
         self,
         nature: Nature,
         rounds: ComingRounds,
-        ion: TrappedIon,
         electrodes: Electrodes,
         audit: IsolationAudit,
     ) -> None:
         self._nature = nature
         self._rounds = rounds
         self._current = rounds.current
-        self._ion = ion
         self._electrodes = electrodes
         self._audit = audit
 
@@ -37,7 +34,7 @@ class Attempts:
         """(end in mu, reason) of a run of the entangler: the index bit of the herald's pattern in `patterns`,
         or ENTANGLER_TIMEOUT.
         """
-        current, ion = self._current, self._ion
+        current = self._current
         if current.open:
             current.close()
         audit = self._audit

@@ -51,9 +51,9 @@ class LaboratoryClient:
 
     :param port: on which Bob's lines listen
 
-    Public after construction: `seed` of the node's own draws, `rounds_done`, the first round that this process
-    may play, `time_s` and `start_unix` of the laboratory, `electrode_stuck`, `protocol`, `drift`, `line_tampering`,
-    `eve_seed`.
+    Public after construction: `seed` of the node's own draws, `rounds_done`, the first round that this
+    process may play, `time_s` and `start_unix` of the laboratory, `electrode_stuck`, `protocol`, `drift`,
+    `line_tampering`, `eve_seed`.
     """
 
     def __init__(self, role: str, address: str | None = None, port: int = 0) -> None:

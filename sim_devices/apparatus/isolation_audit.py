@@ -105,7 +105,8 @@ class IsolationAudit:
             )
         if time_mu > self.private_mu:
             self.private_mu = time_mu
-        self.note(time_mu, what)
+        if self.events is not None:
+            self.events.append((time_mu, what))
 
     def note(self, time_mu: int, what: str) -> None:
         """Keep an event for the audit of both nodes, if one is wanted."""

@@ -1,12 +1,16 @@
-"""Lines and station in the hands of an adversary: what she makes of an edge, and what the devices know by her.
+"""Lines and station in the hands of an adversary: what she makes of an edge, and what the devices know by
+her.
 
 She owns the wires between the nodes and the station, so that she decides when a node is heralded, and which
-edges a receiver gets: at other times, with other levels, more of them or none. What the sender has sent goes on
-being known to the simulation, which needs it for the ions. Some attacks have devices that answer key rounds from
-a list of hers and tests with their ions; how a device tells the two apart is the point of the attack:
+edges a receiver gets: at other times, with other levels, more of them or none. What the sender has sent goes
+on being known to the simulation, which needs it for the ions. Some attacks have devices that answer key
+rounds from a list of hers and tests with their ions; how a device tells the two apart is the point of the
+attack:
 
-* `skew-...`: Bob is heralded first and gets a token of hers, and his T is known to Alice's device before it answers;
-* `strobe-delay`: the strobe of T = 0 is delayed, and Alice's device tells the type by the time of its own pulse.
+* `skew-...`: Bob is heralded first and gets a token of hers, and his T is known to Alice's device before it
+  answers;
+* `strobe-delay`: the strobe of T = 0 is delayed, and Alice's device tells the type by the time of its own
+  pulse.
 
 Her coins are the same at both nodes: they follow from one seed and the index of the round.
 """
@@ -49,7 +53,8 @@ AT_ONCE_MU = 1 << 40  # in place of a time: as soon as the receiver's gate is op
 
 @dataclass(frozen=True)
 class LineTampering:
-    """An attack by name, '' for none; the share of the rounds that are attacked; the delay of `strobe-delay`."""
+    """An attack by name, '' for none; the share of the rounds that are attacked; the delay of
+    `strobe-delay`."""
 
     attack: str = ""
     share: float = 1.0

@@ -3,8 +3,8 @@
 The drivers bind one callable a device key at construction and call it with the times that the kernel
 programmed. From these calls the apparatus follows its ion: where it is, which pulses it saw since the herald,
 what light is on. When the readout light goes on, the effect that the pulses made decides the outcome
-(`outcomes`); what a node sends to the other one goes there directly (`round_lines`). Nobody ever passes a basis. The hot path is plain Python on integers: a round has about fifty
-calls.
+(`outcomes`); what a node sends to the other one goes there directly (`round_lines`). Nobody ever passes a
+basis. The hot path is plain Python on integers: a round has about fifty calls.
 
 Between rounds a node may work with its ion alone (`local_ion`, `station`): that is what calibrations do. They
 need no laboratory, so the apparatus connects to it only for what has to do with the other node.
@@ -92,7 +92,7 @@ class NodeApparatus:
         self.lines = lines = RoundLines(role, rounds, ion, audit, outcomes)
         port = lines.partner.port
         self.electrodes = electrodes = Electrodes(own)
-        self.attempts = Attempts(own, rounds, ion, electrodes, audit)
+        self.attempts = Attempts(own, rounds, electrodes, audit)
         effects = PulseEffects(Ion(own.coherence_time, own.pulse_error, own.transitions))
         self.readout = readout = Readout(idle, (cooling, repump), ion, current, effects, audit)
         self.station = station = Station(own, rng, electrodes, ion, readout.fluorescing)

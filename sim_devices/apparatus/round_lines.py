@@ -1,10 +1,10 @@
 """Lines between the nodes: the handshake before the attempts, tokens, round types and Alice's setting.
 
-Both processes play the same round at the same time. An edge comes as a message with its time after the sender's
-herald, and reaches the receiver so long after its own herald, plus the delay of the cable. A node that waits
-for an edge waits in wall-clock time until it has come, or until it is known that none can come before the gate
-closes: the partner is in a later round, has said that this one is over, waits itself for an edge that can only
-come later, or is gone. What a kernel sees never depends on the speed of the two processes.
+Both processes play the same round at the same time. An edge comes as a message with its time after the
+sender's herald, and reaches the receiver so long after its own herald, plus the delay of the cable. A node
+that waits for an edge waits in wall-clock time until it has come, or until it is known that none can come
+before the gate closes: the partner is in a later round, has said that this one is over, waits itself for an
+edge that can only come later, or is gone. What a kernel sees never depends on the speed of the two processes.
 """
 
 import time
@@ -104,10 +104,10 @@ class RoundLines:
     def _agree(self, time_mu: int) -> bool:
         """Find the partner in its handshake, and go on to the later one of both nodes' entries.
 
-        Alice says READY and waits for Bob's TRIGGER. After a round in which both had the other's edge there is a
-        shorter way, since each wait is a switch between two processes: Bob triggers at once, and waits for her
-        token; Alice goes on if his trigger is there, and says READY with her token. If she does not come, his
-        herald was in vain, and the entry is the next one again.
+        Alice says READY and waits for Bob's TRIGGER. After a round in which both had the other's edge there
+        is a shorter way, since each wait is a switch between two processes: Bob triggers at once, and waits
+        for her token; Alice goes on if his trigger is there, and says READY with her token. If she does not
+        come, his herald was in vain, and the entry is the next one again.
         """
         current, rounds, partner = self._current, self._rounds, self.partner
         current.close()
@@ -177,8 +177,9 @@ class RoundLines:
         self._current.agreed = self._partner_present = agreed
         self._num_sent = self._num_received = 0
         self._partner_waits_mu = -1
-        self._said = [False] * len(LINES)
-        self._forged = False
+        if self.eve is not None:
+            self._said = [False] * len(LINES)
+            self._forged = False
 
     def _end_round(self, entry: tuple[Any, ...]) -> None:
         """The round is over at this node. If it has sent edges, its next handshake says so in time."""
@@ -232,9 +233,13 @@ class RoundLines:
             self._ready = None
         elif kind == OVER:
             self._over = max(self._over, index)
-        elif kind == WAITING and current.open and index == self._rounds.index:
-            if number == self._num_sent & 0xFF:  # not crossed by an edge
-                self._partner_waits_mu = after_herald_mu
+        elif (
+            kind == WAITING
+            and current.open
+            and index == self._rounds.index
+            and number == self._num_sent & 0xFF  # not crossed by an edge
+        ):
+            self._partner_waits_mu = after_herald_mu
 
     # Inputs.
 
@@ -304,7 +309,8 @@ class RoundLines:
                 partner.send(index, limit_mu, WAITING, 0, self._num_received & 0xFF)
 
     def _await_tampered(self, line: int, open_mu: int, close_mu: int) -> None:
-        """Wait for what is sent, so that the adversary can make something of it, and bring her edges in order."""
+        """Wait for what is sent, so that the adversary can make something of it, and bring her edges in
+        order."""
         edges = self._inputs[line].edges
         eve, current = self.eve, self._current
         assert eve is not None

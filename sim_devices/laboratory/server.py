@@ -1,9 +1,9 @@
 """The laboratory process: owns the tape and both ions' joint state, and serves the two nodes.
 
 Both nodes play the same round at the same time, in step by the handshake on their own connection. Each gets
-entries of the tape a chunk at a time, with results of its own measurements (`joint_outcomes`); Bob first, since
-his clock says when the rounds of a chunk are. What an entry does not answer the nodes request, and a node that
-measures second may have to wait until the other one has measured in that round.
+entries of the tape a chunk at a time, with results of its own measurements (`joint_outcomes`); Bob first,
+since his clock says when the rounds of a chunk are. What an entry does not answer the nodes request, and a
+node that measures second may have to wait until the other one has measured in that round.
 
 A node's next process goes on with the first round that it had not begun, or, if it was killed, after its last
 chunk; the node that is behind skips rounds at the handshake.

@@ -1,7 +1,7 @@
 """Attacks on lines and station (docs/order.md, section 9), each with the control that shows that it bites.
 
-The controls are nodes with the rule of before: a Bob who announces T without a token, an Alice whose basis pulse
-follows the strobe. They play tests that an honest pair would play, while the adversary knows the key.
+The controls are nodes with the rule of before: a Bob who announces T without a token, an Alice whose basis
+pulse follows the strobe. They play tests that an honest pair would play, while the adversary knows the key.
 """
 
 from collections.abc import Callable, Sequence
@@ -159,7 +159,8 @@ def likely(share: float, expected: float, count: int) -> bool:
 def test_skew_loses_half_of_the_tests_by_order(
     attack: Callable[..., Outcome], protocol: str, token: str
 ) -> None:
-    """The adversary knows every key outcome of Alice's, and S is that of the link: only the tokens show it."""
+    """The adversary knows every key outcome of Alice's, and S is that of the link: only the tokens show
+    it."""
     run = attack(protocol, f"skew-{token}")
     assert run.ends == [[(NUM_ROUNDS, RUNNING)]] * 2
     assert likely(run.lost_by_order(), 0.5, len(run.of_type(TEST)))
