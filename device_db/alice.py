@@ -12,8 +12,9 @@ Crate, from the Kasli's EEM connectors:
     EEM9      LVDS link to Bob's entangler core
     EEM10     DIO-BNC, outputs: Alice's setting to Bob's crate, for `late-type`
 
-EEM0 to EEM6 and EEM10 are standard gateware, described in `alice_kasli.json`; the entangler core comes behind them
-(docs/bring_up.md). RTIO channel numbers are those of that build; change them here, never in an experiment.
+EEM0 to EEM6 and EEM10 are standard gateware, described in `alice_kasli.json`; the entangler core comes behind
+them (docs/bring_up.md). RTIO channel numbers are those of that build; change them here, never in an
+experiment.
 """
 
 CORE_ADDRESS = "192.168.1.70"

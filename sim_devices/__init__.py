@@ -14,7 +14,7 @@ The same seed gives the same heralds: here the attempts up to each, and its patt
 
     >>> from sim_devices.laboratory import LaboratoryConfiguration
     >>> from sim_devices.laboratory.tape import Tape
-    >>> for entry in Tape(LaboratoryConfiguration(seed=5)).alice_entries(index=0, count=3):
+    >>> for entry in Tape(LaboratoryConfiguration(seed=5)).entries(role=0, index=0, count=3):
     ...     print(entry["attempts"], format(entry["pattern"], "04b"))
     12416 0101
     4689 1100

@@ -12,6 +12,7 @@ from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from diqkd_postproc.session.computation import count_losses
 from sim_devices.adversaries.acceptance import treated_probabilities
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
+from sim_devices.laboratory.joint_outcomes import BOB
 from sim_devices.laboratory.tampering import Tampering
 from sim_devices.laboratory.tape import Tape
 from sim_devices.physics.link import LinkModel
@@ -37,7 +38,7 @@ class TrialRuns:
         x = (rng.integers(0, 2, count) * test).astype(np.uint8)
         y = np.where(test, rng.integers(0, 2, count), 2).astype(np.uint8)
         treatment, noted = tape.notebook(0, count)
-        pattern = self._position[tape.alice_entries(0, count)["pattern"]]
+        pattern = self._position[tape.entries(BOB, 0, count)["pattern"]]
         chances = self._cumulative[treatment, pattern, noted, x, y]
         outcome = (rng.random(count)[:, None] >= chances[:, :3]).sum(axis=1)
         alice, bob = (outcome >> 1).astype(np.uint8), (outcome & 1).astype(np.uint8)

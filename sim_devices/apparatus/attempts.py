@@ -8,8 +8,7 @@ from sim_devices.apparatus import wire
 from sim_devices.apparatus.coming_rounds import ComingRounds
 from sim_devices.apparatus.electrodes import Electrodes
 from sim_devices.apparatus.herald_photons import HeraldPhotons, pattern_of
-from sim_devices.apparatus.isolation_audit import IsolationAudit
-from sim_devices.apparatus.trapped_ion import TrappedIon
+from sim_devices.apparatus.isolation_audit import HERALD, IsolationAudit
 from sim_devices.engines.entangler_core import Clicks, Window
 from sim_devices.physics.node_parameters import Nature
 
@@ -26,7 +25,6 @@ class Attempts:
         self,
         nature: Nature,
         rounds: ComingRounds,
-        ion: TrappedIon,
         electrodes: Electrodes,
         audit: IsolationAudit,
     ) -> None:
@@ -34,7 +32,6 @@ class Attempts:
         self.photons = HeraldPhotons(nature)
         self._rounds = rounds
         self._current = rounds.current
-        self._ion = ion
         self._electrodes = electrodes
         self._audit = audit
 
@@ -80,6 +77,7 @@ class Attempts:
             return
         if success:
             current.begin(end_mu)
+            self._audit.note(end_mu, f"{HERALD}{self._rounds.index}")
         else:
             entry: Any = current.entry
             current.attempts_left = entry[wire.ATTEMPTS]

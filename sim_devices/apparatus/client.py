@@ -1,5 +1,6 @@
 """A node's connection to the laboratory: entries of coming rounds, and results of measurements."""
 
+import json
 import os
 import socket
 import struct
@@ -8,6 +9,7 @@ from typing import Any
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 from sim_devices.apparatus import wire
 from sim_devices.apparatus.effects import Effect
+from sim_devices.apparatus.line_tampering import LineTampering
 from sim_devices.physics.drift import Drift
 
 CONNECT_TIMEOUT = 5.0  # s
@@ -39,8 +41,8 @@ def observe(address: str | None = None) -> tuple[Drift, float]:
         if kind != wire.WELCOME:
             return Drift(), 0.0
         fixed, drift = payload[: wire.WELCOME_PAYLOAD.size], payload[wire.WELCOME_PAYLOAD.size :]
-        return Drift.from_json(drift.decode()), wire.WELCOME_PAYLOAD.unpack(fixed)[2]
-    except (OSError, struct.error, ValueError, TypeError):
+        return Drift.from_json(json.loads(drift)["drift"]), wire.WELCOME_PAYLOAD.unpack(fixed)[2]
+    except (OSError, struct.error, ValueError, TypeError, KeyError):
         return Drift(), 0.0
 
 
@@ -49,8 +51,9 @@ class LaboratoryClient:
 
     :param port: on which Bob's lines listen
 
-    Public after construction: `seed` of the node's own draws, `rounds_done`, the first round that this process
-    may play, `time_s` and `start_unix` of the laboratory, `electrode_stuck`, `protocol`, `drift`.
+    Public after construction: `seed` of the node's own draws, `rounds_done`, the first round that this
+    process may play, `time_s` and `start_unix` of the laboratory, `electrode_stuck`, `protocol`, `drift`,
+    `line_tampering`, `eve_seed`.
     """
 
     def __init__(self, role: str, address: str | None = None, port: int = 0) -> None:
@@ -66,7 +69,7 @@ class LaboratoryClient:
             kind, payload = wire.receive_frame(self._socket)
             if kind != wire.WELCOME:
                 raise wire.WireError("the laboratory refused this node")
-            fixed, drift = payload[: wire.WELCOME_PAYLOAD.size], payload[wire.WELCOME_PAYLOAD.size :]
+            fixed, rest = payload[: wire.WELCOME_PAYLOAD.size], payload[wire.WELCOME_PAYLOAD.size :]
             (
                 self.seed,
                 self.rounds_done,
@@ -76,8 +79,11 @@ class LaboratoryClient:
                 protocol,
             ) = wire.WELCOME_PAYLOAD.unpack(fixed)
             self.protocol = wire.PROTOCOLS[protocol]
-            self.drift = Drift.from_json(drift.decode())
-        except (OSError, struct.error, ValueError, TypeError) as error:
+            rest = json.loads(rest)
+            self.drift = Drift.from_json(rest["drift"])
+            self.line_tampering = LineTampering(**rest["lines"])
+            self.eve_seed = int(rest["eve_seed"])
+        except (OSError, struct.error, ValueError, TypeError, KeyError) as error:
             raise LaboratoryError(
                 f"no simulated laboratory at {self.address} ({error}); start one with "
                 f"`python -m sim_devices.laboratory` or set {ADDRESS_VARIABLE}"

@@ -82,7 +82,8 @@ class ComingRounds:
         return True
 
     def put_back(self, entry: tuple[Any, ...]) -> None:
-        """Make the entry of a round in which the partner was not the current one again, without its faults."""
+        """Make the entry of a round in which the partner was not the current one again, without its
+        faults."""
         self.current.entry = entry
         self.current.attempts_left = entry[wire.ATTEMPTS]
         self.current.searched = False

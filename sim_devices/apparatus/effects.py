@@ -1,7 +1,7 @@
 """Effect of "bright" that a round's pulses make on an ion, on a grid.
 
-A node reports to the laboratory what it has measured as an effect. Effects are rounded, so that those that differ
-by the rounding of a phase or a time are one, and results may be known by the number of an effect.
+A node reports to the laboratory what it has measured as an effect. Effects are rounded, so that those that
+differ by the rounding of a phase or a time are one, and results may be known by the number of an effect.
 """
 
 from functools import lru_cache

@@ -15,6 +15,11 @@ SCRAMBLING_MU = 100_000
 _NEVER = 1 << 62
 
 
+HERALD, ISOLATED, CONNECTED = "herald ", "isolated", "connected"
+SENT_TYPE, TOOK_TYPE = "a bit on ttl_round_type was sent", "a type was taken"
+PULSE, READOUT = "an analysis pulse began", "the readout began"
+
+
 class IsolationViolation(DiqkdError):
     """A node did something private while its ion was, or could have been, coupled to the link."""
 
@@ -62,6 +67,7 @@ class IsolationAudit:
         self.private_mu = -1  # last private event not yet scrambled
         self.failure: str | None = None
         self.num_checks = 0
+        self.events: list[tuple[int, str]] | None = None  # (time in mu, what), for `check_order`
 
     def set_electrode(self, time_mu: int, channel: int, volts: float) -> None:
         previous = self._volts.get(channel)
@@ -74,12 +80,15 @@ class IsolationAudit:
         if volts < previous:
             if self.private_mu >= 0:
                 self._check_scrambling(time_mu)
+            if self.isolated_mu != _NEVER:
+                self.note(time_mu, CONNECTED)
             self.isolated_mu = self.settled_mu = _NEVER
             if total < 0.05:
                 self.connected_mu = time_mu
         elif total > 3.95:
             self.isolated_mu = time_mu
             self.settled_mu = time_mu + SETTLING_MU
+            self.note(self.settled_mu, ISOLATED)
             self.connected_mu = _NEVER
         else:
             self.connected_mu = _NEVER
@@ -96,6 +105,13 @@ class IsolationAudit:
             )
         if time_mu > self.private_mu:
             self.private_mu = time_mu
+        if self.events is not None:
+            self.events.append((time_mu, what))
+
+    def note(self, time_mu: int, what: str) -> None:
+        """Keep an event for the audit of both nodes, if one is wanted."""
+        if self.events is not None:
+            self.events.append((time_mu, what))
 
     def attempt(self) -> None:
         """Entanglement attempts begin: nothing private may be left in the ion."""
@@ -120,3 +136,56 @@ class IsolationAudit:
         if length < SCRAMBLING_MU:
             self.fail(f"reconnected after {max(length, 0)} ns of scrambling; {SCRAMBLING_MU} ns are needed")
         self.private_mu = -1
+
+
+def check_order(
+    alice: Sequence[tuple[int, str]], bob: Sequence[tuple[int, str]], bobs_lead_mu: int = 0
+) -> int:
+    """Audit the events of both nodes on one laboratory clock, the time after the common herald.
+
+    At every announcement of T both nodes are isolated, and an Alice who takes T is isolated from before she
+    measures until she has both.
+
+    :param bobs_lead_mu: by how much an adversary's station has heralded Bob before Alice
+    :return: number of announcements
+    :raises IsolationViolation: one of these does not hold
+    """
+    alices = _by_round(alice)
+    number = 0
+    for index, bobs in _by_round(bob).items():
+        announced = next((time for time, what in bobs if what == SENT_TYPE), None)
+        if announced is None:
+            continue
+        number += 1
+        if not _isolated(bobs, announced, announced):
+            raise IsolationViolation(f"round {index}: T was announced while Bob was not isolated")
+        alices_time = announced - bobs_lead_mu
+        events = alices.get(index, [])
+        if not _isolated(events, alices_time, alices_time):
+            raise IsolationViolation(f"round {index}: T was announced while Alice was not isolated")
+        taken = [time for time, what in events if what == TOOK_TYPE][:1]
+        measured = [time for time, what in events if what in (PULSE, READOUT)]
+        if taken and not _isolated(events, min(taken + measured), max(taken + measured)):
+            raise IsolationViolation(
+                f"round {index}: Alice was not isolated until she had measured and had T"
+            )
+    return number
+
+
+def _by_round(events: Sequence[tuple[int, str]]) -> dict[int, list[tuple[int, str]]]:
+    """Events of each round, with their times after its herald."""
+    rounds: dict[int, list[tuple[int, str]]] = {}
+    herald_mu, current = 0, None
+    for time_mu, what in events:
+        if what.startswith(HERALD):
+            herald_mu, current = time_mu, rounds.setdefault(int(what.removeprefix(HERALD)), [])
+        elif current is not None:
+            current.append((time_mu - herald_mu, what))
+    return rounds
+
+
+def _isolated(events: Sequence[tuple[int, str]], start: int, stop: int) -> bool:
+    """Whether a node is isolated from `start` to `stop`."""
+    since = min((time for time, what in events if what == ISOLATED), default=_NEVER)
+    until = min((time for time, what in events if what == CONNECTED), default=_NEVER)
+    return since <= start and stop < until

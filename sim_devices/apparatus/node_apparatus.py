@@ -3,8 +3,8 @@
 The drivers bind one callable a device key at construction and call it with the times that the kernel
 programmed. From these calls the apparatus follows its ion: where it is, which pulses it saw since the herald,
 what light is on. When the readout light goes on, the effect that the pulses made decides the outcome
-(`outcomes`); what a node sends to the other one goes there directly (`round_lines`). Nobody ever passes a basis. The hot path is plain Python on integers: a round has about fifty
-calls.
+(`outcomes`); what a node sends to the other one goes there directly (`round_lines`). Nobody ever passes a
+basis. The hot path is plain Python on integers: a round has about fifty calls.
 
 Between rounds a node may work with its ion alone (`local_ion`, `station`): that is what calibrations do. They
 need no laboratory, so the apparatus connects to it only for what has to do with the other node.
@@ -28,6 +28,7 @@ from sim_devices.apparatus.ion_light import IonLight
 from sim_devices.apparatus.isolation_audit import Beam, IsolationAudit
 from sim_devices.apparatus.laboratory_time import LaboratoryTime, LaserLock
 from sim_devices.apparatus.laser_674 import Laser674
+from sim_devices.apparatus.line_tampering import Eve
 from sim_devices.apparatus.local_ion import LocalIon
 from sim_devices.apparatus.outcomes import RoundOutcomes
 from sim_devices.apparatus.partner_connection import LINES
@@ -68,6 +69,7 @@ class NodeApparatus:
     ) -> None:
         if role not in ROLES:
             raise ParameterError(f"apparatus of role {role!r}; roles are alice and bob")
+        self._role = role
         own = Nature.load(nature, role)
         rng = np.random.default_rng(seed)
         idle = PhotonCounter(rng, own.bright_count_rate, own.dark_count_rate)
@@ -91,7 +93,7 @@ class NodeApparatus:
         self.lines = lines = RoundLines(role, rounds, ion, audit, outcomes)
         port = lines.partner.port
         self.electrodes = electrodes = Electrodes(own)
-        self.attempts = Attempts(own, rounds, ion, electrodes, audit)
+        self.attempts = Attempts(own, rounds, electrodes, audit)
         effects = PulseEffects(Ion(own.coherence_time, own.pulse_error, own.transitions))
         self.readout = readout = Readout(idle, (cooling, repump), ion, current, effects, audit)
         self.station = station = Station(own, rng, electrodes, ion, readout.fluorescing)
@@ -121,8 +123,22 @@ class NodeApparatus:
         self.readout.begin_rounds(np.random.default_rng([client.seed, 0]))
         self.outcomes.connect(client)
         self.attempts.photons.seed(client.seed)
+        if client.line_tampering.attack:
+            self._let_in(Eve(client.line_tampering, client.eve_seed, self._role))
         self.time.use(client.drift)
         self.time.catch_up(client.time_s)
+
+    def _let_in(self, eve: Eve) -> None:
+        self.lines.eve = eve
+        if not eve.has_list:
+            return
+
+        def listed(current: HeraldedRound) -> bool:
+            if eve.skews and self._role == "alice" and eve.attacks(self.rounds.index):
+                self.lines.await_type()
+            return eve.device_lists(current)
+
+        self.outcomes.listed = listed
 
     @property
     def time_s(self) -> float:

@@ -1,14 +1,16 @@
 """Outcome of a round's readout: what the laboratory finds in the node's ion under the effect of its pulses.
 
-A node's process is never given the state of its ion. Results for effects that the laboratory knows come with the
-entry of the tape, to save a round trip; everything else is requested. Which of them a process may have in
+A node's process is never given the state of its ion. Results for effects that the laboratory knows come with
+the entry of the tape, to save a round trip; everything else is requested. Which of them a process may have in
 advance depends on the order of the two measurements (see `sim_devices.laboratory.joint_outcomes`):
 
 * who measures first (Bob in `ordered`, Alice in `late-type`) has results of her or his reduced state;
-* who measures second has those of key rounds only, conditional on what the first measures in them. Results for
-  both settings of a test cannot exist beside the other node's: the devices would be local (Bell's theorem).
+* who measures second has those of key rounds only, conditional on what the first measures in them. Results
+  for both settings of a test cannot exist beside the other node's: the devices would be local (Bell's
+  theorem).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sim_devices.apparatus import wire
@@ -32,6 +34,9 @@ class RoundOutcomes:
         self._late = self._first = False
         self._epoch = -1
         self._last_key_effect: Effect | None = None
+        self.listed: Callable[[HeraldedRound], bool] | None = (
+            None  # an adversary's device, see `line_tampering`
+        )
         self._unreported: tuple[int, Effect] | None = None  # round of which the laboratory knows no effect
 
     def connect(self, client: LaboratoryClient) -> None:
@@ -45,6 +50,10 @@ class RoundOutcomes:
         entry: Any = current.entry
         if entry[wire.PRESET]:
             return bool(entry[wire.PRESET] == 1)
+        if self.listed is not None and self.listed(current):
+            if self._first:
+                self._client.report(entry[wire.INDEX], UNREAD)  # its ion is left alone
+            return bool(entry[wire.ANSWER] == 1)
         if not current.type_known and not (self._first and self._late):
             return True  # light on an ion that nobody measures: the round has ended without a type
         number, partner = self.registered.get(effect, _NONE)
@@ -70,7 +79,8 @@ class RoundOutcomes:
             self._client.report(entry[wire.INDEX], UNREAD)
 
     def report_test(self, index: int) -> None:
-        """Round `index` is a test: Bob's result will depend on what Alice has measured in it (`late-type`)."""
+        """Round `index` is a test: Bob's result will depend on what Alice has measured in it
+        (`late-type`)."""
         if self._unreported is not None and self._unreported[0] == index:
             self._client.report(*self._unreported)
             self._unreported = None
@@ -87,8 +97,8 @@ class RoundOutcomes:
         return current.round_type == wire.KEY
 
     def _kind(self, current: HeraldedRound, effect: Effect) -> int:
-        """Round type, and whether Bob's effect in `ordered` is that of his last key round, too: only then is it
-        the usual one, on which Alice's results in advance may be conditional."""
+        """Round type, and whether Bob's effect in `ordered` is that of his last key round, too: only then is
+        it the usual one, on which Alice's results in advance may be conditional."""
         if not self._first or self._late or current.round_type != wire.KEY:
             return current.round_type
         repeated = effect == self._last_key_effect

@@ -1,7 +1,7 @@
 """Connection of the two apparatuses: edges on the lines between the nodes, and where each node is.
 
-Fixed binary frames over loopback TCP; Bob listens, Alice connects. A frame is the index of a tape entry, a time in
-mu after the sender's own herald, a kind, and two small numbers.
+Fixed binary frames over loopback TCP; Bob listens, Alice connects. A frame is the index of a tape entry, a
+time in mu after the sender's own herald, a kind, and two small numbers.
 """
 
 import select
@@ -26,8 +26,9 @@ WAITING = 20  # waits for an edge until `time`, after having received `number` e
 ION_PRESENT = 1  # of READY and TRIGGER
 SEARCHED = 2  # of READY: has searched a herald of `index` already, and found none
 
-# Looks for a frame before this process waits for one: some tens of microseconds. A switch between two processes
-# takes longer where each has a processor of its own; where they share one it is the looks that are in vain.
+# Looks for a frame before this process waits for one: some tens of microseconds. A switch between two
+# processes takes longer where each has a processor of its own; where they share one it is the looks that are
+# in vain.
 POLLS = 40
 MAX_VAIN = 8  # times in a row, after which it looks only
 RETRY = 16  # every so many waits

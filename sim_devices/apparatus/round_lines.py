@@ -1,10 +1,10 @@
 """Lines between the nodes: the handshake before the attempts, tokens, round types and Alice's setting.
 
-Both processes play the same round at the same time. An edge comes as a message with its time after the sender's
-herald, and reaches the receiver so long after its own herald, plus the delay of the cable. A node that waits
-for an edge waits in wall-clock time until it has come, or until it is known that none can come before the gate
-closes: the partner is in a later round, has said that this one is over, waits itself for an edge that can only
-come later, or is gone. What a kernel sees never depends on the speed of the two processes.
+Both processes play the same round at the same time. An edge comes as a message with its time after the
+sender's herald, and reaches the receiver so long after its own herald, plus the delay of the cable. A node
+that waits for an edge waits in wall-clock time until it has come, or until it is known that none can come
+before the gate closes: the partner is in a later round, has said that this one is over, waits itself for an
+edge that can only come later, or is gone. What a kernel sees never depends on the speed of the two processes.
 """
 
 import time
@@ -15,7 +15,8 @@ from artiq.coredevice.exceptions import RTIOOverflow
 
 from sim_devices.apparatus import wire
 from sim_devices.apparatus.coming_rounds import ComingRounds
-from sim_devices.apparatus.isolation_audit import IsolationAudit
+from sim_devices.apparatus.isolation_audit import TOOK_TYPE, IsolationAudit
+from sim_devices.apparatus.line_tampering import AT_ONCE_MU, Eve
 from sim_devices.apparatus.outcomes import RoundOutcomes
 from sim_devices.apparatus.partner_connection import (
     AWAY,
@@ -26,6 +27,7 @@ from sim_devices.apparatus.partner_connection import (
     ROUND_TYPE,
     SEARCHED,
     SETTING,
+    TOKEN,
     TRIGGER,
     WAITING,
     Frame,
@@ -35,6 +37,7 @@ from sim_devices.apparatus.trapped_ion import TrappedIon
 
 HANDSHAKE_LATENCY_MU = {"ttl_ready": 2_000, "ttl_trigger": 4_000}
 CABLE_MU = 40
+EARLY_MU = 1_000  # after a gate has opened: an adversary's edge that waits for that
 FIFO_DEPTH = 64  # of an input's gateware: edges that wait to be read
 
 PARTNER_WAIT_S = 1.0  # of wall clock, for which a handshake waits for a partner that has been there
@@ -83,6 +86,9 @@ class RoundLines:
         self._rest_mu = -1  # where the rest of the last handshake's gate begins
         self._levels = [0] * len(LINES)  # of the lines that this node drives
         self._inputs = [_Input() for _ in LINES]
+        self.eve: Eve | None = None
+        self._said = [False] * len(LINES)  # what was sent on a line in this round, for the adversary
+        self._forged = False
 
     # Handshake.
 
@@ -98,10 +104,10 @@ class RoundLines:
     def _agree(self, time_mu: int) -> bool:
         """Find the partner in its handshake, and go on to the later one of both nodes' entries.
 
-        Alice says READY and waits for Bob's TRIGGER. After a round in which both had the other's edge there is a
-        shorter way, since each wait is a switch between two processes: Bob triggers at once, and waits for her
-        token; Alice goes on if his trigger is there, and says READY with her token. If she does not come, his
-        herald was in vain, and the entry is the next one again.
+        Alice says READY and waits for Bob's TRIGGER. After a round in which both had the other's edge there
+        is a shorter way, since each wait is a switch between two processes: Bob triggers at once, and waits
+        for her token; Alice goes on if his trigger is there, and says READY with her token. If she does not
+        come, his herald was in vain, and the entry is the next one again.
         """
         current, rounds, partner = self._current, self._rounds, self.partner
         current.close()
@@ -171,14 +177,18 @@ class RoundLines:
         self._current.agreed = self._partner_present = agreed
         self._num_sent = self._num_received = 0
         self._partner_waits_mu = -1
+        if self.eve is not None:
+            self._said = [False] * len(LINES)
+            self._forged = False
 
     def _end_round(self, entry: tuple[Any, ...]) -> None:
         """The round is over at this node. If it has sent edges, its next handshake says so in time."""
+        if self._num_sent:
+            return
         if not self._heard:
             self._partner_present = False
             self._rounds.put_back(entry)
-        if not self._num_sent:
-            self.partner.send(entry[wire.INDEX], 0, OVER if self._heard else AWAY)
+        self.partner.send(entry[wire.INDEX], 0, OVER if self._heard else AWAY)
 
     # What the partner says.
 
@@ -200,7 +210,14 @@ class RoundLines:
                 current.round_type = level
             elif kind == SETTING:
                 current.partner_effect = number
-            self._inputs[kind].edges.append((current.herald_mu + after_herald_mu + CABLE_MU, level))
+            edges = self._inputs[kind].edges
+            if self.eve is None:
+                edges.append((current.herald_mu + after_herald_mu + CABLE_MU, level))
+            else:
+                reach_mu = current.herald_mu + CABLE_MU
+                tampered = self.eve.edges(kind, index, after_herald_mu, level)
+                edges.extend((reach_mu + after_mu, bit) for after_mu, bit in tampered)
+                self._said[kind] = True
         elif kind == READY:
             self._heard = True
             if current.agreed and index <= self._rounds.index and not level & SEARCHED:
@@ -216,9 +233,13 @@ class RoundLines:
             self._ready = None
         elif kind == OVER:
             self._over = max(self._over, index)
-        elif kind == WAITING and current.open and index == self._rounds.index:
-            if number == self._num_sent & 0xFF:  # not crossed by an edge
-                self._partner_waits_mu = after_herald_mu
+        elif (
+            kind == WAITING
+            and current.open
+            and index == self._rounds.index
+            and number == self._num_sent & 0xFF  # not crossed by an edge
+        ):
+            self._partner_waits_mu = after_herald_mu
 
     # Inputs.
 
@@ -231,7 +252,10 @@ class RoundLines:
         edges = own.edges
         current = self._current
         if current.open and close_mu > current.herald_mu:
-            self._await_edge(edges, open_mu, close_mu)
+            if self.eve is None:
+                self._await_edge(edges, open_mu, close_mu)
+            else:
+                self._await_tampered(line, open_mu, close_mu)
         if open_mu == own.taken_mu + 1:
             num_waiting = sum(open_mu <= time_mu < close_mu for time_mu, _ in edges)
             if num_waiting > FIFO_DEPTH:
@@ -245,22 +269,27 @@ class RoundLines:
             own.level = level
             if time_mu >= open_mu:
                 own.taken_mu = time_mu
-                current.type_known |= line == ROUND_TYPE
+                if line == ROUND_TYPE:
+                    current.type_known = True
+                    self._audit.note(time_mu, TOOK_TYPE)
                 return time_mu
         return -1
 
-    def _await_edge(self, edges: deque[tuple[int, int]], open_mu: int, close_mu: int) -> None:
-        """Wait until an edge at or after `open_mu` has come, or none can come before `close_mu`."""
+    def _await_edge(
+        self, edges: deque[tuple[int, int]], open_mu: int, close_mu: int, said: int | None = None
+    ) -> None:
+        """Wait until an edge at or after `open_mu` has come, or none can come before `close_mu`; or until
+        something was sent on the line `said`."""
         current, partner, index = self._current, self.partner, self._rounds.index
         limit_mu = close_mu - current.herald_mu
         deadline = 0.0
-        said = False
+        waits = False
         while not edges or edges[-1][0] < open_mu:
             if self._over >= index:
                 return
             if self._partner_waits_mu >= 0:
-                if not said:
-                    said = True
+                if not waits:
+                    waits = True
                     partner.send(index, limit_mu, WAITING, 0, self._num_received & 0xFF)
                 # The one that gives up earlier goes on, and may then send an edge.
                 if (limit_mu, self._bob) < (self._partner_waits_mu, not self._bob):
@@ -268,14 +297,41 @@ class RoundLines:
             frame = partner.receive()
             if frame is not None:
                 self._take(frame)
+                if said is not None and self._said[said]:
+                    return
                 continue
             now = time.monotonic()
             deadline = deadline or now + (EDGE_WAIT_S if self._heard else PARTNER_WAIT_S)
             if not partner.connected or now > deadline:
                 return
-            if not said:
-                said = True
+            if not waits:
+                waits = True
                 partner.send(index, limit_mu, WAITING, 0, self._num_received & 0xFF)
+
+    def _await_tampered(self, line: int, open_mu: int, close_mu: int) -> None:
+        """Wait for what is sent, so that the adversary can make something of it, and bring her edges in
+        order."""
+        edges = self._inputs[line].edges
+        eve, current = self.eve, self._current
+        assert eve is not None
+        if eve.skews and line == TOKEN and eve.attacks(self._rounds.index):
+            if not self._forged:
+                self._forged = True
+                edges.append((open_mu + EARLY_MU, eve.forged_token(self._rounds.index)))
+            return
+        if not self._said[line]:
+            self._await_edge(deque(), open_mu, close_mu, line)
+        ordered = [
+            (open_mu + EARLY_MU, bit) if time_mu - current.herald_mu >= AT_ONCE_MU else (time_mu, bit)
+            for time_mu, bit in edges
+        ]
+        edges.clear()
+        edges.extend(sorted(ordered))
+
+    def await_type(self) -> None:
+        """Wait until Bob has announced T in this round, as a device does that is told so."""
+        if self._current.round_type == wire.NO_ROUND_TYPE:
+            self._await_edge(deque(), 0, 1 << 62, ROUND_TYPE)
 
     def level(self, line: int, time_mu: int) -> int:
         """Level of a line at its receiver."""

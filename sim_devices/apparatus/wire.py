@@ -2,8 +2,8 @@
 
 A frame is a kind (u8), three reserved bytes, a payload length (u32, little-endian) and the payload. Payloads
 are arrays of the records below or packed structs; nothing is unpickled. A node gets entries of coming rounds:
-what its station and ion will do, with results of its own measurements. What the entries do not have it requests
-by MEASURE; by REPORT it names what it has measured where the other node's result depends on it.
+what its station and ion will do, with results of its own measurements. What the entries do not have it
+requests by MEASURE; by REPORT it names what it has measured where the other node's result depends on it.
 """
 
 import socket
@@ -21,7 +21,8 @@ HEADER = struct.Struct("<BxxxI")
 # Magic, version, role (0 Alice, 1 Bob, 2 somebody with a clock), port on which Bob's lines listen.
 HELLO_PAYLOAD = struct.Struct("<4sHBxH")
 # Seed of the node's own draws, its first round, laboratory time (s), its unix time at 0, whether one of this
-# node's electrodes was tampered with and stays where it is, protocol; drift and tampering follow as JSON.
+# node's electrodes was tampered with and stays where it is, protocol; drift, tampering of the lines and a
+# seed for it follow as JSON.
 WELCOME_PAYLOAD = struct.Struct("<QQdd?B")
 FETCH_PAYLOAD = struct.Struct("<qdd")  # first round, longest wait in s, this node's laboratory time
 CLOCK_PAYLOAD = struct.Struct("<d")  # laboratory time of the sender, in both directions
@@ -56,13 +57,14 @@ ENTRY = np.dtype(
         ("fault", "<i8"),
         ("lock_mu", "<i8"),
         ("preset", "<i8"),  # 0: quantum; 1, 2: a device that answers bright, dark whatever the pulses
+        ("answer", "<i8"),  # of a device that has a list, where it uses it: 1, 2: bright, dark
         ("results", "<u8"),  # bit k: bright if the pulses make the effect with number k
         ("num_results", "<i8"),  # of them
         ("time_s", "<f8"),  # laboratory time of the herald
     ]
 )
 # Places in an entry that was made a tuple.
-INDEX, ATTEMPTS, PATTERN, FAULT, LOCK_MU, PRESET, RESULTS, NUM_RESULTS, TIME_S = range(len(ENTRY))
+INDEX, ATTEMPTS, PATTERN, FAULT, LOCK_MU, PRESET, ANSWER, RESULTS, NUM_RESULTS, TIME_S = range(10)
 
 
 class WireError(ConnectionError):

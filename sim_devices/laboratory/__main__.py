@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from sim_devices.apparatus.line_tampering import LINE_ATTACKS, LineTampering
 from sim_devices.apparatus.wire import PROTOCOLS
 from sim_devices.laboratory.configuration import FAULT_KINDS, LaboratoryConfiguration
 from sim_devices.laboratory.server import LaboratoryServer
@@ -74,6 +75,17 @@ def argument_parser() -> argparse.ArgumentParser:
         help="node of which one electrode does not move",
     )
     parser.add_argument(
+        "--line-attack",
+        choices=LINE_ATTACKS,
+        metavar="NAME",
+        default="",
+        help=f"on the lines between the nodes: {', '.join(LINE_ATTACKS)}",
+    )
+    parser.add_argument("--line-attack-share", type=float, default=1.0, help="of the rounds that it takes")
+    parser.add_argument(
+        "--strobe-delay", type=float, default=60.0, help="of the attack strobe-delay, in microseconds"
+    )
+    parser.add_argument(
         "--stdin", action="store_true", help="end when standard input does, as it does with a parent's death"
     )
     return parser
@@ -110,7 +122,12 @@ def main(arguments: list[str] | None = None) -> int:
             label_mismatch=options.label_mismatch,
             scheduled_faults=tuple(faults),
             drift=Drift.from_json(options.drift.read_text()) if options.drift else Drift(),
-            tampering=Tampering(options.local_fraction, options.measured_fraction, options.stuck_electrode),
+            tampering=Tampering(
+                options.local_fraction,
+                options.measured_fraction,
+                options.stuck_electrode,
+                LineTampering(options.line_attack, options.line_attack_share, options.strobe_delay),
+            ),
         )
         server = LaboratoryServer(configuration, options.host, options.port)
     except (ValueError, TypeError, KeyError, OSError) as error:

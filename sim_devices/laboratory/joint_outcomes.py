@@ -2,18 +2,18 @@
 
 Neither node's process holds a state, nor the other's results. In each round one node measures first: Bob in
 `ordered`, where Alice's pulse follows T at a fixed time; Alice in `late-type`, where T exists only after her
-outcome. The first one's result is u < tr(rho E) with the reduced state, the second one's the same with the state
-that the first one's effect and result leave. The numbers u follow from the laboratory's seed, so that no outcome
-depends on which request comes first, or on whether a result was requested or came with an entry.
+outcome. The first one's result is u < tr(rho E) with the reduced state, the second one's the same with the
+state that the first one's effect and result leave. The numbers u follow from the laboratory's seed, so that
+no outcome depends on which request comes first, or on whether a result was requested or came with an entry.
 
-Entries carry results for effects that a node has registered. Those of the first one need nothing else. Those of
-the second one are conditional on the effect that the first one makes in key rounds: in `ordered` the usual one
-of Bob's key rounds, in `late-type` the one of Alice's with which the effect of Bob's has been registered (y = 2 + x).
-They hold in key rounds only. In a test the second one's result exists after the first one has measured and not
-before: her apparatus names its effect (REPORT), or has requested its result.
+Entries carry results for effects that a node has registered. Those of the first one need nothing else. Those
+of the second one are conditional on the effect that the first one makes in key rounds: in `ordered` the usual
+one of Bob's key rounds, in `late-type` the one of Alice's with which the effect of Bob's has been registered
+(y = 2 + x). They hold in key rounds only. In a test the second one's result exists after the first one has
+measured and not before: her apparatus names its effect (REPORT), or has requested its result.
 
-In `late-type` Alice has results for both of her settings, since she chooses before T exists. That is no local model of
-the tests: Bob's outcomes of these are drawn afterwards, conditional on what she has done.
+In `late-type` Alice has results for both of her settings, since she chooses before T exists. That is no local
+model of the tests: Bob's outcomes of these are drawn afterwards, conditional on what she has done.
 """
 
 from dataclasses import dataclass, field
@@ -48,17 +48,20 @@ def conditional_states(
     e00, e11, real, imaginary = effect
     matrix = np.array([[e00, real - 1j * imaginary], [real + 1j * imaginary, e11]])
     found = np.where(bright[:, None, None], matrix, np.eye(2) - matrix)
-    state = np.einsum("nabcd,ndb->nac" if role == BOB else "nabcd,nca->nbd", joint, found)
+    traced = "nabcd,ndb->nac" if role == BOB else "nabcd,nca->nbd"
+    state: NDArray[np.complex128] = np.einsum(traced, joint, found)
     norm = np.einsum("naa->n", state).real
     # What no ion does, a device with an answer of its own may report: it tells nothing about the other ion.
     impossible = norm < 1e-12
     state[impossible] = reduced_states(joint[impossible], 1 - role)
-    return state / np.where(impossible, 1.0, norm)[:, None, None]
+    state /= np.where(impossible, 1.0, norm)[:, None, None]
+    return state
 
 
 def reduced_states(joint: NDArray[np.complex128], role: int) -> NDArray[np.complex128]:
     """(n, 2, 2) states of one ion."""
-    return np.einsum("nabcb->nac" if role == ALICE else "nabad->nbd", joint)
+    state: NDArray[np.complex128] = np.einsum("nabcb->nac" if role == ALICE else "nabad->nbd", joint)
+    return state
 
 
 @dataclass
@@ -169,8 +172,8 @@ class JointOutcomes:
         """Whether the ion of `role` is bright in a round, the number of the effect in coming entries and that
         of the partner's on which their results are conditional, or MAX_REGISTERED; once a round.
 
-        None if the first one has not measured in this round, unless it is in a later one, or `waits` is False:
-        then what the first one's key effect gives counts as found.
+        None if the first one has not measured in this round, unless it is in a later one, or `waits` is
+        False: then what the first one's key effect gives counts as found.
 
         :param kind: KEY, TEST, USUAL_KEY or NO_ROUND_TYPE of `wire`
         :param partner: number of the first one's effect, if that is known

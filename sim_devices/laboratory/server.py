@@ -1,20 +1,21 @@
 """The laboratory process: owns the tape and both ions' joint state, and serves the two nodes.
 
 Both nodes play the same round at the same time, in step by the handshake on their own connection. Each gets
-entries of the tape a chunk at a time, with results of its own measurements (`joint_outcomes`); Bob first, since
-his clock says when the rounds of a chunk are. What an entry does not answer the nodes request, and a node that
-measures second may have to wait until the other one has measured in that round.
+entries of the tape a chunk at a time, with results of its own measurements (`joint_outcomes`); Bob first,
+since his clock says when the rounds of a chunk are. What an entry does not answer the nodes request, and a
+node that measures second may have to wait until the other one has measured in that round.
 
 A node's next process goes on with the first round that it had not begun, or, if it was killed, after its last
 chunk; the node that is behind skips rounds at the handshake.
 """
 
+import json
 import selectors
 import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -178,7 +179,13 @@ class LaboratoryServer:
         fixed = wire.WELCOME_PAYLOAD.pack(
             seed, rounds, self._time_s, configuration.start_unix, stuck, protocol
         )
-        node.socket.sendall(wire.frame(wire.WELCOME, fixed + configuration.drift.to_json().encode()))
+        eve_seed = np.random.SeedSequence([configuration.seed, 5]).generate_state(1, np.uint64)[0]
+        rest = {
+            "drift": configuration.drift.to_json(),
+            "lines": asdict(configuration.tampering.lines),
+            "eve_seed": int(eve_seed),
+        }
+        node.socket.sendall(wire.frame(wire.WELCOME, fixed + json.dumps(rest).encode()))
 
     def _reach(self, time_s: float) -> None:
         if not self._time_s <= time_s < self._time_s + MAX_STEP_S:

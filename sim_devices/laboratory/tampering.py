@@ -6,10 +6,12 @@ bit that her list has for the round, whatever the settings, so S = 2 and she kno
 a product state that she knows; key rounds agree as before, but with the analysis pulses of the test rounds
 no product state gives more than S = sqrt 2."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sim_devices.apparatus.line_tampering import LineTampering
 
 UNTOUCHED, LISTED, MEASURED = range(3)
 
@@ -17,11 +19,12 @@ UNTOUCHED, LISTED, MEASURED = range(3)
 @dataclass(frozen=True)
 class Tampering:
     """Shares of the rounds that are listed and measured, chosen at random; and the role of the node of
-    which one electrode does not move, or ''."""
+    which one electrode does not move, or ''; and what is done to the lines between the nodes."""
 
     local_fraction: float = 0.0
     measured_fraction: float = 0.0
     stuck_electrode: str = ""
+    lines: LineTampering = field(default_factory=LineTampering)
 
     def __post_init__(self) -> None:
         for name in ("local_fraction", "measured_fraction"):

@@ -59,8 +59,9 @@ class Tape:
         entries["fault"] = ION_LOST * loss[role] + PARTNER_ION_LOST * loss[1 - role]
         entries["fault"] += LOCK_LOST * self._lock_loss[window]
         # Alice's bit 0 is bright, and Bob's bit 1.
-        answers = self._answers[window]
-        entries["preset"] = (2 - answers if role else 1 + answers) * (self._treatment[window] == LISTED)
+        answers = 2 - self._answers[window] if role else 1 + self._answers[window]
+        entries["preset"] = answers * (self._treatment[window] == LISTED)
+        entries["answer"] = answers * self._tampering.lines.has_list
         return entries
 
     def uniforms(self, index: int, count: int) -> NDArray[np.float64]:

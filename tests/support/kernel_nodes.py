@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from artiq.experiment import EnvExperiment
+from artiq.experiment import EnvExperiment, TBool, TInt32, TList, TNone, rpc
 
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.sequence.conditions import RUNNING
@@ -46,30 +46,32 @@ class Notes:
         self.recovers: Callable[[bool, bool], bool] = lambda locked, ion_present: True
         self.on_check: Callable[[int, int], int | None] = lambda done, condition: None
 
-    def begin_batch(self) -> list[int]:
+    def begin_batch(self) -> TList(TInt32):
         self.batch = self.batches.pop(0) if self.batches else []
         return self.batch
 
-    def store(self, count: int, *columns: Any) -> None:
-        for row in zip(*(column[:count] for column in columns), strict=True):
+    @rpc(flags={"async"})
+    def store(self, count, outcomes, received, settings, ends, patterns, heralds, edges, losses) -> TNone:
+        columns = (outcomes, received, settings, ends, patterns, heralds, edges, losses)
+        for row in zip(*(map(int, column[:count]) for column in columns), strict=True):
             draw = self.batch[len(self.rounds) - len(self.draws)]
             self.rounds.append(PlayedRound(draw & (1 << SETTING_BITS) - 1, draw >> SETTING_BITS, *row))
 
-    def check(self, done: int, condition: int) -> int:
-        limit = self.on_check(done, condition)
+    def check(self, done, condition) -> TInt32:
+        limit = self.on_check(int(done), int(condition))
         if limit is None:
-            limit = len(self.batch) if condition == RUNNING else done
+            limit = len(self.batch) if condition == RUNNING else int(done)
         return limit
 
-    def end_batch(self, done: int, condition: int) -> None:
+    def end_batch(self, done, condition) -> TNone:
         self.draws += self.batch[:done]
         self.ends.append((int(done), int(condition)))
 
-    def abandon_batch(self, done: int) -> None:
+    def abandon_batch(self, done) -> TNone:
         self.abandoned.append(int(done))
 
-    def wait_for_recovery(self, locked: bool, ion_present: bool) -> bool:
-        return self.recovers(locked, ion_present)
+    def wait_for_recovery(self, locked, ion_present) -> TBool:
+        return self.recovers(bool(locked), bool(ion_present))
 
 
 class Parent(EnvExperiment):

@@ -19,6 +19,7 @@ from sim_devices.adversaries.acceptance import (
 )
 from sim_devices.adversaries.trials import TrialRuns
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
+from sim_devices.laboratory.joint_outcomes import BOB
 from sim_devices.laboratory.tampering import LISTED, MEASURED, UNTOUCHED, Tampering
 from sim_devices.laboratory.tape import Tape
 from sim_devices.physics.link import LinkModel
@@ -100,7 +101,7 @@ def test_an_adversary_changes_nothing_but_what_she_touches() -> None:
     honest = Tape(LaboratoryConfiguration(seed=4, link=IDEAL))
     attacked = Tape(LaboratoryConfiguration(seed=4, link=IDEAL, tampering=Tampering(0.3, 0.2)))
     treatment, _ = attacked.notebook(0, 3000)
-    entries = [tape.bob_entries(0, 3000) for tape in (honest, attacked)]
+    entries = [tape.entries(BOB, 0, 3000) for tape in (honest, attacked)]
     for name in ("index", "attempts", "pattern", "fault"):
         np.testing.assert_array_equal(entries[0][name], entries[1][name])
     np.testing.assert_array_equal(entries[1]["preset"] != 0, treatment == LISTED)

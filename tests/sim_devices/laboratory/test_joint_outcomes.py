@@ -1,4 +1,5 @@
-"""Outcomes of both ions: the right probabilities in both orders, and nothing in a process that it may not hold."""
+"""Outcomes of both ions: the right probabilities in both orders, and nothing in a process that it may not
+hold."""
 
 from collections.abc import Callable
 
@@ -117,7 +118,8 @@ def test_rounding_leaves_probabilities_alone() -> None:
 
 
 def registered(protocol: str) -> JointOutcomes:
-    """Of 600 rounds, in which each node has registered what it makes in key rounds: Bob UP, or UP and TILTED."""
+    """Of 600 rounds, in which each node has registered what it makes in key rounds: Bob UP, or UP and
+    TILTED."""
     outcomes = outcomes_of(protocol, 600)
     if protocol == "ordered":
         assert ask(outcomes, BOB, 0, UP, wire.KEY)[1] == NONE
@@ -246,7 +248,8 @@ def test_effects_beyond_the_limit_are_asked_each_time() -> None:
 
 def test_no_entry_has_a_state_or_a_round_type() -> None:
     assert wire.ENTRY.names == (
-        *("index", "attempts", "pattern", "fault", "lock_mu", "preset", "results", "num_results", "time_s"),
+        *("index", "attempts", "pattern", "fault", "lock_mu", "preset", "answer"),
+        *("results", "num_results", "time_s"),
     )
 
 
