@@ -17,7 +17,8 @@ class LaboratoryConfiguration:
 
     Probabilities are per round. `label_mismatch` is that of a herald of which the slave's core sees another
     pattern than the master's; the default is for photons at 24 ns + Exp(7.4 ns), a gate that closes at 60 ns,
-    and clocks of 1 ns that are not in phase. `scheduled_faults` are (round index, kind) with a kind of `FAULT_KINDS`.
+    and clocks of 1 ns that are not in phase. `scheduled_faults` are (round index, kind) with a kind of
+    `FAULT_KINDS`.
     """
 
     seed: int = 0
