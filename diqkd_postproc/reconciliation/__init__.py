@@ -4,6 +4,7 @@ Names are imported on first use: the kernels' compiler takes its time to import,
 package only want a name.
 
 >>> import numpy as np
+>>> from diqkd_postproc.reconciliation import build_code, decode
 >>> random = np.random.default_rng(1)
 >>> code = build_code(num_rounds=20_000, syndrome_bits=6_000, gamma=0.05, design="robust", seed=1)
 >>> is_test = (random.random(20_000) < 0.05).astype(np.uint8)
