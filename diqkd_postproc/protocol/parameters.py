@@ -11,25 +11,33 @@ import json
 import math
 import tomllib
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
+from diqkd_postproc.protocol.length_rule import FreeParameters, LengthKind, LengthRule
 from diqkd_postproc.protocol.proof_status import PROOF_STATUS
 from diqkd_postproc.protocol.roles import lost_test_probability
 
 SYNDROME_CODE_SEED = 20210929
 
 ProofName = Literal["paper", "counted", "renyi"]
-BoundName = Literal["simple", "full"]
+BoundName = Literal["simple", "full", "closed", "exact"]
 ExtractorName = Literal["trevisan", "toeplitz"]
 ProtocolName = Literal["ordered", "late-type"]
 """Order of a round (docs/order.md): the published one with tokens, or measure first (two key bases)."""
 
 
-YOUNGER_FIELDS: dict[str, Any] = {"protocol": "ordered", "end_token": False, "max_late_losses": 0}
+YOUNGER_FIELDS: dict[str, Any] = {
+    "protocol": "ordered",
+    "end_token": False,
+    "max_late_losses": 0,
+    "length": "fixed",
+    "increments": (),
+}
 
 KEYLESS: dict[str, Any] = {
     "omega_threshold": 0.75,
@@ -57,7 +65,11 @@ class ProtocolParameters(BaseModel):
     test_bits: int = Field(ge=1, le=16, description="b of gamma = k / 2**b")
     omega_threshold: float = Field(gt=0.5, lt=1.0, description="CHSH winning probability to accept")
     syndrome_bits: int = Field(ge=1, description="m, length of the syndrome, bits")
-    key_bits: int = Field(ge=0, description="length of the extracted key, bits; 0 where no key is possible")
+    key_bits: int = Field(
+        ge=0,
+        description="length of the extracted key, bits; of a variable length, the most that the hash has "
+        "rows for (l_cap); 0 where no key is possible",
+    )
     soundness_error: float = Field(gt=0.0, lt=1.0)
     one_bit_error: float = Field(
         gt=0.0,
@@ -72,6 +84,16 @@ class ProtocolParameters(BaseModel):
     proof: ProofName = "paper"
     bound: BoundName | None = Field(default=None, description="`renyi` only: which bound of a round")
     extractor: ExtractorName = "trevisan"
+    length: LengthKind = Field(
+        default="fixed", description="`renyi` only: `variable` lets the length follow from public counts"
+    )
+    constant_bits: int | None = Field(default=None, description="C of the theorem, rounded down, bits")
+    free_parameters: FreeParameters | None = Field(
+        default=None, description="of the bounds `exact` and `closed`, and of every variable length"
+    )
+    increments: tuple[int, ...] = Field(
+        default=(), description="m_2 < ... < m_J: length of the syndrome after each further increment, bits"
+    )
     max_tests: int | None = Field(
         default=None, ge=0, description="`counted` only: N*, the most test rounds that are accepted"
     )
@@ -125,6 +147,7 @@ class ProtocolParameters(BaseModel):
             raise ValueError(
                 f"max_tests={self.max_tests} with proof={self.proof!r}: `counted` needs it, others have none"
             )
+        self._check_rule()
         if self.max_late_losses >= self.num_rounds:
             raise ValueError(
                 f"max_late_losses={self.max_late_losses} is not below num_rounds={self.num_rounds}; lower it"
@@ -135,6 +158,47 @@ class ProtocolParameters(BaseModel):
                 "take proof 'renyi', or protocol 'ordered'"
             )
         return self
+
+    def _check_rule(self) -> None:
+        needs_rule = self.length == "variable" or self.bound in ("exact", "closed")
+        if needs_rule != (self.free_parameters is not None) or needs_rule != (self.constant_bits is not None):
+            raise ValueError(
+                f"length={self.length!r} with bound={self.bound!r} "
+                + ("needs" if needs_rule else "has no")
+                + " constant_bits and free_parameters; write the file anew with `diqkd plan`"
+            )
+        if needs_rule and self.proof != "renyi":
+            raise ValueError(f"length {self.length!r} is proven with proof 'renyi' only, not {self.proof!r}")
+        totals = self.syndrome_totals
+        if any(a >= b for a, b in pairwise(totals)) or totals[-1] >= self.num_rounds:
+            raise ValueError(
+                f"increments={list(self.increments)} do not rise from syndrome_bits={self.syndrome_bits} "
+                f"to less than num_rounds={self.num_rounds}"
+            )
+        if self.increments and not needs_rule:
+            raise ValueError("increments need bound 'exact' or 'closed', or a variable length")
+
+    @property
+    def syndrome_totals(self) -> tuple[int, ...]:
+        """m_1 < ... < m_J: length of the syndrome after each increment, bits."""
+        return (self.syndrome_bits, *self.increments)
+
+    @property
+    def length_rule(self) -> LengthRule | None:
+        """How the key's length follows from public counts; None where it is `key_bits`, whatever they are."""
+        if self.free_parameters is None or self.constant_bits is None:
+            return None
+        return LengthRule(
+            length=self.length,
+            extractor=self.extractor,
+            num_rounds=self.num_rounds,
+            free=self.free_parameters,
+            constant_bits=self.constant_bits,
+            syndrome_bits=self.syndrome_totals,
+            max_losses=self.max_losses,
+            max_late_losses=self.max_late_losses,
+            key_cap=self.key_bits,
+        )
 
     @property
     def gamma(self) -> Fraction:
@@ -152,7 +216,8 @@ class ProtocolParameters(BaseModel):
     @property
     def proof_label(self) -> str:
         """Proof, bound and extractor on which the key rests, in words."""
-        return " ".join(filter(None, (self.proof, self.bound, self.extractor)))
+        length = "variable" if self.length == "variable" else None
+        return " ".join(filter(None, (self.proof, self.bound, self.extractor, length)))
 
     @property
     def proof_status(self) -> str:
@@ -193,10 +258,16 @@ class ProtocolParameters(BaseModel):
         """TOML text, one `key = value` a line, read back by `from_toml`."""
 
         def literal(value: Any) -> str:
+            if isinstance(value, tuple):
+                return repr(list(value))
             return json.dumps(value) if isinstance(value, str | bool) else repr(value)
 
+        values = self._values()
+        tables = {key: values.pop(key) for key, value in list(values.items()) if isinstance(value, dict)}
         lines = ["# diqkd protocol parameters; must be the same file at both nodes"]
-        lines += [f"{key} = {literal(value)}" for key, value in self._values().items()]
+        lines += [f"{key} = {literal(value)}" for key, value in values.items()]
+        for name, table in tables.items():
+            lines += ["", f"[{name}]", *(f"{key} = {literal(value)}" for key, value in table.items())]
         return "\n".join(lines) + "\n"
 
     @classmethod

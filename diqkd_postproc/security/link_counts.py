@@ -15,7 +15,8 @@ import numpy as np
 from scipy.stats import binom
 
 from diqkd_postproc.protocol.errors import ParameterError
-from diqkd_postproc.security.variable_length import PRICE_UNIT, KeyCertificate, KeyProblem
+from diqkd_postproc.protocol.length_rule import PRICE_UNIT, LengthRule
+from diqkd_postproc.security.variable_length import KeyProblem
 
 LIMIT_DEVIATIONS = 10.0
 """L_max: so many standard deviations above the mean number of losses (VARIABLE_LENGTH.md, section 8, 3)."""
@@ -66,22 +67,36 @@ class LinkCounts:
         square = gamma * (q * (kappa - eta) ** 2 + (1 - q) * eta**2)
         return math.sqrt(self.num_rounds * (square - gamma**2 * (q * kappa - eta) ** 2))
 
-    def mean_bits(self, certificate: KeyCertificate) -> float:
+    def mean_bits(self, rule: LengthRule) -> float:
         """Mean of a variable length before limits and cap; a fixed length; Trevisan: before 4 log2 l."""
-        if certificate.problem.length == "fixed":
-            return float(certificate.constant_bits)
-        bits = certificate.constant_bits - self._spent(certificate)
-        return bits - self.mean_cost(float(certificate.free.kappa), float(certificate.free.eta))
+        if rule.length == "fixed":
+            return float(rule.constant_bits)
+        bits = rule.constant_bits - self._spent(rule)
+        return bits - self.mean_cost(float(rule.free.kappa), float(rule.free.eta))
 
-    def deviation_bits(self, certificate: KeyCertificate) -> float:
+    def deviation_bits(self, rule: LengthRule) -> float:
         """Standard deviation of the variable length; 0 of a fixed one."""
-        if certificate.problem.length == "fixed":
+        if rule.length == "fixed":
             return 0.0
-        return self.cost_deviation(float(certificate.free.kappa), float(certificate.free.eta))
+        return self.cost_deviation(float(rule.free.kappa), float(rule.free.eta))
 
-    def probability_at_most(self, certificate: KeyCertificate, bits: float) -> float:
+    def probability_at_most(self, rule: LengthRule, bits: float) -> float:
         """Probability that the theorem's right-hand side C + eta N_t - kappa k - m - v, rounded down, is at
-        most `bits`.
+        most `bits`."""
+        # eta' (won + k) - kappa' k < 1024 (bits + 1 + m + v - C_int), in integers.
+        threshold = PRICE_UNIT * (math.floor(bits) + 1 + self._spent(rule) - rule.constant_bits)
+        return self._probability_below(rule, threshold, self.num_rounds)
+
+    def no_key_probability(self, rule: LengthRule) -> float:
+        """Probability that an honest run of this link makes no key because of its Bell test."""
+        if rule.length == "fixed":
+            return self._probability_below(rule, -rule.free.loss_budget, rule.max_losses)
+        least = 4 if rule.extractor == "trevisan" else 0  # 1 + 4 log2 1 is the first that fits
+        threshold = PRICE_UNIT * (least + 1 + self._spent(rule) - rule.constant_bits)
+        return self._probability_below(rule, threshold, rule.max_losses)
+
+    def _probability_below(self, rule: LengthRule, threshold: int, max_losses: int) -> float:
+        """Probability of eta' N_t - kappa' k < threshold or k > max_losses.
 
         Exact sum over the number of lost tests; given k, the won ones are Bin(n - k, gamma (1-q) / (1 - gamma
         q)).
@@ -92,34 +107,32 @@ class LinkCounts:
         high = min(n, math.ceil(self.mean_losses + TAIL_DEVIATIONS * deviation))
         losses = np.arange(low, high + 1)
         weights = binom.pmf(losses, n, gamma * q)
-        price, credit = certificate.free.loss_price, certificate.free.test_credit
-        # eta' (won + k) - kappa' k < 1024 (bits + 1 + m + v - C_int), in integers.
-        threshold = PRICE_UNIT * (math.floor(bits) + 1 + self._spent(certificate) - certificate.constant_bits)
+        price, credit = rule.free.loss_price, rule.free.test_credit
         room = threshold + (price - credit) * losses - 1
         if credit == 0:
-            return float(weights[room >= 0].sum())
-        return float(
-            (weights * binom.cdf(room // credit, n - losses, gamma * (1 - q) / (1 - gamma * q))).sum()
-        )
+            below = (room >= 0).astype(float)
+        else:
+            below = binom.cdf(room // credit, n - losses, gamma * (1 - q) / (1 - gamma * q))
+        return float((weights * np.where(losses > max_losses, 1.0, below)).sum())
 
-    def quantile_bits(self, certificate: KeyCertificate, probability: float = 0.05) -> int:
+    def quantile_bits(self, rule: LengthRule, probability: float = 0.05) -> int:
         """Smallest number of bits that the variable length stays at or below with at least this
         probability."""
-        if certificate.problem.length == "fixed":
-            return certificate.constant_bits
-        mean, spread = self.mean_bits(certificate), 8.0 * self.deviation_bits(certificate) + 2.0
+        if rule.length == "fixed":
+            return rule.constant_bits
+        mean, spread = self.mean_bits(rule), 8.0 * self.deviation_bits(rule) + 2.0
         low, high = math.floor(mean - spread), math.ceil(mean + spread)
         while high - low > 1:
             middle = (low + high) // 2
-            if self.probability_at_most(certificate, middle) >= probability:
+            if self.probability_at_most(rule, middle) >= probability:
                 high = middle
             else:
                 low = middle
         return high
 
-    def _spent(self, certificate: KeyCertificate) -> int:
+    def _spent(self, rule: LengthRule) -> int:
         syndrome = self.syndrome_sent
-        return (certificate.problem.syndrome_bits[0] if syndrome is None else syndrome) + self.late_losses
+        return (rule.syndrome_bits[0] if syndrome is None else syndrome) + self.late_losses
 
 
 def loss_limit(link: LinkCounts, deviations: float = LIMIT_DEVIATIONS) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import get_args
 
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import (
@@ -22,13 +23,16 @@ from diqkd_postproc.protocol.parameters import (
 from diqkd_postproc.protocol.proof_status import PROOF_STATUS
 from diqkd_postproc.security import counted, paper, renyi
 from diqkd_postproc.security.key_length import KeyLength
-from diqkd_postproc.security.variable_length import NUM_KEY_BASES
+from diqkd_postproc.security.variable_certification import certificate_of
+from diqkd_postproc.security.variable_length import NUM_KEY_BASES, KeyCertificate
 
 
-def check_combination(proof: str, bound: str | None, extractor: str, protocol: str = "ordered") -> None:
-    """Raise ParameterError unless `proof` exists and covers `bound`, `extractor` and `protocol`.
+def check_combination(
+    proof: str, bound: str | None, extractor: str, protocol: str = "ordered", length: str = "fixed"
+) -> None:
+    """Raise ParameterError unless `proof` exists and covers the other choices.
 
-    Toeplitz hashing and the two bounds belong to `renyi`; bound None is allowed with every proof.
+    Toeplitz hashing, bounds and variable lengths belong to `renyi`; bound None is allowed with every proof.
     """
     if proof not in PROOF_STATUS:
         raise ParameterError(f"proof={proof!r} is unknown; choose one of {', '.join(PROOF_STATUS)}")
@@ -44,8 +48,12 @@ def check_combination(proof: str, bound: str | None, extractor: str, protocol: s
         )
     if bound is not None and proof != renyi.PROOF_NAME:
         raise ParameterError(f"bound={bound!r} belongs to proof='renyi'; {proof!r} has none, leave it out")
-    if bound not in (None, "simple", "full"):
-        raise ParameterError(f"bound={bound!r} is unknown; choose 'simple' or 'full'")
+    if bound not in (None, *get_args(BoundName)):
+        raise ParameterError(f"bound={bound!r} is unknown; choose one of {', '.join(get_args(BoundName))}")
+    if length == "variable" and proof != renyi.PROOF_NAME:
+        raise ParameterError(
+            f"length='variable' is proven with proof='renyi' only, not with {proof!r}; take 'fixed'"
+        )
 
 
 def losses_accepted(num_rounds: int, gamma: Fraction, omega_threshold: float) -> int:
@@ -104,12 +112,45 @@ def key_length_for(
     return length.less_late_losses(max_late_losses)
 
 
+def length_of_certificate(parameters: ProtocolParameters, certificate: KeyCertificate) -> KeyLength:
+    """What a certificate says of parameters that have a length rule."""
+    free, claimed = certificate.free, parameters.constant_bits or 0
+    missing = max(0, claimed - certificate.constant_bits)
+    most = parameters.key_bits
+    if parameters.length == "fixed":
+        most = max(
+            0, min(certificate.key_bits(0, parameters.num_rounds, 0, parameters.syndrome_totals[-1]), most)
+        )
+        missing = 0
+    return KeyLength(
+        bits=max(0, most - missing),
+        value=certificate.value,
+        proof=renyi.PROOF_NAME,
+        status=PROOF_STATUS[renyi.PROOF_NAME],
+        terms=certificate.terms,
+        analysis={
+            "alpha_minus_one": float(free.excess_order),
+            "kappa": float(free.kappa),
+            "eta": float(free.eta),
+            "gm1": certificate.round_excess,
+            "constant_bits": float(certificate.constant_bits),
+        },
+        hash_error=paper.HASH_ERROR,
+        extractor_error=certificate.extractor_error,
+        margin=certificate.value - certificate.constant_bits,
+        certificate=certificate.evidence,
+    )
+
+
 def key_length_of(parameters: ProtocolParameters) -> KeyLength:
     """Longest key that the proof of `parameters` certifies, with the extractor error that they fix.
 
     The extractor error is one_bit_error times key_bits: it is part of the parameters, so that the seed's
-    length follows from them. Raises ParameterError as `key_length_for`.
+    length follows from them. Of a variable length: the most that the hash has rows for, less what the theorem
+    does not certify of `constant_bits`. Raises ParameterError as `key_length_for`.
     """
+    if parameters.length_rule is not None:
+        return length_of_certificate(parameters, certificate_of(parameters))
     extractor_error = parameters.one_bit_error * max(1, parameters.key_bits)
     return key_length_for(
         parameters.proof,

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.length_rule import FreeParameters
 from diqkd_postproc.security.ball_arithmetic import RoundInBalls, is_available
 from diqkd_postproc.security.exact_round_balls import PRECISION_BITS
 from diqkd_postproc.security.paper import EXTRACTOR_BITS
-from diqkd_postproc.security.variable_length import NUM_KEY_BASES, FreeParameters, KeyProblem
+from diqkd_postproc.security.variable_length import NUM_KEY_BASES, KeyProblem
 
 Ball = Any
 """flint.arb; python-flint is optional."""

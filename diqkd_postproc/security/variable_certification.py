@@ -24,18 +24,15 @@ from typing import Any
 import numpy as np
 
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.length_rule import FreeParameters
+from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.security.closed_round import ClosedRound, certify_closed
 from diqkd_postproc.security.exact_round import ExactRound
 from diqkd_postproc.security.exact_round_balls import PRECISION_BITS, ExactRoundInBalls
 from diqkd_postproc.security.exact_round_search import Leaves, certify_exact
 from diqkd_postproc.security.paper import EXTRACTOR_BITS, ROUNDING_SHARE
 from diqkd_postproc.security.renyi_round import Certificate, RoundProblem, certify
-from diqkd_postproc.security.variable_length import (
-    NUM_KEY_BASES,
-    FreeParameters,
-    KeyCertificate,
-    KeyProblem,
-)
+from diqkd_postproc.security.variable_length import NUM_KEY_BASES, KeyCertificate, KeyProblem, problem_of
 
 TOLERANCE_BITS = 0.5
 """Distance of a closed bound's certificate from its maximum, in bits of key (KEY_LENGTH.md, section 7)."""
@@ -87,6 +84,22 @@ def certify_key(
         f"{(bound.upper - bound.lower) / excess_order:.2g} (alpha - 1) of a value attained; {margin:.2g} "
         "bits for the rounding of the sum",
     )
+
+
+def certificate_of(parameters: ProtocolParameters) -> KeyCertificate:
+    """Certificate of the free parameters in a parameter file, in double precision.
+
+    Its constant may be smaller than what the file claims: see `certification.require_certified`. Raises
+    ParameterError for parameters without a length rule.
+    """
+    if parameters.free_parameters is None:
+        raise ParameterError("these parameters have no free_parameters; their proof needs none")
+    problem, shares = problem_of(parameters), None
+    if problem.extractor == "trevisan" and parameters.key_bits:
+        extractor_error = parameters.one_bit_error * parameters.key_bits
+        shares = (extractor_error, _smoothing(problem, extractor_error))
+    tolerance = VERIFIER_TOLERANCE if problem.bound == "exact" else None
+    return certify_key(problem, parameters.free_parameters, parameters.key_bits, tolerance, shares)
 
 
 def confirm_in_balls(certificate: KeyCertificate, tolerance: float | None = None) -> KeyCertificate:
@@ -198,7 +211,14 @@ def _best_shares(problem: KeyProblem, free: FreeParameters) -> tuple[float, floa
     by_smoothing = 2 / float(free.excess_order)
     by_extractor, times = (6, 2) if problem.length == "variable" else (5, 1)
     extractor_error = budget / times * by_extractor / (by_extractor + by_smoothing)
-    return extractor_error, (budget - times * extractor_error) / 2 * ROUNDING_SHARE
+    return extractor_error, _smoothing(problem, extractor_error)
+
+
+def _smoothing(problem: KeyProblem, extractor_error: float) -> float:
+    """e_s that is left of the soundness error beside e_PA."""
+    times = 2 if problem.length == "variable" else 1
+    budget = float(problem.secrecy_error()) * ROUNDING_SHARE
+    return (budget - times * extractor_error) / 2 * ROUNDING_SHARE
 
 
 def _require_affordable(problem: KeyProblem, extractor_error: float, smoothing: float) -> None:

@@ -18,19 +18,14 @@ import numpy as np
 from scipy.optimize import minimize
 
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.length_rule import FreeParameters
 from diqkd_postproc.security.closed_round import approximate_closed
 from diqkd_postproc.security.exact_round import Array, ExactRound, LogStates
 from diqkd_postproc.security.exact_round_search import local_maxima
 from diqkd_postproc.security.link_counts import LinkCounts, loss_limit
 from diqkd_postproc.security.renyi_round import RoundProblem, approximate_maximum
 from diqkd_postproc.security.variable_certification import certify_key, closed_round
-from diqkd_postproc.security.variable_length import (
-    NUM_KEY_BASES,
-    FreeParameters,
-    KeyCertificate,
-    KeyProblem,
-    Order,
-)
+from diqkd_postproc.security.variable_length import NUM_KEY_BASES, KeyCertificate, KeyProblem, Order
 
 CAP_DEVIATIONS = 5.0
 """Standard deviations above the mean length that the hash still has rows for (VARIABLE_LENGTH.md, section 8,
@@ -53,18 +48,49 @@ Point = tuple[float, float, float]
 """Logarithms of alpha - 1, kappa and eta."""
 
 
-def design_key(problem: KeyProblem, link: LinkCounts, deviations: float = FIXED_DEVIATIONS) -> KeyCertificate:
+def design_key(
+    problem: KeyProblem,
+    link: LinkCounts,
+    free: FreeParameters | None = None,
+    deviations: float = FIXED_DEVIATIONS,
+) -> KeyCertificate:
     """The certificate, in double precision, whose length at the expected counts of `link` is longest.
 
-    deviations: of a fixed length, how much more than expected is accepted. The key cap of a variable length
-    is the length five standard deviations above its mean.
+    free: free parameters to take instead of the best ones. deviations: of a fixed length, how much more than
+    expected is accepted. The key cap of a variable length is the length five standard deviations above its
+    mean.
     """
-    free = best_parameters(problem, link, deviations)
+    if free is None:
+        free = best_parameters(problem, link, deviations)
     certificate = certify_key(problem, free)
     if problem.length == "fixed":
         return replace(certificate, key_cap=max(0, min(certificate.constant_bits, problem.num_rounds)))
-    top = link.mean_bits(certificate) + CAP_DEVIATIONS * link.deviation_bits(certificate)
+    top = link.mean_bits(certificate.rule) + CAP_DEVIATIONS * link.deviation_bits(certificate.rule)
     return replace(certificate, key_cap=max(0, min(math.ceil(top), problem.num_rounds)))
+
+
+def estimated_key(
+    problem: KeyProblem,
+    link: LinkCounts,
+    free: FreeParameters | None = None,
+    deviations: float = FIXED_DEVIATIONS,
+) -> float:
+    """About the mean of `design_key`'s length, in bits, from the closed bound; negative where there is no key.
+
+    No certificate: for searches.
+    """
+    if problem.bound == "exact":
+        problem = replace(problem, bound="closed")
+    if free is None:
+        free = best_parameters(problem, link, deviations)
+    point = (
+        math.log(float(free.excess_order)),
+        math.log(float(free.kappa)),
+        math.log(float(free.eta) or 1e-9),
+    )
+    bits = expected_entropy(problem, link, point, _closed_excess(problem, point), deviations)
+    bits -= problem.message_bits + math.log2(problem.num_events)
+    return bits - (problem.syndrome_bits[0] if problem.length == "variable" else problem.syndrome_bits[-1])
 
 
 def best_parameters(
@@ -98,7 +124,7 @@ def best_test_probability(
 
     def length(numerator: int) -> float:
         problem = problem_at(Fraction(numerator, 2**test_bits))
-        return link.at(problem).mean_bits(design_key(problem, link.at(problem)))
+        return link.at(problem).mean_bits(design_key(problem, link.at(problem)).rule)
 
     known: dict[int, float] = {}
 

@@ -8,6 +8,7 @@ import mpmath as mp
 import pytest
 
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.length_rule import FreeParameters
 from diqkd_postproc.security.ball_arithmetic import is_available
 from diqkd_postproc.security.exact_round import ExactRound
 from diqkd_postproc.security.exact_round_search import certify_exact
@@ -18,7 +19,7 @@ from diqkd_postproc.security.variable_certification import (
     require_key_certificate,
 )
 from diqkd_postproc.security.variable_design import design_key
-from diqkd_postproc.security.variable_length import NUM_KEY_BASES, FreeParameters, KeyProblem
+from diqkd_postproc.security.variable_length import NUM_KEY_BASES, KeyProblem
 
 needs_flint = pytest.mark.skipif(not is_available(), reason="python-flint is not installed")
 
@@ -198,7 +199,7 @@ def test_exact_table_at_its_tolerance(row, order):
     n, *_, one, two = row
     link, posed = problem(*row[:5], order=order)
     bits, d, kappa, eta = one if order == "ordered" else two
-    found = link.mean_bits(certify_key(posed, FreeParameters.rounded(d, kappa, eta)))
+    found = link.mean_bits(certify_key(posed, FreeParameters.rounded(d, kappa, eta)).rule)
     # Printed parameters have four digits: up to 2e-6 n.
     assert -5e-6 * n - 2 <= found - bits <= DOCUMENT_TOLERANCE * n / math.log(2) + 5e-6 * n + 2
 
@@ -213,7 +214,7 @@ def test_closed_table(row):
         (claim, "ordered", "full"),
     ):
         link, posed = problem(*row[:5], order=order, bound=bound)
-        found = link.mean_bits(certify_key(posed, FreeParameters.rounded(d, kappa, eta)))
+        found = link.mean_bits(certify_key(posed, FreeParameters.rounded(d, kappa, eta)).rule)
         assert abs(found - bits) <= max(0.5, 1e-6 * n) + 1.5
 
 

@@ -8,11 +8,11 @@ from fractions import Fraction
 
 import pytest
 
+from diqkd_postproc.protocol.length_rule import FreeParameters
 from diqkd_postproc.security.link_counts import LinkCounts, loss_limit
 from diqkd_postproc.security.min_tradeoff import binary_entropy
 from diqkd_postproc.security.variable_certification import certify_key
 from diqkd_postproc.security.variable_design import best_test_probability, design_key, problem_for
-from diqkd_postproc.security.variable_length import FreeParameters
 
 GAMMA = Fraction(13, 256)
 
@@ -21,7 +21,7 @@ GAMMA = Fraction(13, 256)
 def test_design_reaches_the_headline(order, bits):
     link = LinkCounts.of_link(1_500_000, GAMMA, 2.677)
     problem = replace(problem_for(link, 1e-10, (213758,), order), num_hash_errors=5)
-    rule = design_key(problem, link)
+    rule = design_key(problem, link).rule
     # The document's length lost 1299 bits to its tolerance.
     assert bits + 1250 <= link.mean_bits(rule) <= bits + 1330
     assert link.deviation_bits(rule) < 24_000
@@ -41,7 +41,7 @@ def test_design_reaches_the_headline(order, bits):
 def test_design_is_at_least_the_table(n, gamma, score, m, soundness, order, bits):
     link = LinkCounts.of_link(n, Fraction(gamma), score)
     problem = replace(problem_for(link, soundness, (m,), order), num_hash_errors=5)
-    found = link.mean_bits(design_key(problem, link))
+    found = link.mean_bits(design_key(problem, link).rule)
     assert bits <= found <= bits + 9e-4 * n
 
 
@@ -58,7 +58,7 @@ def test_moments_and_quantiles_by_enumeration(credit):
     link = LinkCounts(n, Fraction(1, 4), q)
     problem = problem_for(link, 1e-10, (2,))
     rule = replace(
-        certify_key(problem, FreeParameters.rounded(0.5, 7.5, credit), tolerance=1e-2), constant_bits=40
+        certify_key(problem, FreeParameters.rounded(0.5, 7.5, credit), tolerance=1e-2).rule, constant_bits=40
     )
     lengths: dict[int, float] = {}
     for rounds in itertools.product((0, 1, 2), repeat=n):  # key, won, lost
@@ -88,7 +88,7 @@ def test_smallest_run_with_a_key():
     def mean(n: int) -> float:
         link = LinkCounts.of_link(n, gamma, 2.677)
         problem = replace(problem_for(link, 1e-10, (math.ceil(1.1 * n * limit),)), num_hash_errors=5)
-        return link.mean_bits(design_key(problem, link))
+        return link.mean_bits(design_key(problem, link).rule)
 
     assert mean(11_055) > 0  # +0.5 %
     assert mean(10_800) < 0
@@ -106,7 +106,7 @@ def test_best_test_probability_by_trying_all():
     lengths = {}
     for numerator in choices:
         problem = problem_at(Fraction(numerator, 256))
-        lengths[numerator] = link.at(problem).mean_bits(design_key(problem, link.at(problem)))
+        lengths[numerator] = link.at(problem).mean_bits(design_key(problem, link.at(problem)).rule)
     assert best_test_probability(problem_at, link, choices) == Fraction(max(lengths, key=lengths.get), 256)
 
 

@@ -10,12 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diqkd_postproc.protocol.errors import ParameterError
-from diqkd_postproc.security.variable_length import (
-    FreeParameters,
-    KeyCertificate,
-    KeyProblem,
-    largest_trevisan_output,
-)
+from diqkd_postproc.protocol.length_rule import FreeParameters, largest_trevisan_output
+from diqkd_postproc.security.variable_length import KeyCertificate, KeyProblem
 
 GAMMA = Fraction(13, 256)
 
