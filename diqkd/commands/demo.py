@@ -152,6 +152,7 @@ def _design_point(arguments: argparse.Namespace) -> DesignPoint:
         syndrome_bits=arguments.syndrome_bits,
         proof=arguments.proof,
         bound=arguments.bound,
-        extractor=arguments.extractor,
+        extractor=plan_command.extractor_name(arguments),
+        length=arguments.length,
         protocol=arguments.protocol,
     )

@@ -26,20 +26,34 @@ from diqkd_postproc.planning.design_point import (
     PUBLISHED_ROUNDS,
     DesignPoint,
 )
-from diqkd_postproc.planning.plan import Plan, make_plan
+from diqkd_postproc.planning.plan import ObservedCounts, Plan, make_plan
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.length_rule import FreeParameters
+from diqkd_postproc.protocol.parameters import ExtractorName
 from diqkd_postproc.report.plan_figures import draw
 from diqkd_postproc.security import ball_arithmetic
+
+KEY_BASES = {"one": "ordered", "two": "late-type"}
+"""The order of a round by its number of key bases."""
 
 
 def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--protocol`, `--proof`, `--bound` and `--extractor`."""
-    parser.add_argument(
+    protocol = parser.add_mutually_exclusive_group()
+    protocol.add_argument(
         "--protocol",
         choices=["ordered", "late-type"],
         default="ordered",
         help="order of a round: `late-type` announces its type after both outcomes, needs no line between the "
         "nodes besides the herald and proof renyi (see docs/order.md)",
+    )
+    protocol.add_argument(
+        "--key-bases",
+        dest="protocol",
+        type=lambda number: KEY_BASES.get(number, number),
+        choices=tuple(KEY_BASES.values()),
+        metavar="{one,two}",
+        help="the same by the number of Alice's key bases",
     )
     parser.add_argument(
         "--proof",
@@ -48,13 +62,21 @@ def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
         help="theorem for the key length; only `paper` is peer-reviewed (see docs/proofs.md)",
     )
     parser.add_argument(
-        "--bound", choices=["simple", "full"], help="of proof renyi: `full` is longer (default: simple)"
+        "--length",
+        choices=["fixed", "variable"],
+        default="fixed",
+        help="of proof renyi: `variable` lets the length follow from the public counts of the run",
+    )
+    parser.add_argument(
+        "--bound",
+        choices=["simple", "full", "closed", "exact"],
+        help="of proof renyi, from short keys to long ones (default: exact for a variable length, else simple)",
     )
     parser.add_argument(
         "--extractor",
         choices=["trevisan", "toeplitz"],
-        default="trevisan",
-        help="`toeplitz` gives longer keys with a longer seed, for proof renyi",
+        help="`toeplitz` gives longer keys with a longer seed, for proof renyi (default: toeplitz for a "
+        "variable length, else trevisan)",
     )
 
 
@@ -126,6 +148,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run ends; each costs one bit of key",
     )
     add_proof_arguments(parser)
+    free = parser.add_argument_group("free parameters of the rule (default: the best for the link)")
+    free.add_argument(
+        "--alpha-minus-one", type=float, metavar="A", help="order of the Rényi entropy, minus 1"
+    )
+    free.add_argument("--kappa", type=float, help="bits that a lost round costs")
+    free.add_argument("--eta", type=float, help="bits that a test round is credited with")
+    observed = parser.add_argument_group("a finished run's public counts, to be evaluated")
+    observed.add_argument("--observed-losses", type=argument_types.count_or_none, metavar="K")
+    observed.add_argument("--observed-tests", type=argument_types.count_or_none, metavar="N")
+    observed.add_argument("--late-losses", type=argument_types.count_or_none, metavar="V")
+    observed.add_argument("--syndrome-sent", type=argument_types.count, metavar="M")
     parser.add_argument("-o", "--output", type=Path, help="write the parameters to this TOML file")
     parser.add_argument("--plot", type=Path, help="draw rate, sensitivity and smallest runs (PNG, PDF, SVG)")
     add_json(parser)
@@ -136,6 +169,7 @@ def run(arguments: Namespace) -> None:
     """`diqkd plan`."""
     answer: dict[str, Any] = {}
     measured = None
+    counts = _observed(arguments)
     if arguments.record is not None:
         if arguments.chsh_score is not None or arguments.qber is not None:
             raise ParameterError("give --record, or --s and --q, not both")
@@ -150,7 +184,7 @@ def run(arguments: Namespace) -> None:
         in_balls=ball_arithmetic.is_available(),
         shortest_syndrome=arguments.shortest_syndrome,
     )
-    answer |= plan.to_dict()
+    answer |= plan.to_dict() | plan.rule_to_dict(counts)
     if measured is not None:
         answer["characterisation"] = {
             "chsh_score": measured.chsh_score.value,
@@ -174,6 +208,43 @@ def run(arguments: Namespace) -> None:
         _print(plan, answer)
 
 
+def _observed(arguments: Namespace) -> ObservedCounts | None:
+    """Counts of a finished run, where they are given."""
+    losses, tests = arguments.observed_losses, arguments.observed_tests
+    if losses is None and tests is None:
+        if arguments.late_losses is not None or arguments.syndrome_sent is not None:
+            raise ParameterError(
+                "--late-losses and --syndrome-sent belong to --observed-losses and --observed-tests"
+            )
+        return None
+    if losses is None or tests is None:
+        raise ParameterError("give both --observed-losses and --observed-tests")
+    if arguments.length != "variable":
+        raise ParameterError("observed counts change a variable length only; add --length variable")
+    return ObservedCounts(
+        num_losses=losses,
+        num_tests=tests,
+        late_losses=arguments.late_losses or 0,
+        syndrome_sent=arguments.syndrome_sent,
+    )
+
+
+def extractor_name(arguments: Namespace) -> ExtractorName:
+    """The extractor that was chosen, or the default for the kind of length."""
+    chosen: ExtractorName | None = arguments.extractor
+    return chosen or ("toeplitz" if arguments.length == "variable" else "trevisan")
+
+
+def free_parameters(arguments: Namespace) -> FreeParameters | None:
+    """Those of --alpha-minus-one, --kappa and --eta; None where none is given."""
+    given = (arguments.alpha_minus_one, arguments.kappa, arguments.eta)
+    if all(value is None for value in given):
+        return None
+    if arguments.alpha_minus_one is None or arguments.kappa is None:
+        raise ParameterError("give --alpha-minus-one and --kappa (and --eta, 0 without) together")
+    return FreeParameters.rounded(arguments.alpha_minus_one, arguments.kappa, arguments.eta or 0.0)
+
+
 def _is_published_run(arguments: Namespace) -> bool:
     """Whether neither a link nor the size of a run is given."""
     link_and_size = ("chsh_score", "qber", "rounds", "hours", "key_bits")
@@ -191,7 +262,9 @@ def _design_point(arguments: Namespace) -> DesignPoint:
         syndrome_efficiency=arguments.syndrome_efficiency,
         proof=arguments.proof,
         bound=arguments.bound,
-        extractor=arguments.extractor,
+        extractor=extractor_name(arguments),
+        length=arguments.length,
+        free_parameters=free_parameters(arguments),
         completeness_error=arguments.completeness,
         max_late_losses=arguments.max_late_losses,
         protocol=arguments.protocol,
@@ -211,6 +284,29 @@ def _num_rounds(arguments: Namespace) -> int:
     return int(heralds)
 
 
+def _rule_rows(plan: Plan, answer: Mapping[str, Any]) -> dict[str, str]:
+    """What a length that follows from public counts adds to the table."""
+    if "constant_bits" not in answer:
+        return {}
+    rows = {
+        "rule": f"alpha - 1 = {answer['alpha_minus_one']:.5g}; {answer['bits_per_loss']:.1f} bits a lost round, "
+        f"{answer['bits_per_test']:.1f} back a test"
+    }
+    if plan.parameters.length == "variable":
+        rows["key"] = (
+            f"{plan.expected_key_bits:,} bits expected, +- {answer['key_bits_deviation']:,.0f}; "
+            f"above {answer['key_bits_5_percent']:,} in 95 % of honest runs; at most {answer['key_cap']:,}"
+        )
+    if "observed" in answer:
+        seen = answer["observed"]
+        rows["observed"] = (
+            f"{seen['num_losses']:,} of {seen['num_tests']:,} lost, {seen['late_losses']:,} late, syndrome "
+            f"{seen['syndrome_sent']:,}: "
+            + (f"{answer['key_bits']:,} bits of key" if answer["key_bits"] else f"no key: {answer['reason']}")
+        )
+    return rows
+
+
 def _print(plan: Plan, answer: Mapping[str, Any]) -> None:
     p = plan.parameters
     chosen = " (the best k/256)" if plan.chosen_gamma else ""
@@ -218,7 +314,7 @@ def _print(plan: Plan, answer: Mapping[str, Any]) -> None:
     aborts = {name: value for name, value in answer["abort_probabilities"].items() if value is not None}
     rows = {
         "proof": f"{p.proof_label}: {p.proof_status}",
-        "key": f"{p.key_bits:,} bits ({p.key_bits / p.num_rounds:.4f} a round)",
+        "key": f"{plan.expected_key_bits:,} bits ({plan.expected_key_bits / p.num_rounds:.4f} a round)",
         "rounds": f"{p.num_rounds:,}, {hours} h {seconds // 60:02d} min at {plan.herald_rate:g} heralds/s",
         "test probability": answer["gamma"] + chosen,
         "link": f"S = {p.design_chsh_score:.4f}, Q = {100 * p.design_qber:.3f} %",
@@ -232,6 +328,7 @@ def _print(plan: Plan, answer: Mapping[str, Any]) -> None:
         ),
         "certificate": answer["certificate"],
     }
+    rows |= _rule_rows(plan, answer)
     if p.max_tests is not None:
         rows["test rounds"] = f"at most {p.max_tests:,}, else the run aborts"
     if p.max_late_losses:

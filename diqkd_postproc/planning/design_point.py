@@ -12,8 +12,10 @@ import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
+from typing import Any
 
 from diqkd_postproc.planning.design import (
+    LOWEST_THRESHOLD,
     MAX_NUM_ROUNDS,
     asymptotic_rate,
     design_threshold,
@@ -23,6 +25,7 @@ from diqkd_postproc.planning.design import (
     syndrome_length,
 )
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.length_rule import FreeParameters, LengthKind
 from diqkd_postproc.protocol.parameters import (
     BoundName,
     ExtractorName,
@@ -33,9 +36,16 @@ from diqkd_postproc.protocol.parameters import (
 from diqkd_postproc.security import paper, renyi
 from diqkd_postproc.security.counted import test_limit
 from diqkd_postproc.security.key_length import KeyLength
+from diqkd_postproc.security.link_counts import LinkCounts, loss_limit
 from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
-from diqkd_postproc.security.proofs import check_combination, key_length_for, losses_accepted
-from diqkd_postproc.security.variable_length import NUM_KEY_BASES
+from diqkd_postproc.security.proofs import (
+    check_combination,
+    key_length_for,
+    key_length_of,
+    losses_accepted,
+)
+from diqkd_postproc.security.variable_design import design_key, estimated_key
+from diqkd_postproc.security.variable_length import NUM_KEY_BASES, KeyCertificate, KeyProblem
 
 PUBLISHED_ROUNDS = 1_500_000
 PUBLISHED_GAMMA = Fraction(13, 256)
@@ -62,7 +72,12 @@ class DesignPoint:
         soundness_error: eps_snd of the key.
         syndrome_bits: m; None for `syndrome_efficiency`, or for eq. 23 where that is None too.
         syndrome_efficiency: m in units of the Shannon limit, in (1, 10).
-        proof, bound, extractor: theorem and extractor, see `security.proofs`; bound None means `simple`.
+        proof, bound, extractor: theorem and extractor, see `security.proofs`; bound None means `exact` for a
+            variable length and `simple` for a fixed one.
+        length: `variable` for a key length that follows from the public counts of the run.
+        increments: further lengths of the syndrome, in bits, that Bob may request.
+        free_parameters: alpha, kappa, eta (and Lambda) of `exact`, `closed` and variable lengths; None for the
+            best at the design link.
         completeness_error: probability that the Bell test of an honest run fails; None for the threshold at
             three standard deviations (eqs. 24 and 25).
         max_late_losses: rounds without an outcome of Alice's whose types may be public, a bit of key each.
@@ -89,9 +104,17 @@ class DesignPoint:
     max_late_losses: int = 0
     protocol: ProtocolName = "ordered"
     second_qber: float | None = None
+    length: LengthKind = "fixed"
+    increments: tuple[int, ...] = ()
+    free_parameters: FreeParameters | None = None
 
     def __post_init__(self) -> None:
-        check_combination(self.proof, self.bound, self.extractor, self.protocol)
+        check_combination(self.proof, self.bound, self.extractor, self.protocol, self.length)
+        if not self.has_rule and (self.increments or self.free_parameters is not None):
+            raise ParameterError(
+                "increments and free parameters belong to a variable length, and to the bounds 'exact' and "
+                "'closed'; leave them out"
+            )
         if self.protocol == "ordered":
             if self.second_qber is not None:
                 raise ParameterError(
@@ -162,11 +185,54 @@ class DesignPoint:
         return min(max(1, math.ceil(self.syndrome_efficiency * limit)), self.num_rounds - 1)
 
     @property
+    def has_rule(self) -> bool:
+        """Whether the key length follows from a rule with free parameters (docs/proofs.md)."""
+        return self.length == "variable" or self.bound in ("exact", "closed")
+
+    @property
+    def round_bound(self) -> BoundName | None:
+        """The bound of one round that the proof uses; None of proofs without one."""
+        if self.proof != "renyi":
+            return None
+        return self.bound or ("exact" if self.length == "variable" else "simple")
+
+    @property
+    def link(self) -> LinkCounts:
+        """The counts that the design link is expected to give."""
+        return LinkCounts.of_link(self.num_rounds, self.gamma, self.chsh_score)
+
+    def certificate(self) -> KeyCertificate:
+        """Certificate of the free parameters, for points with `has_rule`.
+
+        Raises ParameterError as `key_length`.
+        """
+        self.check_size()
+        return design_key(self._problem(), self.link, self.free_parameters)
+
+    def _problem(self) -> KeyProblem:
+        return KeyProblem(
+            num_rounds=self.num_rounds,
+            gamma=self.gamma,
+            soundness_error=self.soundness_error,
+            syndrome_bits=(self.syndrome_length, *self.increments),
+            max_losses=losses_accepted(self.num_rounds, self.gamma, self.omega_threshold),
+            max_late_losses=self.max_late_losses,
+            order=self.protocol,
+            bound=self.round_bound or "exact",
+            extractor=self.extractor,
+            length=self.length,
+        )
+
+    @property
     def omega_threshold(self) -> float:
         """Winning probability from which the Bell test accepts.
 
-        From the exact binomial tail where a completeness error is given, else by eqs. 24 and 25.
+        From the exact binomial tail where a completeness error is given, else by eqs. 24 and 25. Where the
+        length follows from the counts, ten standard deviations below the expected one: it costs log2 of it.
         """
+        if self.has_rule:
+            limit = min(loss_limit(self.link), int(self.num_rounds * self.gamma / 2) - 1)
+            return max(float(1 - (limit + Fraction(1, 2)) / (self.num_rounds * self.gamma)), LOWEST_THRESHOLD)
         return design_threshold(self.num_rounds, self.gamma, self.chsh_score, self.completeness_error)
 
     def key_length(self) -> KeyLength:
@@ -174,6 +240,8 @@ class DesignPoint:
 
         Raises ParameterError where `check_size` does.
         """
+        if self.has_rule:
+            return key_length_of(self.parameters())
         self.check_size()
         return self._key_length(paper.SEARCH_ACCURACY)
 
@@ -197,20 +265,30 @@ class DesignPoint:
 
         `key_bits` is 0 where no key is possible; `smallest_run` gives a size that would make one possible.
         """
-        length = self.key_length()
+        rule: dict[str, Any] = {}
+        if self.has_rule:
+            certificate = self.certificate()
+            extractor_error, key_bits = certificate.extractor_error, certificate.key_cap
+            rule = {"constant_bits": certificate.constant_bits, "free_parameters": certificate.free}
+        else:
+            length = self.key_length()
+            extractor_error, key_bits = length.extractor_error, length.bits
         return ProtocolParameters(
+            length=self.length,
+            increments=self.increments,
+            **rule,
             num_rounds=self.num_rounds,
             test_numerator=self.gamma.numerator,
             test_bits=self.gamma.denominator.bit_length() - 1,
             omega_threshold=self.omega_threshold,
             syndrome_bits=self.syndrome_length,
-            key_bits=length.bits,
+            key_bits=key_bits,
             soundness_error=self.soundness_error,
-            one_bit_error=length.one_bit_error,
+            one_bit_error=extractor_error / max(1, key_bits),
             design_chsh_score=self.chsh_score,
             design_qber=self.qber,
             proof=self.proof,
-            bound=(self.bound or "simple") if self.proof == "renyi" else None,
+            bound=self.round_bound,
             extractor=self.extractor,
             max_tests=test_limit(self.num_rounds, self.gamma) if self.proof == "counted" else None,
             max_late_losses=self.max_late_losses,
@@ -223,6 +301,8 @@ class DesignPoint:
 
         Of `renyi` the maximum over strategies is approximated here instead of certified, which is faster.
         """
+        if self.has_rule:
+            return self._rule_estimate()
         if self.proof != "renyi":
             return self._key_length(ESTIMATE_ACCURACY).value
         length = renyi.estimated_length(
@@ -237,6 +317,17 @@ class DesignPoint:
         )
         return length - self.max_late_losses
 
+    def expected_bits(self) -> int:
+        """Length of the key, certified; of a variable length at the mean counts of the design link."""
+        if self.length == "fixed":
+            return self.key_length().bits
+        return math.floor(self.link.mean_bits(self.certificate().rule))
+
+    def _rule_estimate(self) -> float:
+        """Mean of a variable length, or the fixed one, without certificate."""
+        bits = estimated_key(self._problem(), self.link, self.free_parameters)
+        return bits - self.max_late_losses if self.length == "fixed" else bits
+
     def minimum_rounds(self, key_bits: int = 1) -> int | None:
         """Fewest rounds that give `key_bits` at this test probability; None if no number does.
 
@@ -246,8 +337,8 @@ class DesignPoint:
         """
         if key_bits < 1:
             raise ParameterError(f"key_bits={key_bits} is below 1; choose at least one bit")
-        rate = math.inf  # of two key bases: left to the estimate
-        if self.protocol == "ordered":
+        rate = math.inf  # of two key bases and of the exact value: left to the estimate
+        if self.protocol == "ordered" and not self.has_rule:
             rate = asymptotic_rate(self.gamma, self.chsh_score, self.qber, proof=self.proof, bound=self.bound)
         if rate <= 0:
             return None
@@ -257,7 +348,7 @@ class DesignPoint:
 
         return smallest_sufficient(
             lambda num_rounds: at(num_rounds).estimate(),
-            lambda num_rounds: at(num_rounds).key_length().bits >= key_bits,
+            lambda num_rounds: at(num_rounds).expected_bits() >= key_bits,
             key_bits,
         )
 

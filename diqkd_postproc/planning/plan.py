@@ -23,9 +23,12 @@ from diqkd_postproc.planning.design import MAX_NUM_ROUNDS, shannon_limit
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.privacy_amplification import seed_bits_for
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.length_rule import LengthRule
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import lost_test_probability
+from diqkd_postproc.security.certification import confirmed
 from diqkd_postproc.security.key_length import KeyLength
+from diqkd_postproc.security.link_counts import LinkCounts
 from diqkd_postproc.security.proofs import key_length_of
 
 HERALD_RATE = 100.0
@@ -65,8 +68,12 @@ class Plan:
     def bell_abort(self, chsh_score: float) -> float:
         """Probability that a link of this CHSH score loses more test rounds than are accepted.
 
-        The exact tail of Bin(n, gamma (4 - S) / 8) beyond L.
+        The exact tail of Bin(n, gamma (4 - S) / 8) beyond L; where the length follows from the counts, the
+        probability that they make no key.
         """
+        rule = self.parameters.length_rule
+        if rule is not None:
+            return self._link(chsh_score).no_key_probability(rule)
         losing = float(self.parameters.gamma) * lost_test_probability(chsh_score)
         return float(binom.sf(self.parameters.max_losses, self.parameters.num_rounds, losing))
 
@@ -76,6 +83,46 @@ class Plan:
         scores = np.clip(chsh_score.value + chsh_score.standard_error * nodes, -4.0, 4.0)
         aborts = [self.bell_abort(float(score)) for score in scores]
         return min(1.0, float(np.dot(weights, aborts)) / math.sqrt(2 * math.pi))
+
+    def _link(self, chsh_score: float) -> LinkCounts:
+        return LinkCounts.of_link(self.parameters.num_rounds, self.parameters.gamma, chsh_score)
+
+    @property
+    def expected_key_bits(self) -> int:
+        """Length of the key at the mean counts of the design link, first increment, no late losses; or the
+        fixed one."""
+        rule, p = self.parameters.length_rule, self.parameters
+        if rule is None or rule.length == "fixed":
+            return p.key_bits
+        return max(0, min(p.key_bits, math.floor(self._link(p.design_chsh_score).mean_bits(rule))))
+
+    def rule_to_dict(self, counts: ObservedCounts | None = None) -> dict[str, Any]:
+        """The length rule, what it is expected to give and, of a finished run's `counts`, what it gives."""
+        rule, p = self.parameters.length_rule, self.parameters
+        if rule is None:
+            return {}
+        link = self._link(p.design_chsh_score)
+        answer: dict[str, Any] = {
+            "constant_bits": rule.constant_bits,
+            "bits_per_loss": float(rule.free.kappa),
+            "bits_per_test": float(rule.free.eta),
+            "alpha_minus_one": float(rule.free.excess_order),
+            "gm1": self.key_length.analysis["gm1"],
+            "key_cap": p.key_bits,
+            "increments": list(p.syndrome_totals),
+            "expected_key_bits": self.expected_key_bits,
+            "failure_probability": link.no_key_probability(rule),
+        }
+        if rule.length == "variable":
+            answer["key_bits_deviation"] = link.deviation_bits(rule)
+            answer["key_bits_5_percent"] = max(0, link.quantile_bits(rule))
+        if counts is not None:
+            sent = p.syndrome_bits if counts.syndrome_sent is None else counts.syndrome_sent
+            found = (counts.num_losses, counts.num_tests, counts.late_losses)
+            answer["key_bits"] = rule.key_bits(*found, sent)
+            answer["observed"] = dataclasses.asdict(counts) | {"syndrome_sent": sent}
+            answer["reason"] = None if answer["key_bits"] else _no_key_reason(rule, counts, sent)
+        return answer
 
     @property
     def test_count_abort(self) -> float | None:
@@ -121,8 +168,10 @@ class Plan:
             "bound": p.bound,
             "extractor": p.extractor,
             "proof_status": p.proof_status,
-            "key_bits": p.key_bits,
-            "key_rate": p.key_bits / p.num_rounds,
+            "length": p.length,
+            "key_bits": self.expected_key_bits,
+            "expected_key_bits": self.expected_key_bits,
+            "key_rate": self.expected_key_bits / p.num_rounds,
             "num_rounds": p.num_rounds,
             "gamma": f"{p.test_numerator}/{2**p.test_bits}",
             "omega_threshold": p.omega_threshold,
@@ -137,7 +186,7 @@ class Plan:
             "design_second_qber": p.design_second_qber,
             "seed_bits": seed_bits_for(p),
             "initial_key_bits": initial_key,
-            "net_gain_bits": p.key_bits - 256 if p.key_bits else 0,
+            "net_gain_bits": self.expected_key_bits - 256 if p.key_bits else 0,
             "duration_s": self.duration_s,
             "herald_rate": self.herald_rate,
             "qrng_bits": {
@@ -152,12 +201,36 @@ class Plan:
             "terms": dict(self.key_length.terms),
             "analysis": dict(self.key_length.analysis),
             "notes": list(self.notes),
+            **self.rule_to_dict(),
         }
         if not p.key_bits:
             found = self.minimum_rounds
             answer["minimum_rounds"] = found[0] if found else None
             answer["minimum_rounds_gamma"] = f"{found[1].numerator}/{found[1].denominator}" if found else None
         return answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedCounts:
+    """Public counts of a finished run: lost rounds k, test rounds N_t, late losses v, syndrome m_j sent (None
+    for m_1)."""
+
+    num_losses: int
+    num_tests: int
+    late_losses: int = 0
+    syndrome_sent: int | None = None
+
+
+def _no_key_reason(rule: LengthRule, counts: ObservedCounts, sent: int) -> str:
+    """Why these counts make no key."""
+    if counts.late_losses > rule.max_late_losses:
+        return f"{counts.late_losses} late losses are above the limit of {rule.max_late_losses}"
+    if counts.num_losses > rule.max_losses:
+        return f"{counts.num_losses} lost rounds are above the limit of {rule.max_losses}"
+    most = rule.most_losses(counts.num_tests, counts.late_losses, sent)
+    if most < 0:
+        return "no number of losses makes a key here"
+    return f"{counts.num_losses} rounds were lost; up to {most} make a key"
 
 
 def make_plan(
@@ -200,10 +273,7 @@ def make_plan(
             parameters = point.parameters()
     length = key_length_of(parameters)
     if in_balls and parameters.key_bits:
-        from diqkd_postproc.security.ball_arithmetic import confirm
-
-        length = confirm(parameters, length)
-        parameters = parameters.model_copy(update={"key_bits": min(length.bits, parameters.key_bits)})
+        parameters, length = confirmed(parameters, length)
     minimum = None
     if not parameters.key_bits:
         smallest = dataclasses.replace(point, syndrome_bits=None).smallest_run()
