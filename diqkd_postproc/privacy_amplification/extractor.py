@@ -30,13 +30,20 @@ class Extractor(Protocol):
         """(l,) uint8: the key, from (n,) outcomes and (seed_bits,) seed bits, all uint8 of 0 and 1."""
 
 
-def extractor_for(parameters: ProtocolParameters) -> Extractor:
-    """The extractor that both parties use under these parameters; ParameterError where there is no key."""
+def extractor_for(parameters: ProtocolParameters, key_bits: int | None = None) -> Extractor:
+    """The extractor that both parties use under these parameters; ParameterError where there is no key.
+
+    key_bits: of Trevisan's extractor with a variable length, the actual length; None for the longest. Its seed
+    is the beginning of the longest one's.
+    """
     if parameters.key_bits == 0:
         raise ParameterError("key_bits=0: no key is possible with these parameters, so nothing extracts one")
     if parameters.extractor == "toeplitz":
         return ToeplitzExtractor(parameters.num_rounds, parameters.key_bits)
-    return TrevisanExtractor(parameters.num_rounds, parameters.key_bits, parameters.one_bit_error)
+    extractor_error = parameters.one_bit_error * parameters.key_bits
+    length = key_bits or parameters.key_bits
+    one_bit_error = parameters.one_bit_error if length == parameters.key_bits else extractor_error / length
+    return TrevisanExtractor(parameters.num_rounds, length, one_bit_error)
 
 
 def seed_bits_for(parameters: ProtocolParameters) -> int:

@@ -19,10 +19,15 @@ import numpy.typing as npt
 from diqkd_postproc.authentication import one_time_tag, verify
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.privacy_amplification import extractor_for
-from diqkd_postproc.protocol.errors import DiqkdError, LocalProtocolError, ParameterError
+from diqkd_postproc.protocol.errors import (
+    DiqkdError,
+    LocalProtocolError,
+    ParameterError,
+    RemoteProtocolError,
+)
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, code_for, decode
-from diqkd_postproc.records.order_losses import lost_by_order
+from diqkd_postproc.records.order_losses import late_losses, lost_by_order
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session.engine import SessionEngine
 from diqkd_postproc.session.events import Answer, Done, Failed, Pad, Passed, Work
@@ -103,6 +108,8 @@ class Computation:
         self._round_type = record.round_type.copy()
         self._lost_by_order = lost_by_order(record)
         self._outcome_lost = record.lost == 1
+        self._num_tests = int(np.count_nonzero(record.round_type))
+        self._num_late_losses = int(np.count_nonzero(late_losses(record)))
         self._key_store = key_store
         self._parameters = parameters
         self._progress = progress
@@ -131,7 +138,7 @@ class Computation:
             Work.CONFIRMATION: lambda: Confirmation(tag=self._tag("pad_a")),
             Work.CHECK_CONFIRMATION: lambda: self._check("pad_a"),
             Work.DECISION: self._decision,
-            Work.CHECK_DECISION: lambda: self._check("pad_f"),
+            Work.CHECK_DECISION: self._check_decision,
         }
 
     def __repr__(self) -> str:
@@ -166,9 +173,25 @@ class Computation:
             digest.update(tag)
         self._pads[pad] = self._key_store.consume(pad, self._engine.session_id.hex(), digest.digest())
 
+    @property
+    def key_bits(self) -> int:
+        """l: fixed, or as the decision of this session says; 0 before that."""
+        variable = self._parameters.length == "variable"
+        return self._engine.key_bits if variable else self._parameters.key_bits
+
+    @property
+    def extracts_early(self) -> bool:
+        """Whether the extractor can work before l is known.
+
+        Toeplitz: the first l rows of the matrix with `key_bits` rows. Trevisan's design is that of l itself.
+        """
+        return self._parameters.length == "fixed" or self._parameters.extractor == "toeplitz"
+
     def extract(self) -> Bits:
-        """(l,) uint8: the key; the outcomes have to be known."""
-        extractor = extractor_for(self._parameters)
+        """uint8: the key, or for Toeplitz the longest of which it is the beginning; the outcomes have to be
+        known."""
+        early = self.extracts_early
+        extractor = extractor_for(self._parameters, None if early else self.key_bits)
         packed = np.frombuffer(self._extractor_seed, dtype=np.uint8)
         seed = np.unpackbits(packed, count=extractor.seed_bits)
         return extractor.extract(self._outcomes(), seed, progress=self._reporter("privacy amplification"))
@@ -181,7 +204,17 @@ class Computation:
     @property
     def num_losses(self) -> int | None:
         """Lost test rounds, where this side has counted them; private until the protocol has ended."""
+        if self._engine.key_bits:
+            return self._engine.num_losses
         return None if self._reconstruction is None else self._lost_rounds()
+
+    @property
+    def most_losses(self) -> int:
+        """Most lost rounds that make a key of this record."""
+        rule = self._parameters.length_rule
+        if rule is None:
+            return self._parameters.max_losses
+        return rule.most_losses(self._num_tests, self._num_late_losses, self._parameters.syndrome_bits)
 
     def _reporter(self, stage: str) -> Callable[[int, int], None]:
         def report(done: int, total: int) -> None:
@@ -219,7 +252,8 @@ class Computation:
         if pad == "pad_b":
             return self._content.round_types()
         if pad == "pad_f":
-            return self._content.decision(self._engine.verdict, self._engine.num_losses)
+            engine = self._engine
+            return self._content.decision(engine.verdict, engine.num_losses, engine.key_bits)
         return self._content.confirmation(
             self._message(BasisRevelation),
             self._message(Syndrome),
@@ -296,9 +330,32 @@ class Computation:
         return checked if converged else Failed()
 
     def _count_losses(self) -> Answer:
-        num_losses = self._lost_rounds()
-        return Passed() if num_losses <= self._parameters.max_losses else Failed(num_losses=num_losses)
+        num_losses, rule = self._lost_rounds(), self._parameters.length_rule
+        if rule is None:
+            within = num_losses <= self._parameters.max_losses
+            return Passed() if within else Failed(num_losses=num_losses)
+        key_bits = self._length(num_losses)
+        if key_bits == 0:
+            return Failed(num_losses=num_losses)
+        return Passed(num_losses=num_losses, key_bits=key_bits) if rule.length == "variable" else Passed()
+
+    def _length(self, num_losses: int) -> int:
+        """l by the rule, 0 for no key."""
+        rule = self._parameters.length_rule
+        assert rule is not None
+        counts = (num_losses, self._num_tests, self._num_late_losses)
+        return rule.key_bits(*counts, self._parameters.syndrome_bits)
+
+    def _check_decision(self) -> Answer:
+        checked, announced = self._check("pad_f"), self._engine.key_bits
+        if isinstance(checked, Passed) and announced and announced != self._length(self._engine.num_losses):
+            raise RemoteProtocolError(
+                f"Bob announces a key of {announced} bits, {self._length(self._engine.num_losses)} follow from "
+                "his own counts; the two versions of diqkd differ"
+            )
+        return checked
 
     def _decision(self) -> Decision:
         engine = self._engine
-        return Decision(verdict=engine.verdict, num_losses=engine.num_losses, tag=self._tag("pad_f"))
+        counts = {"num_losses": engine.num_losses, "key_bits": engine.key_bits}
+        return Decision(verdict=engine.verdict, **counts, tag=self._tag("pad_f"))

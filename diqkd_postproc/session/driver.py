@@ -73,7 +73,6 @@ class SessionDriver:
         journal: SessionJournal,
         key_store: KeyStore,
         progress: ProgressReporter,
-        max_losses: int,
         agreed: Callable[[str], None],
     ) -> None:
         self.seconds: dict[str, float] = {}
@@ -82,7 +81,6 @@ class SessionDriver:
         self._journal = journal
         self._key_store = key_store
         self._progress = progress
-        self._max_losses = max_losses
         self._agreed = agreed
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="diqkd-session")
         self._extraction: asyncio.Task[Bits] | None = None
@@ -172,11 +170,12 @@ class SessionDriver:
             self._key_store.activate(engine.session_id.hex(), await self._key())
             engine.acknowledge(event)
         elif isinstance(event, StartExtraction):
-            self._start_extraction()
+            if self._computation.extracts_early:
+                self._start_extraction()
         elif isinstance(event, Finished):
             self._peer_confirmed = event.peer_confirmed
         elif isinstance(event, Aborted):
-            raise _abort_error(event, self._max_losses)
+            raise _abort_error(event, self._computation.most_losses)
         else:
             self._agreed(engine.session_id.hex())
             self._progress("agreement with the peer", 1.0)
@@ -228,7 +227,8 @@ class SessionDriver:
     async def _key(self) -> Bits:
         self._start_extraction()
         assert self._extraction is not None
-        return await self._with_peer(self._extraction)
+        key = await self._with_peer(self._extraction)
+        return key[: self._computation.key_bits]
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

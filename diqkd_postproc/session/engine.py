@@ -49,6 +49,7 @@ from diqkd_postproc.session.events import (
     Event,
     Failed,
     Finished,
+    Passed,
     PeerAgreed,
     Persist,
     Signal,
@@ -116,6 +117,7 @@ class SessionEngine:
         self.state = State.GREETING
         self.verdict = Verdict.ACCEPTED
         self.num_losses = 0
+        self.key_bits = 0  # as announced, with a variable length
         self.epochs: dict[Role, int] = {role: epoch}
         self._wrong_tag: MessageType | None = None
         self.messages: dict[MessageType, Message] = {}
@@ -146,6 +148,7 @@ class SessionEngine:
         self.messages[kind] = entry.message
         if isinstance(entry.message, Decision):
             self.verdict, self.num_losses = entry.message.verdict, entry.message.num_losses
+            self.key_bits = entry.message.key_bits
 
     def _state_from_journal(self) -> State | None:
         if self.key_is_active:
@@ -345,9 +348,11 @@ class SessionEngine:
         sends = self._table[self.state].sends
         if sends is None or message.type is not sends[0]:
             raise LocalProtocolError(f"{message.type.name} cannot be sent while {self.state.value}")
-        if isinstance(message, Decision) and (message.verdict, message.num_losses) != (
-            self.verdict,
-            self.num_losses,
+        decided = (self.verdict, self.num_losses, self.key_bits)
+        if isinstance(message, Decision) and decided != (
+            message.verdict,
+            message.num_losses,
+            message.key_bits,
         ):
             raise LocalProtocolError(f"the decision contradicts the checks, which say {self.verdict.name}")
         self._pending = Persist(outgoing=True, message=message, frame=encode_frame(self.session_id, message))
@@ -367,6 +372,8 @@ class SessionEngine:
             self.num_losses = answer.num_losses if row.refusal is Verdict.TOO_MANY_LOSSES else 0
         elif isinstance(answer, Failed):
             self._wrong_tag = row.checks
+        elif isinstance(answer, Passed) and row.refusal is Verdict.TOO_MANY_LOSSES:
+            self.num_losses, self.key_bits = answer.num_losses, answer.key_bits
         if self._refused() and row.if_refused is not None:
             following = row.if_refused
         self._enter(following)

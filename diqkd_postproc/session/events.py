@@ -115,7 +115,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passed:
-    """Answer: the check passed."""
+    """Answer: the check passed. With a variable length, counting the losses gives k and l."""
+
+    num_losses: int = 0
+    key_bits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -227,21 +227,25 @@ class Confirmation(Tag):
 class Decision:
     """Step 11: F with its tag G_F, and for F = 0 the reason.
 
-    The count of lost test rounds is sent only where it is the reason: then no key comes of the outcomes
-    and nothing about them has to stay secret. With any other verdict it is 0.
+    The count of lost rounds is sent where it is the reason of an abort: then no key comes of the outcomes and
+    nothing about them has to stay secret. It is sent with a key of variable length too, k and l, which the
+    length pays for. Otherwise both are 0.
     """
 
     type: ClassVar[MessageType] = MessageType.DECISION
     verdict: Verdict
     num_losses: int = 0
+    key_bits: int = 0
     tag: bytes
 
     def __post_init__(self) -> None:
         _require(len(self.tag) == TAG_BYTES, "a tag has 8 bytes")
         _require(0 <= self.num_losses < 2**32, "num_losses is not in [0, 2^32)")
+        _require(0 <= self.key_bits < 2**32, "key_bits is not in [0, 2^32)")
+        _require(self.accepted or self.key_bits == 0, "there is a key length without a key")
         _require(
-            self.verdict is Verdict.TOO_MANY_LOSSES or self.num_losses == 0,
-            "the number of losses is sent only where it is the reason of an abort",
+            self.verdict is Verdict.TOO_MANY_LOSSES or self.key_bits > 0 or self.num_losses == 0,
+            "the number of losses is sent only where it is the reason of an abort, or with a variable length",
         )
 
     @property
@@ -251,13 +255,13 @@ class Decision:
 
     def payload(self) -> bytes:
         """Encoded fields."""
-        return struct.pack(">BI", self.verdict, self.num_losses) + self.tag
+        return struct.pack(">BII", self.verdict, self.num_losses, self.key_bits) + self.tag
 
     @classmethod
     def from_payload(cls, payload: bytes) -> Decision:
         """Decoded fields."""
-        verdict, num_losses = struct.unpack(">BI", payload[:5])
-        return cls(verdict=Verdict(verdict), num_losses=num_losses, tag=payload[5:])
+        verdict, num_losses, key_bits = struct.unpack(">BII", payload[:9])
+        return cls(verdict=Verdict(verdict), num_losses=num_losses, key_bits=key_bits, tag=payload[9:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +323,7 @@ def payload_limits(parameters: ProtocolParameters) -> dict[MessageType, tuple[in
         MessageType.OUTCOME_HASH: (TAG_BYTES, TAG_BYTES),
         MessageType.ROUND_TYPES_TAG: (TAG_BYTES, TAG_BYTES),
         MessageType.CONFIRMATION: (TAG_BYTES, TAG_BYTES),
-        MessageType.DECISION: (5 + TAG_BYTES, 5 + TAG_BYTES),
+        MessageType.DECISION: (9 + TAG_BYTES, 9 + TAG_BYTES),
         MessageType.RECEIPT: (0, 0),
         MessageType.ABORT: (1, 1),
     }
@@ -342,4 +346,11 @@ def decode_payload(kind: MessageType, payload: bytes, parameters: ProtocolParame
         raise RemoteProtocolError(
             f"{kind.name} of the peer has {message.num_bits} bits, the parameters say {expected[kind]}"
         )
+    if isinstance(message, Decision):
+        announces = message.accepted and parameters.length == "variable"
+        if announces != (message.key_bits > 0) or message.key_bits > parameters.key_bits:
+            raise RemoteProtocolError(
+                f"DECISION of the peer names a key of {message.key_bits} bits, the parameters say "
+                f"{parameters.length} length, at most {parameters.key_bits}"
+            )
     return message

@@ -34,7 +34,8 @@ from diqkd_postproc.session.transport import listen as wait_for_connection
 class SessionResult:
     """How a session ended in a key; the key itself is in the key store.
 
-    num_losses, decode_iterations: Bob only, and None where an earlier session had done that work.
+    num_losses, decode_iterations: Bob only, and None where an earlier session had done that work; with a
+    variable length both know num_losses. max_losses: the most that make a key.
     proof, proof_status: on which theorem the key rests, and how far that has been reviewed.
     transcript: the public messages, with `transcript_digest` over all: equal on both sides.
     seconds: time by stage; the extraction runs beside other stages. peer_confirmed: whether Alice said that
@@ -157,9 +158,7 @@ def _run(
             role, parameters, key_id, record.run_id, journal.entries, key_is_active, journal.epoch
         )
         computation = Computation(engine, record, key_store, parameters, progress)
-        driver = SessionDriver(
-            engine, computation, journal, key_store, progress, parameters.max_losses, agreed
-        )
+        driver = SessionDriver(engine, computation, journal, key_store, progress, agreed)
         peer_confirmed = asyncio.run(_converse(engine, driver, open_transport))
     except PeerUnavailable:
         if not key_store.has_key(session_id):
@@ -170,10 +169,10 @@ def _run(
     return SessionResult(
         role=role,
         session_id=session_id.hex(),
-        key_bits=parameters.key_bits,
+        key_bits=computation.key_bits,
         num_tests=int(record.round_type.sum()),
         num_losses=computation.num_losses,
-        max_losses=parameters.max_losses,
+        max_losses=computation.most_losses,
         proof=parameters.proof_label,
         proof_status=parameters.proof_status,
         decode_iterations=computation.decode_iterations,

@@ -209,7 +209,8 @@ class Party:
             engine.acknowledge(event)
         elif isinstance(event, ActivateKey):
             self._know_outcomes()
-            self.ledger.activate(engine.session_id.hex(), self.computation.extract())
+            key = self.computation.extract()[: self.computation.key_bits]
+            self.ledger.activate(engine.session_id.hex(), key)
             engine.acknowledge(event)
         elif isinstance(event, Finished | Aborted):
             self.over = event

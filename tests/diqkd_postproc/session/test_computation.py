@@ -195,9 +195,10 @@ def test_no_two_contents_are_equal() -> None:
         content = TaggedContent(**(defaults | fields))  # type: ignore[arg-type]
         contents |= {content.outcomes(bits), content.round_types()}
         contents.add(content.confirmation(x, m, hash_))
-        contents |= {content.decision(verdict, 0) for verdict in Verdict}
-        contents.add(content.decision(Verdict.TOO_MANY_LOSSES, 1))
-    assert len(contents) == len(sessions) * (2 + 1 + len(Verdict) + 1)
+        contents |= {content.decision(verdict, 0, 0) for verdict in Verdict}
+        contents.add(content.decision(Verdict.TOO_MANY_LOSSES, 1, 0))
+        contents |= {content.decision(Verdict.ACCEPTED, losses, 1) for losses in (0, 1)}
+    assert len(contents) == len(sessions) * (2 + 1 + len(Verdict) + 3)
 
 
 def fresh(number: int) -> Party:
