@@ -76,8 +76,8 @@ class DesignPoint:
             variable length and `simple` for a fixed one.
         length: `variable` for a key length that follows from the public counts of the run.
         increments: further lengths of the syndrome, in bits, that Bob may request.
-        free_parameters: alpha, kappa, eta (and Lambda) of `exact`, `closed` and variable lengths; None for the
-            best at the design link.
+        free_parameters: alpha, kappa, eta (and Lambda) of `exact`, `closed` and variable lengths; None for
+            the best at the design link.
         completeness_error: probability that the Bell test of an honest run fails; None for the threshold at
             three standard deviations (eqs. 24 and 25).
         max_late_losses: rounds without an outcome of Alice's whose types may be public, a bit of key each.

@@ -22,7 +22,12 @@ from diqkd_postproc.link.timeline import Timeline, timeline_of
 from diqkd_postproc.protocol.balance_sheet import BalanceSheet
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import HERALD_PATTERNS, chsh_score_of_losing
+from diqkd_postproc.protocol.roles import (
+    HERALD_PATTERNS,
+    chsh_score_of_losing,
+    chsh_score_of_winning,
+)
+from diqkd_postproc.records.order_losses import late_losses
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report.run_directory import REMARK_NAME, find_nodes
 from diqkd_postproc.security.key_length import KeyLength
@@ -99,6 +104,7 @@ class RunFacts:
     same_key: bool | None
     num_tests: int
     num_lost: int | None
+    num_late_losses: int
     herald_patterns: Mapping[str, int]
     timeline: Timeline
     losses: tuple[Loss, ...]
@@ -115,7 +121,45 @@ class RunFacts:
     @property
     def key_bits(self) -> int:
         """Length of the key that was made; 0 where none was."""
-        return self.parameters.key_bits if self.ending == "key" else 0
+        if self.ending != "key":
+            return 0
+        variable = self.parameters.length == "variable" and self.balance_sheet is not None
+        return self.balance_sheet.generated if variable and self.balance_sheet else self.parameters.key_bits
+
+    @property
+    def losses_are_public(self) -> bool:
+        """Whether the number of lost rounds was announced: an abort's reason, or what a length pays for."""
+        return self.ending == "aborted" or self.parameters.length == "variable"
+
+    @property
+    def most_losses(self) -> int:
+        """Most lost rounds that make a key of this run."""
+        rule = self.parameters.length_rule
+        if rule is None:
+            return self.parameters.max_losses
+        return max(0, rule.most_losses(self.num_tests, self.num_late_losses, self.parameters.syndrome_bits))
+
+    @property
+    def demanded_score(self) -> float:
+        """CHSH score below which there is no key."""
+        if self.parameters.length_rule is None or not self.num_tests:
+            return chsh_score_of_winning(self.parameters.omega_threshold)
+        return chsh_score_of_losing(self.most_losses / self.num_tests)
+
+    @property
+    def length_terms(self) -> dict[str, float]:
+        """Summands of the key's length in bits, as far as they are known: a variable length has spent some in
+        this run."""
+        terms, rule = dict(self.key_length.terms), self.parameters.length_rule
+        losses = self.session.num_losses if self.session else None
+        if rule is None or rule.length == "fixed" or losses is None:
+            return terms
+        return terms | {
+            "test_credit": float(rule.free.eta) * self.num_tests,
+            "losses": -float(rule.free.kappa) * losses,
+            "late_losses": -float(self.num_late_losses),
+            "syndrome": -float(self.parameters.syndrome_bits),
+        }
 
     @property
     def chsh_score(self) -> Estimate | None:
@@ -174,6 +218,7 @@ def collect_facts(directory: Path, keys: Path | None = None) -> RunFacts:
         same_key=same_key,
         num_tests=int(np.count_nonzero(record.round_type)),
         num_lost=int(np.count_nonzero(np.any([r.lost for r in records], axis=0))),
+        num_late_losses=int(np.count_nonzero(late_losses(record))),
         herald_patterns={f"{p:04b}": int(found.get(p, 0)) for p in HERALD_PATTERNS},
         timeline=timeline_of(record),
         losses=tuple(_loss(noted) for r in records for noted in r.attributes.get("losses", [])),

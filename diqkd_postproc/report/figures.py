@@ -12,7 +12,6 @@ from diqkd_postproc.link.timeline import Timeline, time_unit
 from diqkd_postproc.planning.design import asymptotic_rate, shannon_limit
 from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import chsh_score_of_winning
 from diqkd_postproc.report.facts import RunFacts
 from diqkd_postproc.report.figure_style import (
     BLUE,
@@ -27,9 +26,9 @@ from diqkd_postproc.report.figure_style import (
     new_figure,
     shade,
 )
-from diqkd_postproc.security.key_length import KeyLength
 
 NUM_RATE_POINTS = 28
+NUM_RULE_POINTS = 12
 
 TERM_NAMES = {
     "entropy": "entropy of the outcomes",
@@ -41,7 +40,10 @@ TERM_NAMES = {
     "extractor_error": "extractor error",
     "extractor_length": "extractor length",
     "extractor_constant": "extractor constant",
-    "losses": "accepted losses",
+    "losses": "lost rounds",
+    "loss_budget": "accepted losses",
+    "test_credit": "test rounds, credited",
+    "events": "possible counts",
     "late_losses": "late losses",
     "syndrome": "syndrome",
     "hash_error": "error of the hashing",
@@ -51,8 +53,7 @@ TERM_NAMES = {
 
 def bell_test_figure(facts: RunFacts) -> str:
     """Between the classical and the quantum limit: what was demanded, designed for, and found."""
-    parameters = facts.parameters
-    threshold = chsh_score_of_winning(parameters.omega_threshold)
+    threshold = facts.demanded_score
     score = facts.chsh_score
     top = 2 * math.sqrt(2)
     with new_figure(10.4, 1.35) as figure:
@@ -89,21 +90,23 @@ def bell_test_figure(facts: RunFacts) -> str:
         return inline_svg(figure, "bell", "CHSH score against its threshold and limits")
 
 
-def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
+def rate_figure(parameters: ProtocolParameters, key_bits: int, point: str = "this run") -> str:
     """Key bits a round against the number of rounds, by the run's proof at its design point (Fig. 4).
 
-    point: what the mark at the run's own parameters is called.
+    key_bits: of the mark at the run's own parameters. point: what it is called.
     """
     late_type = parameters.protocol == "late-type"
     proofs = [parameters.proof] if late_type or parameters.proof == "paper" else [parameters.proof, "paper"]
+    has_limit = not late_type and parameters.length_rule is None
     here = parameters.num_rounds
     with new_figure(5.6, 3.9) as figure:
         axes = figure.subplots()
-        highest = parameters.key_bits / here
+        highest = key_bits / here
         for proof, colour, style in zip(proofs, (BLUE, MUTED), ("-", "--"), strict=False):
             rounds, rates = _rate_curve(parameters, proof)
             axes.plot(rounds, np.clip(rates, 0, None), style, color=colour, label=f"proof: {proof}")
-            if late_type:
+            if not has_limit:
+                highest = max(highest, *rates)
                 continue
             limit = asymptotic_rate(
                 parameters.gamma,
@@ -116,12 +119,10 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
             if proof == parameters.proof and limit > 0:
                 axes.axhline(limit, color=colour, linewidth=1, linestyle=":")
                 axes.text(rounds[-1], limit, "n → ∞", va="bottom", ha="right", color=MUTED)
-        axes.plot(
-            [here], [parameters.key_bits / here], "o", color=ORANGE, markersize=9, zorder=5, label=point
-        )
+        axes.plot([here], [key_bits / here], "o", color=ORANGE, markersize=9, zorder=5, label=point)
         axes.annotate(
-            f"{parameters.key_bits / here:.4f} bit a round",
-            (here, parameters.key_bits / here),
+            f"{key_bits / here:.4f} bit a round",
+            (here, key_bits / here),
             xytext=(10, -4),
             textcoords="offset points",
             fontsize=9.5,
@@ -134,7 +135,10 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
         axes.set_ylabel("key rate, bits a round")
         axes.xaxis.set_major_formatter(FuncFormatter(_power_of_ten))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
-        axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.86))
+        if parameters.length_rule is None:
+            axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.86))
+        else:
+            axes.legend(loc="lower right")
         return inline_svg(figure, "rate", "Key rate against the number of rounds, with this run")
 
 
@@ -142,7 +146,9 @@ def rate_figure(parameters: ProtocolParameters, point: str = "this run") -> str:
 def _rate_curve(parameters: ProtocolParameters, proof: str) -> tuple[list[int], list[float]]:
     """Numbers of rounds and key rates; a second variant of a report need not compute them again."""
     here = parameters.num_rounds
-    grid = np.geomspace(min(1e5, here / 4), max(1e8, here * 4), NUM_RATE_POINTS)
+    # A rule's estimate searches its free parameters anew at every n.
+    number = NUM_RATE_POINTS if proof != parameters.proof or parameters.length_rule is None else NUM_RULE_POINTS
+    grid = np.geomspace(min(1e5, here / 4), max(1e8, here * 4), number)
     rounds = [int(n) for n in grid]
     return rounds, [_rate(parameters, n, proof) for n in rounds]
 
@@ -165,8 +171,9 @@ def _rate(parameters: ProtocolParameters, num_rounds: int, proof: str) -> float:
         proof=proof,  # type: ignore[arg-type]
         bound=parameters.bound if proof == "renyi" else None,
         extractor=parameters.extractor if proof == "renyi" else "trevisan",
-        protocol=parameters.protocol,
-        second_qber=parameters.design_second_qber,
+        protocol=parameters.protocol if proof == "renyi" else "ordered",
+        second_qber=parameters.design_second_qber if proof == "renyi" else None,
+        length=parameters.length if proof == "renyi" else "fixed",
     )
     return point.estimate() / num_rounds
 
@@ -177,9 +184,14 @@ def _power_of_ten(value: float, position: int | None) -> str:
     return "10" + "".join(digits[int(d)] for d in str(exponent))
 
 
-def key_length_figure(length: KeyLength) -> str:
+def key_length_figure(facts: RunFacts) -> str:
     """How the theorem's terms add up to the key length: a staircase from the entropy down."""
-    terms = sorted(length.terms.items(), key=lambda item: (item[1] < 0, -abs(item[1])))
+    terms = sorted(facts.length_terms.items(), key=lambda item: (item[1] < 0, -abs(item[1])))
+    bits, end = facts.key_length.bits, "certified key length"
+    if facts.parameters.length == "variable":
+        known = "losses" in facts.length_terms
+        end = "key length" if known else "before losses and syndrome"
+        bits = facts.key_bits if known else max(0, facts.parameters.constant_bits or 0)
     large = [(name, bits) for name, bits in terms if abs(bits) >= 0.004 * max(abs(b) for _, b in terms)]
     small = sum(bits for name, bits in terms if (name, bits) not in large)
     rows = [(TERM_NAMES.get(name, name.replace("_", " ")), bits) for name, bits in large]
@@ -187,29 +199,29 @@ def key_length_figure(length: KeyLength) -> str:
     with new_figure(5.6, 3.9) as figure:
         axes = figure.subplots()
         reached = 0.0
-        widest = max(bits for _, bits in rows)
-        for position, (_, bits) in enumerate(rows):
-            start = min(reached, reached + bits)
-            colour = GREEN if bits > 0 else ORANGE
-            axes.barh(position, abs(bits), left=start, height=0.62, color=colour, alpha=0.75, linewidth=0)
+        widest = max(term for _, term in rows)
+        for position, (_, term) in enumerate(rows):
+            start = min(reached, reached + term)
+            colour = GREEN if term > 0 else ORANGE
+            axes.barh(position, abs(term), left=start, height=0.62, color=colour, alpha=0.75, linewidth=0)
             axes.text(
-                max(reached, reached + bits) + 0.01 * widest,
+                max(reached, reached + term) + 0.01 * widest,
                 position,
-                f"{bits:+,.0f}".replace("-", "−"),
+                f"{term:+,.0f}".replace("-", "−"),
                 va="center",
                 fontsize=9,
             )
-            reached += bits
+            reached += term
         axes.barh(len(rows), max(reached, 0), height=0.62, color=BLUE, linewidth=0)
         axes.text(
             max(reached, 0) + 0.01 * widest,
             len(rows),
-            f"{length.bits:,}",
+            f"{bits:,}",
             va="center",
             fontweight="bold",
             fontsize=9,
         )
-        axes.set_yticks(range(len(rows) + 1), [name for name, _ in rows] + ["certified key length"])
+        axes.set_yticks(range(len(rows) + 1), [name for name, _ in rows] + [end])
         axes.invert_yaxis()
         axes.set_xlim(min(0.0, reached), widest * 1.2)
         axes.set_xlabel("thousand bits")

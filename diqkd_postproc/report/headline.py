@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scipy.stats import binom
 
-from diqkd_postproc.protocol.roles import chsh_score_of_winning
 from diqkd_postproc.report.facts import RunFacts
 from diqkd_postproc.report.markup import Content, Markup, counted, element
 
@@ -47,10 +46,10 @@ def _numbers(facts: RunFacts) -> Markup:
     if score is not None:
         bell = (
             f"{score.value:.3f} ± {score.standard_error:.3f}",
-            f"{chsh_score_of_winning(parameters.omega_threshold):.3f} demanded",
+            f"{facts.demanded_score:.3f} demanded",
         )
     elif facts.ending == "key":
-        bell = ("passed", f"S = {chsh_score_of_winning(parameters.omega_threshold):.3f} demanded")
+        bell = ("passed", f"S = {facts.demanded_score:.3f} demanded")
     else:
         bell = ("–", "not known")
     rate = facts.timeline.herald_rate
@@ -92,10 +91,10 @@ def _comparison(facts: RunFacts) -> str:
     if losses is None:
         return ""
     tests = float(parameters.gamma)
-    honest = binom.sf(parameters.max_losses, parameters.num_rounds, tests * parameters.design_test_error)
-    classical = binom.cdf(parameters.max_losses, parameters.num_rounds, tests / 4)
+    honest = binom.sf(facts.most_losses, parameters.num_rounds, tests * parameters.design_test_error)
+    classical = binom.cdf(facts.most_losses, parameters.num_rounds, tests / 4)
     return (
-        f" {losses:,} were lost where {parameters.max_losses:,} are accepted. A link of the design point "
+        f" {losses:,} were lost where {facts.most_losses:,} are accepted. A link of the design point "
         f"ends so with probability {honest:.1g}; devices that share no entanglement, which lose at least one "
         f"test in four, would pass with at most {classical:.1g}."
     )
@@ -130,7 +129,7 @@ def banners(facts: RunFacts) -> list[Markup]:
         note(f"All rounds are recorded and sealed. Post-processing {what}.")
     if facts.same_key is False:
         note("The two key stores hold different keys. Use neither, and report this.", "note bad")
-    if facts.parameters.key_bits > facts.key_length.bits:
+    if facts.parameters.key_bits > facts.key_length.bits and facts.parameters.length == "fixed":
         note(
             f"The proof certifies {facts.key_length.bits:,} bits for these parameters, fewer than "
             f"key_bits = {facts.parameters.key_bits:,}: no such key is secure.",

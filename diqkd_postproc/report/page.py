@@ -9,6 +9,7 @@ import time
 from importlib import resources
 
 from diqkd_postproc.link.timeline import time_unit
+from diqkd_postproc.planning.comparison import lengths_of_run
 from diqkd_postproc.report import figures
 from diqkd_postproc.report.assumptions import ASSUMPTIONS
 from diqkd_postproc.report.characterisation import characterisation_sections
@@ -74,7 +75,7 @@ def _results(facts: RunFacts) -> list[Content]:
     if facts.characterisation is not None:
         return list(characterisation_sections(facts.characterisation))
     rate_and_length = element("div", _rate(facts), _terms(facts), css="pair")
-    return [*_balance_and_bell(facts), rate_and_length]
+    return [*_balance_and_bell(facts), rate_and_length, *_lengths_side_by_side(facts)]
 
 
 def _balance_and_bell(facts: RunFacts) -> list[Content]:
@@ -104,10 +105,12 @@ def _balance_and_bell(facts: RunFacts) -> list[Content]:
 def _bell_caption(facts: RunFacts) -> str:
     parameters = facts.parameters
     tests = f"{facts.num_tests:,} of {parameters.num_rounds:,} rounds were tests; "
-    limit = f"at most {parameters.max_losses:,} lost ones are accepted"
+    limit = f"at most {facts.most_losses:,} lost ones are accepted"
     losses = facts.session.num_losses if facts.session else None
     if losses is not None:
         text = f"{tests}{losses:,} of them were lost, {limit}. S = 4 − 8 · lost / tests, with 95 % interval. "
+        if parameters.length == "variable":
+            return text + "The number of lost rounds was announced with the key, whose length pays for it."
         if facts.ending == "key":
             text += (
                 "Bob alone knows the number of lost tests: it was not announced, and is not to be published. "
@@ -130,9 +133,12 @@ def _rate(facts: RunFacts) -> Markup:
         f"Key rate by the proof named {parameters.proof} at the design point S = "
         f"{parameters.design_chsh_score:g}, Q = {100 * parameters.design_qber:g} %, γ = {parameters.gamma}, "
         f"soundness error {parameters.soundness_error:g}, with threshold and syndrome re-designed at every n "
-        "(as Fig. 4 of the paper). Dotted: the limit of infinitely many rounds."
+        "(as Fig. 4 of the paper)."
     )
-    return section("Key rate", figure(figures.rate_figure(parameters, point), caption))
+    if parameters.length_rule is None and parameters.protocol == "ordered":
+        caption += " Dotted: the limit of infinitely many rounds."
+    key_bits = facts.key_bits or parameters.key_bits
+    return section("Key rate", figure(figures.rate_figure(parameters, key_bits, point), caption))
 
 
 def _timeline(facts: RunFacts) -> Markup:
@@ -203,15 +209,33 @@ def _interruptions(facts: RunFacts) -> Markup:
 
 def _terms(facts: RunFacts) -> Markup:
     length = facts.key_length
-    caption = (
-        f"The theorem's terms add up to {length.value:,.1f} bits before rounding down. "
-        f"Arithmetic: {length.certificate}."
-    )
+    total = sum(facts.length_terms.values())
+    caption = f"The theorem's terms add up to {total:,.1f} bits before rounding down. "
+    rule = facts.parameters.length_rule
+    if rule is not None and rule.length == "variable":
+        caption += (
+            f"A lost round costs {float(rule.free.kappa):.1f} bits, a test round is credited with "
+            f"{float(rule.free.eta):.1f}, a late loss costs one. "
+        )
+    caption += f"Arithmetic: {length.certificate}."
     return section(
         "Where the key length comes from",
         element("p", f"Proof {length.proof}: {length.status}."),
-        figure(figures.key_length_figure(length), caption),
+        figure(figures.key_length_figure(facts), caption),
     )
+
+
+def _lengths_side_by_side(facts: RunFacts) -> list[Content]:
+    """What three theorems make of the same data, where the number of lost rounds may be said."""
+    losses = facts.session.num_losses if facts.session else None
+    if facts.parameters.length != "variable" or losses is None:
+        return []
+    rows = [
+        (found.name, f"{found.key_bits:,}", found.status)
+        for found in lengths_of_run(facts.parameters, losses, facts.num_tests, facts.num_late_losses)
+    ]
+    printed = table(rows, ("theorem", "bits of key", "status"))
+    return [section("The same data under three theorems", printed)]
 
 
 def _parameters_and_post_processing(facts: RunFacts) -> Markup:
@@ -228,7 +252,12 @@ def _parameters_and_post_processing(facts: RunFacts) -> Markup:
             else []
         ),
         ("syndrome", f"{parameters.syndrome_bits:,} bits"),
-        ("key length", f"{parameters.key_bits:,} bits"),
+        (
+            "key length",
+            f"{parameters.key_bits:,} bits"
+            if parameters.length == "fixed"
+            else f"variable, at most {parameters.key_bits:,} bits",
+        ),
         ("soundness error", f"{parameters.soundness_error:g}"),
         ("design point", f"S = {parameters.design_chsh_score:g}, Q = {100 * parameters.design_qber:g} %"),
         ("proof", parameters.proof + (f", {parameters.bound} bound" if parameters.bound else "")),

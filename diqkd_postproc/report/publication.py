@@ -3,8 +3,8 @@
 Removed are paths, the nodes' configuration, wall-clock times, reasons in free text, and everything finer than
 the timeline's coarse bins. Removed too is Bob's count of lost test rounds after a success, and with it the
 CHSH score, the number of decoder iterations and the seconds it took: they depend on the outcomes, were never
-announced, and the key length pays for the announced messages only. After an abort the count stands in the
-decision, which is public.
+announced, and the key length pays for the announced messages only. After an abort, and with a key of variable
+length, the count stands in the decision, which is public.
 
 Of a run that may make a key, removed is which rounds were lost at this node and how many: their outcome is 0,
 so the list is one of outcomes. A node publishes no underflow.
@@ -46,7 +46,7 @@ def for_publication(facts: RunFacts) -> RunFacts:
         public=True,
         directory=None,
         remark="",
-        session=None if facts.session is None else _session(facts.session),
+        session=None if facts.session is None else _session(facts.session, facts.losses_are_public),
         timeline=replace(timeline, gaps=tuple(_gap(gap, timeline.duration_s) for gap in timeline.gaps)),
         num_lost=None if is_secret else facts.num_lost,
         losses=()
@@ -74,10 +74,10 @@ def _gap(gap: Gap, run_s: float) -> Gap:
     )
 
 
-def _session(session: SessionFacts) -> SessionFacts:
+def _session(session: SessionFacts, losses_are_public: bool) -> SessionFacts:
     return replace(
         session,
-        num_losses=session.num_losses if session.ending == "aborted" else None,
+        num_losses=session.num_losses if losses_are_public else None,
         decode_iterations=None,
         seconds={},
     )

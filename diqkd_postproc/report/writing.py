@@ -56,7 +56,7 @@ def summary(facts: RunFacts) -> dict[str, Any]:
         "num_rounds": facts.parameters.num_rounds,
         "num_tests": facts.num_tests,
         "num_losses": session.num_losses if session else None,
-        "max_losses": facts.parameters.max_losses,
+        "max_losses": facts.most_losses,
         "chsh_score": asdict(score) if score else None,
         "num_lost": facts.num_lost,
         "herald_rate": facts.timeline.herald_rate,
