@@ -23,13 +23,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diqkd_postproc.reconciliation.decoder import DecodeResult, decode
     from diqkd_postproc.reconciliation.ensemble_choice import minimum_syndrome_bits
+    from diqkd_postproc.reconciliation.nested_code import NestedCode, nested_code_for
     from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode, build_code, code_for
 
-__all__ = ["DecodeResult", "SyndromeCode", "build_code", "code_for", "decode", "minimum_syndrome_bits"]
+__all__ = [
+    "DecodeResult",
+    "NestedCode",
+    "SyndromeCode",
+    "build_code",
+    "code_for",
+    "decode",
+    "minimum_syndrome_bits",
+    "nested_code_for",
+]
 
 _MODULES = {
     "DecodeResult": "decoder",
     "SyndromeCode": "syndrome_code",
+    "NestedCode": "nested_code",
+    "nested_code_for": "nested_code",
     "build_code": "syndrome_code",
     "code_for": "syndrome_code",
     "decode": "decoder",

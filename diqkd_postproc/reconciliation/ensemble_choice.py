@@ -117,11 +117,19 @@ def _decodes(name: str, efficiency: int, gamma: float, qber: float, test_error: 
     return decodes(ENSEMBLES[name], efficiency / 1000, *channel, COARSE_GRID, MAX_ITERATIONS)
 
 
-@lru_cache(maxsize=64)
 def lowest_efficiency(gamma: float, qber: float, test_error: float) -> int:
     """Lowest threshold on the channel, in thousandths, from above; at most MAX_EFFICIENCY_PERMILLE."""
-    lowest = MAX_EFFICIENCY_PERMILLE
-    for ensemble in sorted(ensembles_by_preference(gamma, qber), key=lambda e: e.threshold):
+    return lowest_threshold(gamma, qber, test_error)[0]
+
+
+@lru_cache(maxsize=64)
+def lowest_threshold(
+    gamma: float, qber: float, test_error: float, further: tuple[str, ...] = ()
+) -> tuple[int, str]:
+    """`lowest_efficiency` and the name of the ensemble that has it; `further` ones are tried too."""
+    candidates = [*ensembles_by_preference(gamma, qber), *(ENSEMBLES[name] for name in further)]
+    lowest, name_of_lowest = MAX_EFFICIENCY_PERMILLE, candidates[0].name
+    for ensemble in sorted(candidates, key=lambda e: e.threshold):
 
         def works(efficiency: int, name: str = ensemble.name) -> bool:
             return _decodes(name, efficiency, gamma, qber, test_error)
@@ -138,5 +146,5 @@ def lowest_efficiency(gamma: float, qber: float, test_error: float) -> int:
             while above - below > 1:
                 middle = (below + above) // 2
                 below, above = (below, middle) if works(middle) else (middle, above)
-            lowest = above
-    return lowest
+            lowest, name_of_lowest = above, ensemble.name
+    return lowest, name_of_lowest

@@ -25,7 +25,7 @@ from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.reconciliation import belief_propagation, lifted_graph, splitmix
 from diqkd_postproc.reconciliation.coupled_chain import grow_chain
-from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, DegreeEnsemble
+from diqkd_postproc.reconciliation.ensemble import ENSEMBLES, DegreeEnsemble, equivalent_qber
 from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
 
 PREFERRED_LIFTING = 512
@@ -286,11 +286,14 @@ def _cached_code(
     ensemble: DegreeEnsemble
     if design is None:
         ensemble = choose_ensemble(num_rounds, syndrome_bits, gamma, qber, test_error)
-    elif design.lstrip().startswith("{"):
-        ensemble = ensemble_of(design)
     else:
-        ensemble = ensemble_named(design)
+        ensemble = design_of(design)
     return build_code(num_rounds, syndrome_bits, gamma, ensemble, seed)
+
+
+def design_of(design: str) -> DegreeEnsemble:
+    """The `code_design` of a parameter file: a shipped ensemble's name, or an ensemble as JSON."""
+    return ensemble_of(design) if design.lstrip().startswith("{") else ensemble_named(design)
 
 
 def ensemble_of(text: str) -> DegreeEnsemble:
@@ -307,7 +310,7 @@ def code_for(parameters: ProtocolParameters) -> SyndromeCode:
         parameters.num_rounds,
         parameters.syndrome_bits,
         float(parameters.gamma),
-        parameters.design_qber,
+        equivalent_qber(parameters.design_qber, parameters.design_second_qber),
         parameters.design_test_error,
         parameters.code_seed,
         parameters.code_design,
