@@ -87,7 +87,7 @@ class Grammar:
 
     def frame(self) -> bytes:
         """A frame of the right shape with anything in its fields."""
-        kind = self.random.choice([*MessageType, 0, 10, 255])
+        kind = self.random.choice([*self.limits, 0, 99, 255])
         least, greatest = self.limits.get(kind, (0, 40))
         size = self.random.choice((least, greatest, self.random.randint(least, greatest)))
         identity = self.random.choice((self.session_id, bytes(16), self.random.randbytes(16)))

@@ -59,6 +59,9 @@ ESTIMATE_ACCURACY = 0.5
 
 MAX_REFINEMENTS = 4
 
+TYPICAL_THRESHOLD = 1.035
+"""Efficiency at which density evolution decodes the shipped codes, for estimates."""
+
 
 @dataclass(frozen=True, slots=True)
 class DesignPoint:
@@ -75,7 +78,8 @@ class DesignPoint:
         proof, bound, extractor: theorem and extractor, see `security.proofs`; bound None means `exact` for a
             variable length and `simple` for a fixed one.
         length: `variable` for a key length that follows from the public counts of the run.
-        increments: further lengths of the syndrome, in bits, that Bob may request.
+        increments: further lengths of the syndrome, in bits, that Bob may request. A variable length whose
+            syndrome is not given takes the schedule of `reconciliation.nested_code`.
         free_parameters: alpha, kappa, eta (and Lambda) of `exact`, `closed` and variable lengths; None for
             the best at the design link.
         completeness_error: probability that the Bell test of an honest run fails; None for the threshold at
@@ -185,6 +189,22 @@ class DesignPoint:
         return min(max(1, math.ceil(self.syndrome_efficiency * limit)), self.num_rounds - 1)
 
     @property
+    def is_scheduled(self) -> bool:
+        """Whether the syndrome is sent in parts whose lengths follow from the link."""
+        given = self.syndrome_bits is not None or self.syndrome_efficiency is not None
+        return self.length == "variable" and not given and not self.increments
+
+    @property
+    def syndrome_totals(self) -> tuple[int, ...]:
+        """m_1 < ... < m_J: length of the syndrome after each part, bits."""
+        if not self.is_scheduled:
+            return (self.syndrome_length, *self.increments)
+        from diqkd_postproc.reconciliation.nested_code import schedule
+
+        link = (self.num_rounds, float(self.gamma), self.chsh_score, self.qber, self.second_qber)
+        return schedule(*link)
+
+    @property
     def has_rule(self) -> bool:
         """Whether the key length follows from a rule with free parameters (docs/proofs.md)."""
         return self.length == "variable" or self.bound in ("exact", "closed")
@@ -214,7 +234,7 @@ class DesignPoint:
             num_rounds=self.num_rounds,
             gamma=self.gamma,
             soundness_error=self.soundness_error,
-            syndrome_bits=(self.syndrome_length, *self.increments),
+            syndrome_bits=self.syndrome_totals,
             max_losses=losses_accepted(self.num_rounds, self.gamma, self.omega_threshold),
             max_late_losses=self.max_late_losses,
             order=self.protocol,
@@ -275,13 +295,13 @@ class DesignPoint:
             extractor_error, key_bits = length.extractor_error, length.bits
         return ProtocolParameters(
             length=self.length,
-            increments=self.increments,
+            increments=self.syndrome_totals[1:],
             **rule,
             num_rounds=self.num_rounds,
             test_numerator=self.gamma.numerator,
             test_bits=self.gamma.denominator.bit_length() - 1,
             omega_threshold=self.omega_threshold,
-            syndrome_bits=self.syndrome_length,
+            syndrome_bits=self.syndrome_totals[0],
             key_bits=key_bits,
             soundness_error=self.soundness_error,
             one_bit_error=extractor_error / max(1, key_bits),
@@ -325,7 +345,11 @@ class DesignPoint:
 
     def _rule_estimate(self) -> float:
         """Mean of a variable length, or the fixed one, without certificate."""
-        bits = estimated_key(self._problem(), self.link, self.free_parameters)
+        point = self
+        if self.is_scheduled:  # its threshold takes seconds to find, and varies little
+            efficiency = TYPICAL_THRESHOLD * (1 + 5 / math.sqrt(self.num_rounds))
+            point = dataclasses.replace(self, syndrome_efficiency=efficiency)
+        bits = estimated_key(point._problem(), self.link, self.free_parameters)
         return bits - self.max_late_losses if self.length == "fixed" else bits
 
     def minimum_rounds(self, key_bits: int = 1) -> int | None:

@@ -267,7 +267,7 @@ def make_plan(
     point = _sized(point, key_bits, optimise_gamma)
     parameters = point.parameters()
     notes: tuple[str, ...] = ()
-    if parameters.key_bits:
+    if parameters.key_bits and not point.is_scheduled:
         point, notes = _with_correctable_syndrome(point)
         if notes:
             parameters = point.parameters()

@@ -31,6 +31,9 @@ ProtocolName = Literal["ordered", "late-type"]
 """Order of a round (docs/order.md): the published one with tokens, or measure first (two key bases)."""
 
 
+MAX_INCREMENTS = 8
+"""J: parts in which a syndrome can be sent, the first included."""
+
 YOUNGER_FIELDS: dict[str, Any] = {
     "protocol": "ordered",
     "end_token": False,
@@ -92,7 +95,9 @@ class ProtocolParameters(BaseModel):
         default=None, description="of the bounds `exact` and `closed`, and of every variable length"
     )
     increments: tuple[int, ...] = Field(
-        default=(), description="m_2 < ... < m_J: length of the syndrome after each further increment, bits"
+        default=(),
+        max_length=MAX_INCREMENTS - 1,
+        description="m_2 < ... < m_J: length of the syndrome after each further increment, bits",
     )
     max_tests: int | None = Field(
         default=None, ge=0, description="`counted` only: N*, the most test rounds that are accepted"

@@ -147,7 +147,9 @@ def _rate_curve(parameters: ProtocolParameters, proof: str) -> tuple[list[int], 
     """Numbers of rounds and key rates; a second variant of a report need not compute them again."""
     here = parameters.num_rounds
     # A rule's estimate searches its free parameters anew at every n.
-    number = NUM_RATE_POINTS if proof != parameters.proof or parameters.length_rule is None else NUM_RULE_POINTS
+    number = (
+        NUM_RATE_POINTS if proof != parameters.proof or parameters.length_rule is None else NUM_RULE_POINTS
+    )
     grid = np.geomspace(min(1e5, here / 4), max(1e8, here * 4), number)
     rounds = [int(n) for n in grid]
     return rounds, [_rate(parameters, n, proof) for n in rounds]

@@ -26,19 +26,24 @@ from diqkd_postproc.protocol.errors import (
     RemoteProtocolError,
 )
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.reconciliation import DecodeResult, SyndromeCode, code_for, decode
+from diqkd_postproc.reconciliation import DecodeResult, NestedCode, decode, nested_code_for
 from diqkd_postproc.records.order_losses import late_losses, lost_by_order
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.session.engine import SessionEngine
 from diqkd_postproc.session.events import Answer, Done, Failed, Pad, Passed, Work
 from diqkd_postproc.session.messages import (
     BasisRevelation,
+    BitString,
     Confirmation,
     Decision,
+    Increment,
     Message,
     OutcomeHash,
+    Reconciled,
     RoundTypesTag,
     Syndrome,
+    SyndromeRequest,
+    increment_bits,
 )
 from diqkd_postproc.session.tagged_content import TaggedContent
 
@@ -126,11 +131,17 @@ class Computation:
         self._pads: dict[Pad, bytes] = {}
         self._code_lock = threading.Lock()
         self._reconstruction: DecodeResult | None = None
+        self._increments_used = 0
+        self._whole_syndrome: Bits | None = None
         self._handlers: Mapping[Work, Callable[[], Message | Answer]] = {
             Work.SETTINGS: self._settings,
             Work.SYNDROME: self._syndrome,
             Work.OUTCOME_HASH: lambda: OutcomeHash(tag=self._tag("pad_ec")),
             Work.DECODE: self._decode,
+            Work.ATTEMPT: self._attempt,
+            Work.REQUEST: lambda: SyndromeRequest(number=engine.increments_held + 1),
+            Work.INCREMENT: self._increment,
+            Work.RECONCILED: Reconciled,
             Work.VALIDATE: self._validate,
             Work.COUNT_LOSSES: self._count_losses,
             Work.ROUND_TYPES_TAG: lambda: RoundTypesTag(tag=self._tag("pad_b")),
@@ -214,7 +225,12 @@ class Computation:
         rule = self._parameters.length_rule
         if rule is None:
             return self._parameters.max_losses
-        return rule.most_losses(self._num_tests, self._num_late_losses, self._parameters.syndrome_bits)
+        return rule.most_losses(self._num_tests, self._num_late_losses, self.syndrome_sent)
+
+    @property
+    def syndrome_sent(self) -> int:
+        """m_j: bits of the syndrome that Alice has ever sent."""
+        return self._parameters.syndrome_totals[self._engine.increments_held - 1]
 
     def _reporter(self, stage: str) -> Callable[[int, int], None]:
         def report(done: int, total: int) -> None:
@@ -225,10 +241,10 @@ class Computation:
         return report
 
     def _message(self, kind: type[_M]) -> _M:
-        message = self._engine.messages.get(kind.type)
-        if not isinstance(message, kind):
-            raise LocalProtocolError(f"there is no {kind.type.name} yet")
-        return message
+        for message in self._engine.messages.values():
+            if isinstance(message, kind):
+                return message
+        raise LocalProtocolError(f"there is no {kind.__name__} yet")
 
     def _peer_settings(self) -> Bits:
         revealed = self._message(BasisRevelation)
@@ -258,6 +274,7 @@ class Computation:
             self._message(BasisRevelation),
             self._message(Syndrome),
             self._message(OutcomeHash),
+            self._increments(),
         )
 
     def _received_tag(self, pad: Pad) -> bytes | None:
@@ -284,20 +301,44 @@ class Computation:
         packed = np.packbits(self._setting).tobytes()
         return BasisRevelation(num_bits=self._parameters.num_rounds, packed=packed)
 
-    def _code(self) -> SyndromeCode:
+    def _code(self) -> NestedCode:
         with self._code_lock:
-            return code_for(self._parameters)
+            return nested_code_for(self._parameters)
+
+    def _syndrome_part(self, number: int) -> bytes:
+        """Bits m_{j-1} to m_j of the syndrome, packed, j = number."""
+        if self._whole_syndrome is None:
+            self._whole_syndrome = self._code().syndrome(self._outcome, self._round_type)
+        ends = (0, *self._parameters.syndrome_totals)
+        return np.packbits(self._whole_syndrome[ends[number - 1] : ends[number]]).tobytes()
 
     def _syndrome(self) -> Syndrome:
-        code = self._code()
-        bits = code.syndrome(self._outcome, self._round_type)
         return Syndrome(
             num_bits=self._parameters.syndrome_bits,
-            packed=np.packbits(bits).tobytes(),
-            code_digest=bytes.fromhex(code.digest),
+            packed=self._syndrome_part(1),
+            code_digest=bytes.fromhex(self._code().digest),
         )
 
+    def _increment(self) -> Increment:
+        number = self._engine.increments_held + 1
+        bits = increment_bits(self._parameters)[number]
+        return Increment(num_bits=bits, packed=self._syndrome_part(number), number=number)
+
+    def _increments(self) -> list[Increment]:
+        """What was sent of the syndrome after its first part."""
+        found = [m for m in self._engine.messages.values() if isinstance(m, Increment)]
+        return sorted(found, key=lambda increment: increment.number)
+
+    def _attempt(self) -> Answer:
+        self._decode()
+        assert self._reconstruction is not None
+        return Passed() if self._reconstruction.converged else Failed()
+
     def _decode(self) -> Done:
+        """Reconstruct from the syndrome received up to now, unless that was done."""
+        held = self._engine.increments_held
+        if self._reconstruction is not None and self._increments_used == held:
+            return Done()
         parameters, syndrome, code = self._parameters, self._message(Syndrome), self._code()
         if syndrome.code_digest != bytes.fromhex(code.digest):
             raise ParameterError(
@@ -308,9 +349,12 @@ class Computation:
         settings = self._peer_settings()
         # In the other basis than Alice's, and where he has no outcome, Bob knows nothing of hers.
         other_basis = (self._setting >= 2) & (settings != self._setting - 2)
+        parts: list[BitString] = [syndrome, *self._increments()]
+        bits = [np.unpackbits(np.frombuffer(p.packed, dtype=np.uint8), count=p.num_bits) for p in parts]
+        sent = np.concatenate(bits)
         result = decode(
-            code,
-            np.unpackbits(np.frombuffer(syndrome.packed, dtype=np.uint8), count=syndrome.num_bits),
+            code.at(sent.size),
+            code.checks(sent),
             noisy_copy(self._outcome, settings, self._setting),
             self._round_type,
             qber=parameters.design_qber,
@@ -320,7 +364,7 @@ class Computation:
             erased=self._outcome_lost | other_basis,
             progress=percent_repaired(self._reporter("error correction")),
         )
-        self._reconstruction = result
+        self._reconstruction, self._increments_used = result, held
         self.decode_iterations = result.iterations
         return Done()
 
@@ -344,7 +388,7 @@ class Computation:
         rule = self._parameters.length_rule
         assert rule is not None
         counts = (num_losses, self._num_tests, self._num_late_losses)
-        return rule.key_bits(*counts, self._parameters.syndrome_bits)
+        return rule.key_bits(*counts, self.syndrome_sent)
 
     def _check_decision(self) -> Answer:
         checked, announced = self._check("pad_f"), self._engine.key_bits

@@ -24,7 +24,7 @@ from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.session.events import ActivateKey, ConsumeKey, Failed, Pad, Persist
 from diqkd_postproc.session.messages import Decision, Hello, MessageType, Verdict
-from diqkd_postproc.session.states import SENT_BY, TABLES, Row, State
+from diqkd_postproc.session.states import SENT_BY, Row, State, tables
 
 _REMEDY = "No pad was used now; go on with the newest files, or make a new initial key"
 
@@ -41,15 +41,16 @@ class Past:
     key_is_active: bool = False
 
 
-def possible_pasts(role: Role, journal: Sequence[Persist]) -> frozenset[Past]:
+def possible_pasts(role: Role, journal: Sequence[Persist], num_increments: int = 1) -> frozenset[Past]:
     """All pasts that fit the journal; none where its messages cannot have come in this order."""
     verdicts = [entry.message.verdict for entry in journal if isinstance(entry.message, Decision)]
     pasts: set[Past] = set()
+    table = tables(num_increments)[role]
     # One walk through the table for every way that the checks can have gone; it ends where the journal does.
     walks = [(State.GREETING, tuple(journal), Past())]
     while walks:
         state, rest, past = walks.pop()
-        row = TABLES[role][state]
+        row = table[state]
         if not rest:
             pasts.add(past)
         if isinstance(row.requests, ConsumeKey):
@@ -87,10 +88,15 @@ def _without_message(row: Row, verdicts: list[Verdict]) -> list[State]:
 
 
 def require_one_past(
-    role: Role, journal: Sequence[Persist], past: Past, journal_path: Path, key_store_path: Path
+    role: Role,
+    journal: Sequence[Persist],
+    past: Past,
+    journal_path: Path,
+    key_store_path: Path,
+    num_increments: int = 1,
 ) -> None:
     """Raise OldCopyError unless the journal and the key store of one side fit together."""
-    possible = possible_pasts(role, journal)
+    possible = possible_pasts(role, journal, num_increments)
     if past in possible or (past.key_is_active and any(p.key_is_active for p in possible)):
         return
     raise OldCopyError(

@@ -61,6 +61,7 @@ from diqkd_postproc.session.messages import (
     AbortReason,
     Decision,
     Hello,
+    Increment,
     Message,
     MessageType,
     Receipt,
@@ -69,10 +70,10 @@ from diqkd_postproc.session.messages import (
 from diqkd_postproc.session.states import (
     NEEDS_NO_PEER,
     SENT_BY,
-    TABLES,
     TERMINAL,
     State,
     state_after,
+    tables,
 )
 
 
@@ -121,7 +122,8 @@ class SessionEngine:
         self.epochs: dict[Role, int] = {role: epoch}
         self._wrong_tag: MessageType | None = None
         self.messages: dict[MessageType, Message] = {}
-        self._table = TABLES[role]
+        self._num_increments = len(parameters.syndrome_totals)
+        self._table = tables(self._num_increments)[role]
         self._reader = FrameReader(parameters, self.session_id)
         self._frames: dict[MessageType, Persist] = {}
         self.key_is_active = key_is_active
@@ -155,10 +157,16 @@ class SessionEngine:
             return State.DONE if self.role == "alice" else State.AWAITING_RECEIPT
         if not self._frames:
             return None
-        return state_after(self.role, next(reversed(self._frames)), self._refused())
+        last = next(reversed(self._frames))
+        return state_after(self.role, last, self._refused(), self._num_increments)
 
     def _refused(self) -> bool:
         return self.verdict is not Verdict.ACCEPTED
+
+    @property
+    def increments_held(self) -> int:
+        """j: parts of the syndrome that Alice has sent, or Bob received, the first included."""
+        return 1 + sum(isinstance(message, Increment) for message in self.messages.values())
 
     @property
     def resumed(self) -> bool:
@@ -387,7 +395,8 @@ class SessionEngine:
             self._record(effect)
             if effect.outgoing:
                 self._outgoing += effect.frame
-                self._enter(state_after(self.role, effect.message.type, self._refused()))
+                kind = effect.message.type
+                self._enter(state_after(self.role, kind, self._refused(), self._num_increments))
             else:
                 self._enter(self._table[self.state].receives[effect.message.type])
             return

@@ -23,7 +23,7 @@ from diqkd_postproc.records.private_database import (
 )
 from diqkd_postproc.session.events import Persist
 from diqkd_postproc.session.framing import FRAME_BYTES, PROTOCOL_VERSION, decode_frame
-from diqkd_postproc.session.messages import payload_limits
+from diqkd_postproc.session.messages import MessageType, payload_limits
 
 APPLICATION_ID = 0x44494B4A  # "DIKJ"
 _SCHEMA = f"""
@@ -97,7 +97,7 @@ class SessionJournal:
     def _read(self, parameters: ProtocolParameters, session_id: bytes) -> tuple[Persist, ...]:
         most = max(greatest for _, greatest in payload_limits(parameters).values()) + FRAME_BYTES
         ((unfit,),) = self._rows(
-            "SELECT count(*) > 8 OR total(typeof(frame) != 'blob' OR typeof(outgoing) != 'integer' "
+            f"SELECT count(*) > {len(MessageType)} OR total(typeof(frame) != 'blob' OR typeof(outgoing) != 'integer' "
             f"OR length(frame) > {most}) > 0 FROM frames"
         )
         if unfit:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import ClassVar, Self, get_args
 
 from diqkd_postproc.protocol.errors import LocalProtocolError, RemoteProtocolError
-from diqkd_postproc.protocol.parameters import ProtocolParameters
+from diqkd_postproc.protocol.parameters import MAX_INCREMENTS, ProtocolParameters
 from diqkd_postproc.protocol.roles import ROLES, Role
 
 TAG_BYTES = 8
@@ -32,10 +35,35 @@ class MessageType(enum.IntEnum):
     BASIS_REVELATION = 3
     SYNDROME = 4
     OUTCOME_HASH = 5
-    CONFIRMATION = 6
-    DECISION = 7
-    RECEIPT = 8
-    ABORT = 9
+    REQUEST_2 = 6
+    INCREMENT_2 = 7
+    REQUEST_3 = 8
+    INCREMENT_3 = 9
+    REQUEST_4 = 10
+    INCREMENT_4 = 11
+    REQUEST_5 = 12
+    INCREMENT_5 = 13
+    REQUEST_6 = 14
+    INCREMENT_6 = 15
+    REQUEST_7 = 16
+    INCREMENT_7 = 17
+    REQUEST_8 = 18
+    INCREMENT_8 = 19
+    RECONCILED = 20
+    CONFIRMATION = 21
+    DECISION = 22
+    RECEIPT = 23
+    ABORT = 24
+
+
+def request_of(number: int) -> MessageType:
+    """Type of the message that asks for increment `number`, 2 to J: each is a type of its own, sent once."""
+    return MessageType[f"REQUEST_{number}"]
+
+
+def increment_of(number: int) -> MessageType:
+    """Type of the message that brings increment `number`."""
+    return MessageType[f"INCREMENT_{number}"]
 
 
 JOURNALLED = tuple(kind for kind in MessageType if MessageType.HELLO < kind < MessageType.RECEIPT)
@@ -72,7 +100,7 @@ def packed_bytes(num_bits: int) -> int:
     return (num_bits + 7) // 8
 
 
-_HELLO = struct.Struct(f">B{DIGEST_BYTES}sQBB")
+_HELLO = struct.Struct(f">B{DIGEST_BYTES}sQIB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +209,67 @@ class Syndrome(BitString):
         """Decoded fields."""
         digest, bits = payload[:DIGEST_BYTES], payload[DIGEST_BYTES:]
         return cls(num_bits=int.from_bytes(bits[:4], "big"), packed=bits[4:], code_digest=digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyndromeRequest:
+    """Bob's decoder has failed with the syndrome up to now and needs increment `number`.
+
+    It carries no tag: forged, it can spend syndrome or end in an abort, never make a key too long (G_A covers
+    how many increments were sent).
+    """
+
+    number: int
+
+    def __post_init__(self) -> None:
+        _require(2 <= self.number <= MAX_INCREMENTS, f"there is no increment {self.number}")
+
+    @property
+    def type(self) -> MessageType:
+        """REQUEST_2 and so on."""
+        return request_of(self.number)
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return b""
+
+    @classmethod
+    def from_payload(cls, payload: bytes, number: int) -> SyndromeRequest:
+        """Decoded fields."""
+        return cls(number=number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Increment(BitString):
+    """Syndrome bits m_{j-1} to m_j of increment `number`, j."""
+
+    number: int
+
+    @property
+    def type(self) -> MessageType:
+        """INCREMENT_2 and so on."""
+        return increment_of(self.number)
+
+    @classmethod
+    def from_payload(cls, payload: bytes, number: int) -> Increment:
+        """Decoded fields."""
+        return cls(num_bits=int.from_bytes(payload[:4], "big"), packed=payload[4:], number=number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """Bob needs no more syndrome, or gets no more: the list of increments is closed."""
+
+    type: ClassVar[MessageType] = MessageType.RECONCILED
+
+    def payload(self) -> bytes:
+        """Encoded fields."""
+        return b""
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> Reconciled:
+        """Decoded fields."""
+        return cls()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +391,9 @@ Message = (
     | BasisRevelation
     | Syndrome
     | OutcomeHash
+    | SyndromeRequest
+    | Increment
+    | Reconciled
     | RoundTypesTag
     | Confirmation
     | Decision
@@ -309,14 +401,32 @@ Message = (
     | Abort
 )
 
-_CLASSES: dict[MessageType, type[Message]] = {c.type: c for c in get_args(Message)}
+_NUMBERED = (SyndromeRequest, Increment)
+_READERS: dict[MessageType, Callable[[bytes], Message]] = {
+    c.type: c.from_payload for c in get_args(Message) if c not in _NUMBERED
+}
+for _number in range(2, MAX_INCREMENTS + 1):
+    _READERS[request_of(_number)] = partial(SyndromeRequest.from_payload, number=_number)
+    _READERS[increment_of(_number)] = partial(Increment.from_payload, number=_number)
+
+
+def increment_bits(parameters: ProtocolParameters) -> dict[int, int]:
+    """Syndrome bits of every increment after the first: {2: m_2 - m_1, ...}."""
+    totals = parameters.syndrome_totals
+    return {number: b - a for number, (a, b) in enumerate(pairwise(totals), start=2)}
 
 
 def payload_limits(parameters: ProtocolParameters) -> dict[MessageType, tuple[int, int]]:
     """Least and greatest payload length of every message type under these parameters, bytes."""
     settings = 4 + packed_bytes(parameters.num_rounds)
     syndrome = DIGEST_BYTES + 4 + packed_bytes(parameters.syndrome_bits)
-    return {
+    limits: dict[MessageType, tuple[int, int]] = {}
+    for number, bits in increment_bits(parameters).items():
+        limits[request_of(number)] = (0, 0)
+        limits[increment_of(number)] = (4 + packed_bytes(bits),) * 2
+    if limits:
+        limits[MessageType.RECONCILED] = (0, 0)
+    return limits | {
         MessageType.HELLO: (_HELLO.size, _HELLO.size + 2 * MAX_NAME_BYTES),
         MessageType.BASIS_REVELATION: (settings, settings),
         MessageType.SYNDROME: (syndrome, syndrome),
@@ -335,12 +445,13 @@ def decode_payload(kind: MessageType, payload: bytes, parameters: ProtocolParame
     Raises RemoteProtocolError if a field is not valid or does not fit the parameters.
     """
     try:
-        message = _CLASSES[kind].from_payload(payload)
+        message = _READERS[kind](payload)
     except (LocalProtocolError, ValueError) as error:
         raise RemoteProtocolError(f"invalid {kind.name} message from the peer: {error}") from None
     expected = {
         MessageType.BASIS_REVELATION: parameters.num_rounds,
         MessageType.SYNDROME: parameters.syndrome_bits,
+        **{increment_of(number): bits for number, bits in increment_bits(parameters).items()},
     }
     if isinstance(message, BitString) and message.num_bits != expected[kind]:
         raise RemoteProtocolError(

@@ -153,7 +153,8 @@ def _run(
     journal = SessionJournal(path, parameters, session_id, key_store.epoch)
     try:
         past = _past(key_store, key_is_active)
-        require_one_past(role, journal.entries, past, path, key_store.path)
+        num_increments = len(parameters.syndrome_totals)
+        require_one_past(role, journal.entries, past, path, key_store.path, num_increments)
         engine = SessionEngine(
             role, parameters, key_id, record.run_id, journal.entries, key_is_active, journal.epoch
         )

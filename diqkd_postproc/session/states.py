@@ -24,10 +24,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
+from diqkd_postproc.protocol.parameters import MAX_INCREMENTS
 from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.session.events import ActivateKey, Answer, ConsumeKey, Done, Failed, Need, Passed, Work
-from diqkd_postproc.session.messages import MessageType, Verdict
+from diqkd_postproc.session.messages import MessageType, Verdict, increment_of, request_of
 
 
 class State(enum.Enum):
@@ -42,6 +44,44 @@ class State(enum.Enum):
     AWAITING_SYNDROME = "waiting for the syndrome"
     AWAITING_OUTCOME_HASH = "waiting for the outcome hash"
     DECODING = "reconstructing the outcomes"
+    DECODING_1 = "trying the first syndrome"
+    REQUESTING_2 = "requesting increment 2"
+    AWAITING_INCREMENT_2 = "waiting for increment 2"
+    DECODING_2 = "trying increment 2"
+    REQUESTING_3 = "requesting increment 3"
+    AWAITING_INCREMENT_3 = "waiting for increment 3"
+    DECODING_3 = "trying increment 3"
+    REQUESTING_4 = "requesting increment 4"
+    AWAITING_INCREMENT_4 = "waiting for increment 4"
+    DECODING_4 = "trying increment 4"
+    REQUESTING_5 = "requesting increment 5"
+    AWAITING_INCREMENT_5 = "waiting for increment 5"
+    DECODING_5 = "trying increment 5"
+    REQUESTING_6 = "requesting increment 6"
+    AWAITING_INCREMENT_6 = "waiting for increment 6"
+    DECODING_6 = "trying increment 6"
+    REQUESTING_7 = "requesting increment 7"
+    AWAITING_INCREMENT_7 = "waiting for increment 7"
+    DECODING_7 = "trying increment 7"
+    REQUESTING_8 = "requesting increment 8"
+    AWAITING_INCREMENT_8 = "waiting for increment 8"
+    DECODING_8 = "trying increment 8"
+    RECONCILING = "closing the list of increments"
+    AWAITING_REPLY_1 = "waiting for Bob's decoder"
+    EXTENDING_2 = "sending increment 2"
+    AWAITING_REPLY_2 = "waiting for Bob's decoder, increment 2"
+    EXTENDING_3 = "sending increment 3"
+    AWAITING_REPLY_3 = "waiting for Bob's decoder, increment 3"
+    EXTENDING_4 = "sending increment 4"
+    AWAITING_REPLY_4 = "waiting for Bob's decoder, increment 4"
+    EXTENDING_5 = "sending increment 5"
+    AWAITING_REPLY_5 = "waiting for Bob's decoder, increment 5"
+    EXTENDING_6 = "sending increment 6"
+    AWAITING_REPLY_6 = "waiting for Bob's decoder, increment 6"
+    EXTENDING_7 = "sending increment 7"
+    AWAITING_REPLY_7 = "waiting for Bob's decoder, increment 7"
+    EXTENDING_8 = "sending increment 8"
+    AWAITING_REPLY_8 = "waiting for Bob's decoder, increment 8"
     VALIDATING = "validating the error correction"
     COUNTING = "counting the lost test rounds"
     CONSUMING_B = "consuming the pad of the round types"
@@ -154,11 +194,63 @@ BOB: Mapping[State, Row] = {
 
 TABLES: Mapping[Role, Mapping[State, Row]] = {"alice": ALICE, "bob": BOB}
 
+
+@cache
+def tables(num_increments: int) -> Mapping[Role, Mapping[State, Row]]:
+    """The two machines for a syndrome that comes in up to J = `num_increments` parts.
+
+    With more than one, Alice's G_A comes after Bob has said that he needs no more: it covers how many she has
+    ever sent, so that Bob accepts only if these are all that he received (docs/proofs.md, rule R4).
+    """
+    if num_increments == 1:
+        return TABLES
+    first = State.AWAITING_REPLY_1, State.DECODING_1
+    hashing = _make(_W.OUTCOME_HASH, _M.OUTCOME_HASH, first[0])
+    hash_received = _await({_M.OUTCOME_HASH: first[1]})
+    alice: dict[State, Row] = {}
+    bob: dict[State, Row] = {}
+    for number in range(1, num_increments + 1):
+        reply = {_M.RECONCILED: _S.CONSUMING_A}
+        failed = _S.RECONCILING
+        if number < num_increments:
+            following = number + 1
+            reply[request_of(following)] = _S[f"EXTENDING_{following}"]
+            failed = _S[f"REQUESTING_{following}"]
+        alice[_S[f"AWAITING_REPLY_{number}"]] = _await(reply)
+        attempt = {Passed: _S.RECONCILING, Failed: failed}
+        bob[_S[f"DECODING_{number}"]] = Row(requests=Need(work=_W.ATTEMPT), answers=attempt)
+        if number < num_increments:
+            alice[_S[f"EXTENDING_{following}"]] = _make(
+                _W.INCREMENT, increment_of(following), _S[f"AWAITING_REPLY_{following}"]
+            )
+            bob[failed] = _make(_W.REQUEST, request_of(following), _S[f"AWAITING_INCREMENT_{following}"])
+            bob[_S[f"AWAITING_INCREMENT_{following}"]] = _await(
+                {increment_of(following): _S[f"DECODING_{following}"]}
+            )
+    bob[_S.RECONCILING] = _make(_W.RECONCILED, _M.RECONCILED, _S.AWAITING_CONFIRMATION)
+    return {
+        "alice": _with(ALICE, {_S.HASHING: hashing}, alice, before=_S.CONSUMING_A),
+        "bob": _with(BOB, {_S.AWAITING_OUTCOME_HASH: hash_received}, bob, before=_S.AWAITING_CONFIRMATION),
+    }
+
+
+def _with(
+    table: Mapping[State, Row], changed: Mapping[State, Row], added: Mapping[State, Row], before: State
+) -> Mapping[State, Row]:
+    """A table with other rows, and more of them before a state: tables are in the order of their walk."""
+    rows: dict[State, Row] = {}
+    for state, row in table.items():
+        if state is before:
+            rows |= added
+        rows[state] = changed.get(state, row)
+    return rows
+
+
 TERMINAL = frozenset({State.DONE, State.ABORTED})
 
 SENT_BY: Mapping[Role, frozenset[MessageType]] = {
     role: frozenset(row.sends[0] for row in table.values() if row.sends is not None)
-    for role, table in TABLES.items()
+    for role, table in tables(MAX_INCREMENTS).items()
 }
 """The protocol messages of each role."""
 
@@ -169,9 +261,9 @@ NEEDS_NO_PEER: Mapping[Role, frozenset[State]] = {
 """From here on a party reaches its end alone; a peer that goes away is no failure."""
 
 
-def state_after(role: Role, message: MessageType, refused: bool) -> State:
+def state_after(role: Role, message: MessageType, refused: bool, num_increments: int = 1) -> State:
     """State that follows the sending or receiving of a message; `refused` where the verdict is F = 0."""
-    for row in TABLES[role].values():
+    for row in tables(num_increments)[role].values():
         if row.sends is not None and row.sends[0] is message:
             return row.if_refused if refused and row.if_refused is not None else row.sends[1]
         if message in row.receives:

@@ -12,7 +12,7 @@ changed M otherwise only shows as a failed validation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import Role
 from diqkd_postproc.session.framing import PROTOCOL_VERSION
-from diqkd_postproc.session.messages import BasisRevelation, OutcomeHash, Syndrome, Verdict
+from diqkd_postproc.session.messages import BasisRevelation, Increment, OutcomeHash, Syndrome, Verdict
 
 
 def _fields(*fields: bytes) -> bytes:
@@ -54,9 +54,17 @@ class TaggedContent:
         """Of G_B: the columns alone, T among them."""
         return self._content("round types")
 
-    def confirmation(self, settings: BasisRevelation, syndrome: Syndrome, outcome_hash: OutcomeHash) -> bytes:
-        """Of G_A: X, M, G_EC, and C = 1, without which there is no G_A."""
-        payloads = (settings.payload(), syndrome.payload(), outcome_hash.payload())
+    def confirmation(
+        self,
+        settings: BasisRevelation,
+        syndrome: Syndrome,
+        outcome_hash: OutcomeHash,
+        increments: Sequence[Increment] = (),
+    ) -> bytes:
+        """Of G_A: X, M with all increments that were ever sent, G_EC, and C = 1, without which there is no
+        G_A."""
+        payloads = [settings.payload(), syndrome.payload(), outcome_hash.payload()]
+        payloads += [increment.payload() for increment in increments]
         return self._content("confirmation, C = 1", *payloads)
 
     def decision(self, verdict: Verdict, num_losses: int, key_bits: int) -> bytes:

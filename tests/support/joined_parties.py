@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from diqkd_postproc.key_store import KeyReuseError, segment_sizes
 from diqkd_postproc.protocol.errors import DiqkdError
+from diqkd_postproc.protocol.length_rule import FreeParameters
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.records.columns import NONE
 from diqkd_postproc.records.sealed_record import RoundRecord, undisturbed
@@ -35,6 +36,19 @@ from diqkd_postproc.session.messages import Role
 
 RUN_ID = "0123456789abcdef" * 2
 KEY_ID = "fedcba9876543210" * 2
+
+
+FREE = FreeParameters(order_minus_one=1 << 30, loss_price=3 * 1024, test_credit=512)
+VARIABLE = {
+    "proof": "renyi",
+    "bound": "exact",
+    "extractor": "toeplitz",
+    "length": "variable",
+    "constant_bits": 1700,
+    "free_parameters": FREE,
+    "key_bits": 400,
+}
+"""Fields of a run whose key length follows from public counts."""
 
 
 def small_parameters(num_rounds: int = 2000, **changes: object) -> ProtocolParameters:
@@ -153,7 +167,8 @@ class Party:
         self.over: Finished | Aborted | None = None
         past = Past(frozenset(self.ledger.bindings), self.ledger.key is not None)  # type: ignore[arg-type]
         try:
-            require_one_past(self.role, self.journal, past, Path("journal"), Path("keys"))
+            parts = len(self.record.parameters.syndrome_totals)
+            require_one_past(self.role, self.journal, past, Path("journal"), Path("keys"), parts)
         except DiqkdError as error:
             self.error = error
         self.engine = SessionEngine(

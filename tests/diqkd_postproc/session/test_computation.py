@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diqkd_postproc.protocol.errors import LocalProtocolError, ParameterError
-from diqkd_postproc.reconciliation import code_for
+from diqkd_postproc.reconciliation import nested_code_for
 from diqkd_postproc.records.order_losses import late_losses, lost_by_order
 from diqkd_postproc.records.sealed_record import EXCHANGED, RoundRecord
 from diqkd_postproc.session.computation import (
@@ -207,7 +207,7 @@ def fresh(number: int) -> Party:
 
 def test_work_out_of_order_is_refused() -> None:
     bob, alice = fresh(1), fresh(0)
-    with pytest.raises(LocalProtocolError, match="no SYNDROME"):
+    with pytest.raises(LocalProtocolError, match="no Syndrome"):
         bob.computation.perform(Work.DECODE)
     with pytest.raises(LocalProtocolError, match="not been reconstructed"):
         bob.computation.perform(Work.COUNT_LOSSES)
@@ -232,11 +232,11 @@ def test_a_code_of_another_version_is_named_and_the_session_goes_on_with_the_rig
     from diqkd_postproc.session import computation
 
     alice, bob = two_parties()
-    other_code = computation.code_for(small_parameters(code_seed=1))
+    other_code = computation.nested_code_for(small_parameters(code_seed=1))
     monkeypatch.setattr(
-        computation, "code_for", lambda _: other_code if bob.engine.state is State.DECODING else code
+        computation, "nested_code_for", lambda _: other_code if bob.engine.state is State.DECODING else code
     )
-    code = code_for(alice.record.parameters)
+    code = nested_code_for(alice.record.parameters)
     converse(alice, bob)
     assert isinstance(bob.error, ParameterError) and "versions of diqkd differ" in str(bob.error)
     assert "pad_ec" not in bob.ledger.bindings
@@ -253,7 +253,7 @@ def test_a_failing_preparation_is_silent(monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(_: object) -> None:
         raise ValueError("no such code")
 
-    monkeypatch.setattr(computation, "code_for", fail)
+    monkeypatch.setattr(computation, "nested_code_for", fail)
     alice = fresh(0)
     alice.computation.prepare()
     with pytest.raises(ValueError, match="no such code"):

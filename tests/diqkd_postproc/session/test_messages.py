@@ -32,9 +32,12 @@ from diqkd_postproc.session.messages import (
     Syndrome,
     Verdict,
 )
-from tests.support.joined_parties import small_parameters
+from tests.support.joined_parties import VARIABLE, small_parameters
 
 PARAMETERS = small_parameters(num_rounds=13, syndrome_bits=9)
+IN_PARTS = small_parameters(
+    num_rounds=40, syndrome_bits=9, increments=tuple(range(10, 17)), **VARIABLE | {"key_bits": 4}
+)
 SESSION = bytes(range(16))
 HEADER_BYTES = 26
 HEAD = MAGIC + bytes([PROTOCOL_VERSION])
@@ -139,7 +142,7 @@ def test_an_oversized_length_is_refused_with_the_header(kind: MessageType) -> No
     identity = bytes(16) if kind is MessageType.HELLO else SESSION
     header = HEAD + bytes([kind]) + identity + (2**32 - 1).to_bytes(4, "big")
     assert len(header) == HEADER_BYTES
-    reader = FrameReader(PARAMETERS, SESSION)
+    reader = FrameReader(IN_PARTS, SESSION)
     reader.feed(header)
     with pytest.raises(RemoteProtocolError, match="4294967295 bytes"):
         reader.peek()

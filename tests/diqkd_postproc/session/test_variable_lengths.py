@@ -10,11 +10,12 @@ import pytest
 from scipy.linalg import toeplitz
 
 from diqkd_postproc.protocol.errors import ProtocolAbort, RemoteProtocolError
-from diqkd_postproc.protocol.length_rule import FreeParameters
 from diqkd_postproc.session import SessionResult
 from diqkd_postproc.session.computation import count_losses
 from diqkd_postproc.session.messages import Decision, MessageType, Verdict, decode_payload
 from tests.support.joined_parties import (
+    FREE,
+    VARIABLE,
     assert_no_key,
     assert_same_key,
     converse,
@@ -23,17 +24,6 @@ from tests.support.joined_parties import (
     two_parties,
 )
 from tests.support.sessions_over_tcp import both, make_stores
-
-FREE = FreeParameters(order_minus_one=1 << 30, loss_price=3 * 1024, test_credit=512)
-VARIABLE = {
-    "proof": "renyi",
-    "bound": "exact",
-    "extractor": "toeplitz",
-    "length": "variable",
-    "constant_bits": 1700,
-    "free_parameters": FREE,
-    "key_bits": 400,
-}
 
 
 def counts(records) -> tuple[int, int]:
