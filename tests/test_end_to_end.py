@@ -14,6 +14,7 @@ import sys
 import pytest
 
 from diqkd.cli import build_parser
+from diqkd.commands.demo import complete
 from diqkd_postproc.key_store.pieces import set_aside
 
 DIQKD = [sys.executable, "-m", "diqkd"]
@@ -160,6 +161,11 @@ def test_no_key_at_small_n_is_an_answer():
 def test_quick_is_a_preset_that_every_option_overrides():
     parser = build_parser()
     for order in (["--quick", "--link", "local"], ["--link", "local", "--quick"]):
-        chosen = parser.parse_args(["demo", *order])
-        assert (chosen.link, chosen.rounds, chosen.herald_probability) == ("local", 300_000, 0.02)
-    assert parser.parse_args(["demo"]).rounds == 1_500_000
+        chosen = complete(parser.parse_args(["demo", *order]))
+        assert (chosen.link, chosen.rounds, chosen.herald_probability) == ("local", 50_000, 0.02)
+        assert (chosen.proof, chosen.length) == ("renyi", "variable")
+    for order in (["--quick", "--proof", "paper"], ["--proof", "paper", "--quick"]):
+        chosen = complete(parser.parse_args(["demo", *order]))
+        assert (chosen.rounds, chosen.proof, chosen.length) == (300_000, "paper", "fixed")
+    chosen = complete(parser.parse_args(["demo"]))
+    assert (chosen.rounds, chosen.proof, chosen.length) == (1_500_000, "paper", "fixed")

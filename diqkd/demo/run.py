@@ -16,6 +16,7 @@ from diqkd.demo.programs import ChildError, Programs
 from diqkd.demo.scenario import Scenario
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.machine import peak_memory_mib
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.errors import AuthenticationError, DiqkdError, ProtocolAbort
 from diqkd_postproc.protocol.roles import ROLES, chsh_score_of_losing
 from diqkd_postproc.report import write_report
@@ -41,7 +42,7 @@ def announce(console: Console, scenario: Scenario) -> None:
     console.print(
         f"{parameters.num_rounds:,} rounds over {scenario.name}, gamma = {parameters.gamma}; accepting up to "
         f"{parameters.max_losses:,} lost tests; syndrome {parameters.syndrome_bits:,} bits; "
-        f"key {parameters.key_bits:,} bits"
+        f"key {'up to ' if parameters.length == 'variable' else ''}{parameters.key_bits:,} bits"
     )
 
 
@@ -99,6 +100,8 @@ def demonstrate(
     with KeyStore.open(directory / "alice" / "keys.sqlite") as alice:
         out.print(balance_table(alice.balance_sheet(parties["alice"]["session_id"])))
     print_key(out, result)
+    if (note := note_on_proof(scenario)) is not None:
+        out.print(note)
     largest = max(filter(None, memory.values()), default=0.0)
     out.print(
         f"acquisition {acquisition_s:.0f} s ({result['rounds_per_second']:,} rounds/s), "
@@ -134,11 +137,28 @@ def made_key(scenario: Scenario, directory: Path, parties: dict[str, dict[str, A
         "num_rounds": parameters.num_rounds,
         "num_tests": parties["bob"]["num_tests"],
         "num_losses": parties["bob"]["num_losses"],
-        "max_losses": parameters.max_losses,
+        "max_losses": parties["bob"]["max_losses"],
         "balance_sheet": sheet.to_dict(),
         "run_directory": str(directory),
         "report": page,
     }
+
+
+def note_on_proof(scenario: Scenario) -> str | None:
+    """That the proof is not the published one, and what that would need on this link."""
+    parameters = scenario.parameters
+    if parameters.proof == "paper":
+        return None
+    published = DesignPoint(
+        chsh_score=parameters.design_chsh_score,
+        qber=parameters.design_qber,
+        soundness_error=parameters.soundness_error,
+    ).smallest_run()
+    needs = f"at least {published.num_rounds:,} rounds" if published else "a better link"
+    return (
+        f"This key rests on the proof {parameters.proof!r}, which is not peer-reviewed; the published one "
+        f"(--proof paper) needs {needs}."
+    )
 
 
 def print_key(out: Console, result: dict[str, Any]) -> None:
@@ -149,5 +169,5 @@ def print_key(out: Console, result: dict[str, Any]) -> None:
         score = chsh_score_of_losing(losses / tests)
         out.print(
             f"Bell test: {losses:,} of {tests:,} test rounds lost (S = {score:.3f}), "
-            f"{result['max_losses']:,} were allowed"
+            f"up to {result['max_losses']:,} make a key"
         )
