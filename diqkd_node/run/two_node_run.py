@@ -53,7 +53,7 @@ class TwoNodeRun(HasEnvironment):
             "role",
             EnumerationValue(list(ROLES), default="alice"),
             "Run",
-            "Which party this node is. Bob drives the round-type line and listens for Alice's connection.",
+            "Which party this node is. Bob announces the round types and listens for Alice's connection.",
         )
         self.build_round_arguments()
         self.setattr_argument(
