@@ -31,7 +31,7 @@ class LineParameters(Step):
     strobe_delay: Time = 5e-6
     strobe_setup: Time = 2e-6
     strobe_time: Time = 5e-6
-    sample_delay: Time = 15e-6
+    sample_delay: Time = 8e-6
     latency: Time = 25e-6
     token_window: Time = 200e-6
     late_token_window: Time = 600e-6
