@@ -67,7 +67,7 @@ class Analysis(HasEnvironment):
 
     @kernel
     def play(self, t_reference: TInt64, ftw: TInt32, pow: TInt32, asf: TInt32, duration_mu: TInt64):
-        """One pulse of the words `words_of`, its phase tracked from `t_reference`. Advances by setting time and
+        """One pulse of `words_of`, its phase tracked from `t_reference`. Advances by setting time and
         duration."""
         t_set = now_mu()
         self.dds_674.set_mu(ftw, pow, asf, phase_mode=PHASE_MODE_TRACKING, ref_time_mu=t_reference)

@@ -1,6 +1,6 @@
-"""Time for the CPU within a round, as compiled code: all that it does between two edges may take twice as long.
+"""Time for the CPU within a round, as compiled code: what it does between two edges may take twice as long.
 
-A Kasli takes at most 500 ns an output event. A Kasli-SoC with 810 ns takes 1.62 times that: 1.2 is left of the two.
+A Kasli takes at most 500 ns an output event. A Kasli-SoC with 810 ns takes 1.62 times that; 1.2 is left.
 """
 
 from collections.abc import Callable
