@@ -20,13 +20,13 @@ class HandshakeParameters(Step):
 class LineParameters(Step):
     """Strobed lines between the nodes: token, round type, setting; see `sequence.signal_line` and `rounds`.
 
-    strobe_delay: from settling to the token, so that Bob's gate is open; sample_delay: from an edge to where its
-    level is read, latency: to what follows the edge, both with twice the time that a Kasli's CPU takes;
+    strobe_delay: from settling to the token, so that Bob's gate is open; sample_delay: from an edge to where
+    its level is read, latency: to what follows the edge, both with twice the time that a Kasli's CPU takes;
     token_window: Bob's wait from his isolation, late_token_window in `late-type`, where Alice measures first;
     type_window: Alice's wait from her token, basis_delay: `ordered`, from her token to her pulse;
-    setting_window: `late-type`, Bob's wait from his strobe; outcome_latency: from the end of a readout to what
-    is sent after it; end_token_delay: from the end of Bob's readout to the optional third token, by when Alice
-    waits for it, at most end_token_window.
+    setting_window: `late-type`, Bob's wait from his strobe; outcome_latency: from the end of a readout to
+    what is sent after it; end_token_delay: from the end of Bob's readout to the optional third token, by when
+    Alice waits for it, at most end_token_window.
     """
 
     strobe_delay: Time = 5e-6
