@@ -2,8 +2,9 @@
 
 Two runs in lock-step have the same heralds and the same edges on every input, but other settings, tokens
 and outcomes: their traces are equal but for the declared words. And in each window on which the order rests
-(docs/order.md), relative to its start, the trace is one and the same whatever comes on any input: Alice's from
-the herald to her token, in `ordered` to the end of her readout; Bob's from a test's strobe to the end of his.
+(docs/order.md), relative to its start, the trace is one and the same whatever comes on any input: Alice's
+from the herald to her token, in `ordered` to the end of her readout; Bob's from a test's strobe to the end of
+his.
 
 Declared are the synthesiser's words of the basis and the end of its pulse; the level of a line, which is sent
 with its strobe; and, as it takes what comes, Alice's own gate and sample. Variants that break a rule show.
