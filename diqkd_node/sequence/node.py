@@ -41,6 +41,7 @@ from diqkd_node.sequence.steps import Steps
 from diqkd_node.sequence.timebase import CYCLE_MU, machine_units
 
 SETTING_BITS = 8  # of a draw; the token is the next bit
+TOKEN = 1 << SETTING_BITS
 
 
 class Node(Steps):
@@ -210,8 +211,13 @@ class Node(Steps):
     def play_round(self, draw: TInt32) -> TInt32:
         """The round of the last herald; returns why it has no outcome, or MEASURED. Its results are in `round`."""
         self.round.begin()
-        token = draw >> SETTING_BITS
-        self.round.play(self.t_herald, self.pattern_index, draw - (token << SETTING_BITS), token)
+        # No shift: for it LLVM makes a mask, which ARTIQ 8's (15.0.7) loses in some RISC-V code.
+        setting = draw
+        token = 0
+        if draw >= TOKEN:
+            setting = draw - TOKEN
+            token = 1
+        self.round.play(self.t_herald, self.pattern_index, setting, token)
         if self.round.used and self.round.outcome == LOST:
             return NOT_ANNOUNCED
         return MEASURED
