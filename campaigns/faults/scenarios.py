@@ -51,7 +51,7 @@ class Case:
 
 
 def kills(rng: random.Random, points: int) -> Iterator[Case]:
-    """SIGKILL of a node, of both at the same time, and of the laboratory."""
+    """SIGKILL of a node, of both at the same time, and of the laboratory, in both protocols by turns."""
     done = 0
     while done < points:
         starts = []
@@ -63,8 +63,9 @@ def kills(rng: random.Random, points: int) -> Iterator[Case]:
                 calls = rng.randrange(CALLS_BEFORE_BATCH if where == "start" else CALLS_OF_A_START)
                 plans = {rng.choice(ROLES): {"death": {"from": where, "calls": calls}}}
                 starts.append(Start(plans, kill_other=rng.random() < 0.3))
+        protocol = PROTOCOL_NAMES[done // KILLS_A_TRIAL % 2]
         done += len(starts)
-        yield Case("kill", starts)
+        yield Case("kill", starts, {"protocol": protocol})
 
 
 def step_kills(rng: random.Random, points: int) -> Iterator[Case]:
