@@ -294,14 +294,14 @@ class Node(Steps):
                     if failures > self.max_underflows:
                         condition = TOO_MANY_FAILURES
                 if self.round.used:
-                    self.chunk.append(self.t_herald, self.pattern_index, loss)
-                    done += 1
                     if self.round.never_announced():
                         condition = TYPE_MISSING
+                    self.chunk.append(self.t_herald, self.pattern_index, loss)
+                    self.round.used = False  # at once: an exception from here on must not append it again
+                    done += 1
                     if self.chunk.is_full():
                         self.send_chunk()
                         self.core.break_realtime()
-                self.round.used = False
                 look_for_ion = self.pattern_index < 0 or done % self.ion_check_rounds == 0
                 if condition != RUNNING and condition != LOCK_LOST:
                     limit = done
@@ -322,6 +322,7 @@ class Node(Steps):
                     t_check = now_mu() + self.check_mu
         except:  # noqa: E722 (the compiler's only way to catch whatever comes; it is raised again)
             if self.round.used:
+                self.round.interrupt()
                 self.chunk.append(self.t_herald, self.pattern_index, STOPPED)
                 done += 1
             self.send_chunk()
