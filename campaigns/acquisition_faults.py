@@ -7,7 +7,8 @@ Every point is a fault at a random place of a short acquisition of two nodes, ru
 ordinary one, interrupted, started again with the same run directories until it is complete, and audited:
 both records are readable and have the same rounds, types and patterns; no acknowledged round has changed; no
 random bit was taken twice, and the settings in the record are those that were drawn; no batch has fewer
-rounds than both nodes had heralds; unknown outcomes are 0, and counted. Exit code 1 if a trial has a finding.
+rounds than both nodes had heralds; unknown outcomes are 0, and counted; the order of the round holds over all
+starts (`faults/order.py`). Exit code 1 if a trial has a finding.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ def run_case(case: Case, seed: int, rounds: int, keep: Path | None) -> dict[str,
     """One trial in a directory of its own, which stays if there are findings and `keep` is given."""
     with tempfile.TemporaryDirectory(prefix="acquisition-", dir=keep) as name:
         directory = Path(name)
-        trial = Trial(directory, short_parameters(rounds), seed, started_as="server", **case.options)
+        options = dict(case.options)
+        protocol = options.pop("protocol", "ordered")
+        parameters = short_parameters(rounds, protocol=protocol)
+        options["laboratory_faults"] = ("--protocol", protocol)
+        trial = Trial(directory, parameters, seed, started_as="server", **options)
         trial.run(case.starts)
         summary = trial.summary() | {"scenario": case.name, "seed": seed, "messages": trial.messages}
         if trial.findings and keep is not None:

@@ -21,8 +21,8 @@ from diqkd_postproc.key_store.initial_key import PAD_NAMES
 from diqkd_postproc.key_store.pieces import EXPORT
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import is_test_round
 from diqkd_postproc.records import round_spool
+from diqkd_postproc.records.columns import NONE
 from diqkd_postproc.records.private_database import storage_errors
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RoundRecord
@@ -175,11 +175,19 @@ def _create_spool(folder: Path, _: None) -> RoundSpool:
 
 def _store_rounds(count: int) -> Callable[[Path, Any], RoundSpool]:
     def step(folder: Path, spool: RoundSpool) -> RoundSpool:
-        assert spool.pending_batch is not None
         first = spool.rounds_done
-        types = is_test_round(spool.pending_batch.settings[:count]).astype(np.uint8)
         index = np.arange(first, first + count)
-        spool.store(first, index % 2, types, np.full(count, 0b0101), 1000 * index)
+        spool.store(
+            first,
+            outcome=index % 2,
+            received=index // 2 % 2,
+            received_setting=np.full(count, NONE),
+            received_end=np.full(count, NONE),
+            herald_pattern=np.full(count, 0b0101),
+            timestamp_mu=1000 * index,
+            edge_mu=1000 * index + 1,
+            lost=np.zeros(count),
+        )
         spool.flush()
         return spool
 
@@ -192,6 +200,15 @@ def _on_spool(change: Callable[[RoundSpool], Any]) -> Callable[[Path, Any], Roun
         return spool
 
     return step
+
+
+def _store_peer(spool: RoundSpool) -> None:
+    index = np.arange(spool.peer_rounds_done, spool.rounds_done)
+    names = ("sent", "received", "lost")
+    peer = {
+        name: (index % divisor == 0).astype(np.uint8) for name, divisor in zip(names, (2, 3, 50), strict=True)
+    }
+    spool.store_peer(spool.peer_rounds_done, peer | {"end_token": np.full(index.size, NONE, dtype=np.uint8)})
 
 
 def _seal(folder: Path, spool: RoundSpool) -> RoundSpool:
@@ -217,11 +234,12 @@ SPOOL = Workload(
         ("begin a batch", _on_spool(lambda spool: spool.begin_batch(250))),
         ("store rounds", _store_rounds(150)),
         ("store more rounds", _store_rounds(90)),
-        ("record lost rounds", _on_spool(lambda spool: spool.record_lost(7))),
+        ("record lost rounds", _on_spool(lambda spool: spool.record_used(247, "a loss of the campaign"))),
         ("end the batch", _on_spool(lambda spool: spool.end_batch())),
         ("begin the next batch", _on_spool(lambda spool: spool.begin_batch(353))),
         ("store the rest", _store_rounds(353)),
         ("end it", _on_spool(lambda spool: spool.end_batch())),
+        ("store the other node's columns", _on_spool(_store_peer)),
         ("seal", _seal),
     ),
     content=_spool,

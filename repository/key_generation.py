@@ -3,6 +3,7 @@
 from artiq.experiment import *
 
 from diqkd_node.run.environment import path_argument
+from diqkd_node.run.link_key import ask_for_key_store, link_key_of
 from diqkd_node.run.recorded_run import RecordedRun
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 
@@ -20,8 +21,10 @@ class KeyGeneration(RecordedRun, EnvExperiment):
             "Run",
             "Protocol parameters, TOML; must be the same file at both nodes.",
         )
+        ask_for_key_store(self)
 
     def prepare(self):
         super().prepare()
         self.parameters = ProtocolParameters.load(path_argument(self, "parameters_file"))
         self.num_rounds = self.parameters.num_rounds
+        self.link_key = link_key_of(self, self.parameters, self.directory)

@@ -8,8 +8,10 @@ from artiq.experiment import *
 
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.run.environment import clock_of, path_argument
+from diqkd_node.run.link_key import ask_for_key_store, link_key_of
 from diqkd_node.run.peer_connection import PeerAbsentError
 from diqkd_node.run.public_facts import PREFIX
+from diqkd_node.run.reasons import Reason
 from diqkd_node.unattended.calibration_graph import CalibrationGraph
 from diqkd_node.unattended.decision_log import DecisionLog
 from diqkd_node.unattended.decisions import (
@@ -75,6 +77,7 @@ class LabDay(EnvExperiment):
             "Run",
             "Private directory of this run at this node. Decisions and their reasons are written there, too.",
         )
+        ask_for_key_store(self)
         self.setattr_argument(
             "configuration_file",
             StringValue("~/diqkd/node.json"),
@@ -132,7 +135,9 @@ class LabDay(EnvExperiment):
             )
         self.directory = path_argument(self, "run_directory")
         self.configuration_path = path_argument(self, "configuration_file")
-        self.num_rounds = ProtocolParameters.load(path_argument(self, "parameters_file")).num_rounds
+        parameters = ProtocolParameters.load(path_argument(self, "parameters_file"))
+        self.num_rounds = parameters.num_rounds
+        self.link_key = link_key_of(self, parameters, self.directory)
         self.last_rounds = self.num_lost_holds = 0
         if not self.calibrate:
             self.graph = CalibrationGraph(())
@@ -164,13 +169,10 @@ class LabDay(EnvExperiment):
                 self.run_to_completion()
             except TerminationRequested:
                 self.log_decision("terminated", "termination was requested")
-                self.end_everything("termination requested")
+                self.end_everything(Reason.TERMINATED)
                 raise
-            except DiqkdError as error:
-                self.end_everything(str(error))
-                raise
-            except Exception as error:
-                self.end_everything(type(error).__name__)
+            except Exception:
+                self.end_everything(Reason.ERROR)
                 raise
             finally:
                 self.close_connection()
@@ -217,7 +219,13 @@ class LabDay(EnvExperiment):
 
         while True:
             try:
-                return connect(self.peer_host, int(self.peer_port) + 1, CONNECT_TIMEOUT_S, interrupted)
+                return connect(
+                    self.peer_host,
+                    int(self.peer_port) + 1,
+                    CONNECT_TIMEOUT_S,
+                    interrupted,
+                    key=self.link_key,
+                )
             except PeerAbsentError:
                 if not self.scheduler.check_pause():
                     raise
@@ -349,6 +357,9 @@ class LabDay(EnvExperiment):
             "peer_host": self.peer_host,
             "peer_port": int(self.peer_port),
             "batch_rounds": int(self.batch_rounds),
+            "key_store": self.key_store,
+            "passphrase_file": self.passphrase_file,
+            "key_file": self.key_file,
         }
 
     def calibration_arguments(self, name):
@@ -395,6 +406,6 @@ class LabDay(EnvExperiment):
         self.work.end(self.acquisition)
         try:
             if self.connection is not None:
-                self.connection.send("leaving", reason=reason[:200])
+                self.connection.send("leaving", reason=reason)
         except DiqkdError:
             pass

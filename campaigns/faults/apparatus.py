@@ -1,30 +1,35 @@
 """A node's apparatus in which things go wrong at a chosen step of a chosen round.
 
-A fault is a mapping: `kind` ("ion_loss", "lock_loss" or "missed_herald"), `round`, the index of the round on
-the laboratory's tape, and for the first two `step`, one of STEPS. It happens once, in that round, or in the
-next that has the step. "loading" means that the next ion is lost as well while it is loaded. Since Bob's
-process is ahead of Alice's, the laboratory has to know of a loss of hers in advance: see `laboratory_fault`.
+A fault is a mapping: `kind` ("ion_loss", "lock_loss", "kill" or "missed_herald"), `round`, the index of the
+round on the laboratory's tape, and but for "missed_herald" `step`, one of STEPS, for "kill" one of KILLED_AT.
+It happens once, in that round, or in the next that has the step. "loading" means that the next ion is lost as
+well while it is loaded.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from campaigns.faults.injection import Trace
+from campaigns.faults.injection import KILL, Trace
 from sim_devices.apparatus import wire
-from sim_devices.apparatus.attempts import ENTANGLER_TIMEOUT
-from sim_devices.apparatus.node_apparatus import NodeApparatus, Sink
+from sim_devices.apparatus.node_apparatus import STROBES, NodeApparatus, Sink
+from sim_devices.engines.entangler_core import Clicks, ClickSource, Window
 
+# Where a node can be killed within a round: at steps of its sequence, and before and after an edge.
+KILLED_AT = {
+    "alice": ("mapping", "isolation", "analysis", "readout", "token", "after token", "scrambling"),
+    "bob": ("mapping", "isolation", "round_type", "after round_type", "analysis", "readout", "scrambling"),
+}
+KILLED_AT_LATE = {
+    "alice": (*KILLED_AT["alice"], "await round_type", "setting", "after setting"),
+    "bob": (*KILLED_AT["bob"], "await token", "await setting"),
+}
 STEPS = ("loading", "cooling", "attempts", "mapping", "isolation", "analysis", "readout", "scrambling")
 LOCK_LOSS_MU = 50_000_000
 BEFORE_HERALD = ("loading", "cooling", "attempts")
 LOCK_LOSS_S = 0.5  # of wall clock
-
-
-def laboratory_fault(fault: Mapping[str, Any]) -> str:
-    """The option of the laboratory that keeps Bob from heralds while Alice has no ion."""
-    return f"--fault={fault['round'] + (fault['step'] not in BEFORE_HERALD)}:alice_ion_loss"
 
 
 class FaultyApparatus(NodeApparatus):
@@ -57,7 +62,9 @@ class FaultyApparatus(NodeApparatus):
 
     def _happen(self, kind: str, step: str, time_mu: int) -> None:
         self._trace.note(fault=kind, step=step, round=self._round)
-        if kind == "ion_loss":
+        if kind == "kill":
+            os.kill(os.getpid(), KILL)
+        elif kind == "ion_loss":
             self.ion.lost = True
         else:
             self.laser.lock.lose(time_mu, LOCK_LOSS_MU, LOCK_LOSS_S)
@@ -71,6 +78,8 @@ class FaultyApparatus(NodeApparatus):
 
     def level_sink(self, key: str) -> Sink:
         sink = super().level_sink(key)
+        if key in STROBES:
+            return self._watched_strobe(key, sink)
         watch = {
             "ttl_422_cool": self._watch_cooling,
             "ttl_674": self._watch_674,
@@ -82,6 +91,33 @@ class FaultyApparatus(NodeApparatus):
         def watched(time_mu: int, value: int) -> None:
             watch(time_mu, value)
             sink(time_mu, value)
+
+        return watched
+
+    def _watched_strobe(self, key: str, sink: Sink) -> Sink:
+        line = key.removeprefix("ttl_").removesuffix("_strobe")
+        number = STROBES.index(key)
+
+        def watched(time_mu: int, value: int) -> None:
+            if value and self.round.open:
+                self._at(line, time_mu)
+                self._trace.note(edge=line, bit=self.lines._levels[number])
+            sink(time_mu, value)
+            if value and self.round.open:
+                self._at(f"after {line}", time_mu)
+
+        return watched
+
+    def first_edge_source(self, key: str) -> Callable[[int, int], int]:
+        source = super().first_edge_source(key)
+        if key not in STROBES:
+            return source
+        step = f"await {key.removeprefix('ttl_').removesuffix('_strobe')}"
+
+        def watched(open_mu: int, close_mu: int) -> int:
+            if self.round.open:
+                self._at(step, open_mu)
+            return source(open_mu, close_mu)
 
         return watched
 
@@ -108,6 +144,8 @@ class FaultyApparatus(NodeApparatus):
         if value and self.round.open and not self.round.measured:
             self._num_pulses += 1
             self._at("mapping" if self._num_pulses == 1 else "analysis", time_mu)
+            if self._num_pulses == 2:
+                self._trace.note(edge="pulse")
 
     def _watch_deshelving(self, time_mu: int, value: int) -> None:
         if value:
@@ -115,28 +153,42 @@ class FaultyApparatus(NodeApparatus):
         else:
             self._scrambled = True
 
-    def entangler_source(self, key: str) -> Callable[[int, int, int, Any], tuple[int, int]]:
-        attempt = super().entangler_source(key)
-
-        def watched(start_mu: int, cycle_mu: int, duration_mu: int, patterns: Any) -> tuple[int, int]:
-            self._at("attempts", start_mu)
-            result = attempt(start_mu, cycle_mu, duration_mu, patterns)
-            if result[1] == ENTANGLER_TIMEOUT or not self._misses_herald():
-                return result
-            self.round.close()
-            return start_mu + duration_mu, ENTANGLER_TIMEOUT
-
-        return watched
+    def entangler_source(self, key: str) -> ClickSource:
+        return _WatchedClicks(super().entangler_source(key), self)
 
     def _misses_herald(self) -> bool:
-        """Note the herald of the round that has begun; True if the node is to miss it."""
+        """Whether the node is to miss the herald of the entry at hand."""
         entry: Any = self.round.entry
-        self._round = entry[wire.INDEX]
-        self._num_pulses = 0
         for fault in [fault for fault in self._faults if fault["kind"] == "missed_herald"]:
-            if self._round >= fault["round"]:
+            if entry[wire.INDEX] >= fault["round"]:
                 self._faults.remove(fault)
-                self._trace.note(fault="missed_herald", round=self._round)
+                self._trace.note(fault="missed_herald", round=entry[wire.INDEX])
                 return True
-        self._trace.note(herald=self._round)
         return False
+
+    def _note_herald(self) -> None:
+        """A round has begun."""
+        self._round = self.rounds.index
+        self._num_pulses = 0
+        self._trace.note(herald=self._round)
+
+
+class _WatchedClicks:
+    """Clicks of the attempts, with the steps and heralds that faults are planned for."""
+
+    def __init__(self, source: ClickSource, node: FaultyApparatus) -> None:
+        self._source, self._node = source, node
+
+    def clicks(self, start_mu: int, window: Window) -> Clicks | None:
+        self._node._at("attempts", start_mu)
+        clicks = self._source.clicks(start_mu, window)
+        if clicks is None or not self._node._misses_herald():
+            return clicks
+        self._node.round.begin(start_mu)
+        self._node.round.close()
+        return None
+
+    def end_run(self, end_mu: int, success: bool) -> None:
+        self._source.end_run(end_mu, success)
+        if success and self._node.round.open:
+            self._node._note_herald()

@@ -69,13 +69,17 @@ def faulty_database(hardware_path: str | Path, role: str, plan_path: str | Path)
 
     Keys of the plan: `trace` (path), `start` (number of this start), and as far as wanted `faults` (see
     `apparatus`), `death` ({"from": "start" or "batch", "calls": n}), `full_disk` ({"at": "rounds", "after":
-    number of writes} or {"at": "record"}), `log_level`, `crash` (an error that nobody expects).
+    number of writes} or {"at": "record"}), `log_level`, `crash` (an error that nobody expects),
+    `forget_grants` (a journal that cannot tell which rounds have begun: the audit has to notice).
     """
     plan: dict[str, Any] = json.loads(Path(plan_path).read_text(encoding="utf-8"))
     trace = Trace(plan["trace"])
     trace.note(start=plan["start"])
     death = Death(plan["death"]["calls"]) if "death" in plan else None
     _trace_spool(trace, death if death and plan["death"]["from"] == "batch" else None)
+    if plan.get("forget_grants"):
+        _forget_grants()
+    _trace_grants(trace)
     if "log_level" in plan:
         logging.basicConfig(level=plan["log_level"])
     if "crash" in plan:
@@ -100,7 +104,7 @@ def faulty_database(hardware_path: str | Path, role: str, plan_path: str | Path)
 
 
 def _trace_spool(trace: Trace, death: Death | None) -> None:
-    """Note which bits of the pool every batch takes, and what settings they give."""
+    """Note which bits of the pool every batch takes, and what they give."""
     begin_batch, consume = round_spool.RoundSpool.begin_batch, random_pool.RandomPool.consume
     taken: list[tuple[int, int]] = []
 
@@ -111,14 +115,36 @@ def _trace_spool(trace: Trace, death: Death | None) -> None:
 
     def traced_begin_batch(self: round_spool.RoundSpool, num_rounds: int) -> Any:
         first = self.rounds_done
-        settings = begin_batch(self, num_rounds)
-        trace.note(batch=first, bits=taken[-1], settings=settings.tobytes().hex())
+        draws = begin_batch(self, num_rounds)
+        drawn = {"settings": draws.settings.tobytes().hex(), "tokens": draws.tokens.tobytes().hex()}
+        trace.note(batch=first, bits=taken[-1], **drawn)
         if death is not None:
             death.arm()
-        return settings
+        return draws
 
     random_pool.RandomPool.consume = traced_consume  # type: ignore[method-assign]
     round_spool.RoundSpool.begin_batch = traced_begin_batch  # type: ignore[method-assign]
+
+
+def _trace_grants(trace: Trace) -> None:
+    """Note up to which round the journal says that indices are used up."""
+    note_begun = round_spool.RoundSpool.note_begun
+
+    def traced_note_begun(self: round_spool.RoundSpool, end: int) -> None:
+        note_begun(self, end)
+        trace.note(begun=self.rounds_begun)
+
+    round_spool.RoundSpool.note_begun = traced_note_begun  # type: ignore[method-assign]
+
+
+def _forget_grants() -> None:
+    """A control: the journal notes no round as begun before it is stored."""
+    note_begun = round_spool.RoundSpool.note_begun
+
+    def forget(self: round_spool.RoundSpool, end: int) -> None:
+        note_begun(self, self.rounds_done)
+
+    round_spool.RoundSpool.note_begun = forget  # type: ignore[method-assign]
 
 
 def _crash_while_storing() -> None:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from campaigns.faults.apparatus import STEPS, laboratory_fault
+from campaigns.faults.apparatus import KILLED_AT, KILLED_AT_LATE, STEPS
 from campaigns.faults.trial import Start
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.adversaries.link_proxy import LinkFault
 
 KILLS_A_TRIAL = 5
+PROTOCOL_NAMES = ("ordered", "late-type")
 CALLS_OF_A_START = 30_000  # Python and C calls of a node from its first batch to its record, at 300 rounds
 CALLS_BEFORE_BATCH = 100_000  # from the device database to the first batch
 BYTES_OF_A_RUN = 2_500  # over the classical link, each way, with batches of 30 rounds
@@ -50,7 +51,7 @@ class Case:
 
 
 def kills(rng: random.Random, points: int) -> Iterator[Case]:
-    """SIGKILL of a node, of both at the same time, and of the laboratory."""
+    """SIGKILL of a node, of both at the same time, and of the laboratory, in both protocols by turns."""
     done = 0
     while done < points:
         starts = []
@@ -62,8 +63,28 @@ def kills(rng: random.Random, points: int) -> Iterator[Case]:
                 calls = rng.randrange(CALLS_BEFORE_BATCH if where == "start" else CALLS_OF_A_START)
                 plans = {rng.choice(ROLES): {"death": {"from": where, "calls": calls}}}
                 starts.append(Start(plans, kill_other=rng.random() < 0.3))
+        protocol = PROTOCOL_NAMES[done // KILLS_A_TRIAL % 2]
         done += len(starts)
-        yield Case("kill", starts)
+        yield Case("kill", starts, {"protocol": protocol})
+
+
+def step_kills(rng: random.Random, points: int) -> Iterator[Case]:
+    """SIGKILL of a node, or of both, at every step of a round, in both protocols."""
+    for number, protocol in enumerate(PROTOCOL_NAMES):
+        steps = [
+            (role, step)
+            for role, names in (KILLED_AT if protocol == "ordered" else KILLED_AT_LATE).items()
+            for step in names
+        ]
+        rng.shuffle(steps)
+        wanted = points // 2 + points % 2 * number
+        for first in range(0, wanted, KILLS_A_TRIAL):
+            starts = []
+            for place in range(min(KILLS_A_TRIAL, wanted - first)):
+                role, step = steps[(first + place) % len(steps)]
+                fault = {"kind": "kill", "step": step, "round": 12 * place + rng.randrange(10)}
+                starts.append(Start({role: {"faults": [fault]}}, kill_other=rng.random() < 0.7))
+            yield Case("step", starts, {"protocol": protocol, "batch_rounds": 30})
 
 
 def ion_losses(rng: random.Random, points: int) -> Iterator[Case]:
@@ -75,10 +96,7 @@ def ion_losses(rng: random.Random, points: int) -> Iterator[Case]:
             {"kind": "ion_loss", "step": step, "round": 15 + 30 * place + rng.randrange(20)}
             for place, step in enumerate(steps)
         ]
-        options: dict[str, Any] = {"arguments": {"reload_interval": 0.2}}
-        if role == "alice":
-            options["laboratory_faults"] = [laboratory_fault(fault) for fault in faults]
-        yield Case("ion", [Start({role: {"faults": faults}})], options)
+        yield Case("ion", [Start({role: {"faults": faults}})], {"arguments": {"reload_interval": 0.2}})
 
 
 def lock_losses(rng: random.Random, points: int) -> Iterator[Case]:
@@ -119,6 +137,7 @@ def missed_heralds(rng: random.Random, points: int) -> Iterator[Case]:
 
 SCENARIOS: dict[str, tuple[Callable[[random.Random, int], Iterator[Case]], int]] = {
     "kills": (kills, 200),
+    "steps": (step_kills, 120),
     "ion": (ion_losses, 8),
     "lock": (lock_losses, 6),
     "link": (link_faults, 40),

@@ -102,11 +102,9 @@ class SecrecyTrial:
         seed: int = 1,
         starts: Sequence[Start] = STARTS,
         outcomes: Sequence[str] = tuple(OUTCOMES),
-        laboratory_faults: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self._starts, self._outcomes = starts, outcomes
-        self._laboratory_faults = laboratory_faults
         self.seed = seed
         self.temporary = directory / "tmp"
         self.temporary.mkdir()
@@ -157,7 +155,6 @@ class SecrecyTrial:
             self.parameters,
             self.seed,
             laboratory_options=("--success-probability", "0.1", "--chunk", "8", "--link", "ideal"),
-            laboratory_faults=self._laboratory_faults,
             batch_rounds=30,
             arguments={"reload_interval": 0.2},
             common_plan={"log_level": "DEBUG"},

@@ -22,14 +22,15 @@ import numpy as np
 
 from campaigns.faults.injection import Trace
 from campaigns.faults.node_start import NODES, CommandNode, ServedNode
+from campaigns.faults.order import played_rounds, violations
 from diqkd.demo.parties import LABORATORY, source_file
 from diqkd.demo.ports import LOOPBACK, reserved_ports
 from diqkd_postproc.protocol.errors import DiqkdError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import ROLES
+from diqkd_postproc.records.columns import OWN
 from diqkd_postproc.records.round_spool import RoundSpool
-from diqkd_postproc.records.sealed_record import DTYPES, RoundRecord
-from diqkd_postproc.records.voided_rounds import DIFFERENT_HERALDS
+from diqkd_postproc.records.sealed_record import EXCHANGED, RoundRecord
 from sim_devices.adversaries.link_proxy import LinkFault, LinkProxy
 from sim_devices.apparatus.client import ADDRESS_VARIABLE
 
@@ -89,6 +90,7 @@ class Trial:
         self._address = ""
         self._log_length = dict.fromkeys(ROLES, 0)
         self._acknowledged: dict[str, list[dict[str, Any]]] = {role: [] for role in ROLES}
+        self._acknowledged_by_start: dict[str, dict[int, int]] = {role: {} for role in ROLES}
 
     # Running.
 
@@ -252,7 +254,8 @@ class Trial:
                     shutil.copy2(file, folder)
             try:
                 with RoundSpool.open(Path(folder) / spool.name, role=role) as copy:
-                    self._acknowledged[role].append(copy._columns())
+                    self._acknowledged[role].append(copy._table.columns(tuple(OWN)))
+                    self._acknowledged_by_start[role][self.num_starts] = copy.rounds_acknowledged
             except DiqkdError as error:
                 self.findings.append(f"{role}'s spool is unreadable after start {self.num_starts}: {error}")
 
@@ -269,13 +272,18 @@ class Trial:
         alice, bob = records["alice"], records["bob"]
         if alice.run_id != bob.run_id:
             self.findings.append("the records belong to different runs")
-        for name in ("round_type", "herald_pattern"):
+        for name in EXCHANGED:
             if not np.array_equal(getattr(alice, name), getattr(bob, name)):
                 self.findings.append(f"{name} differs between the nodes")
+        heralded = (alice.herald_pattern > 0) & (bob.herald_pattern > 0)
+        if not np.array_equal(alice.herald_pattern[heralded], bob.herald_pattern[heralded]):
+            self.findings.append("herald_pattern differs between the nodes")
         for role, record in records.items():
             self._audit_losses(role, record)
             self._audit_acknowledged(role, record)
             self._audit_settings(role, record)
+            rounds = played_rounds(Trace.read(self.directory / f"{role}.trace"))
+            self.findings += violations(rounds, record, self._acknowledged_by_start[role])
         self._audit_heralds()
 
     def _audit_losses(self, role: str, record: RoundRecord) -> None:
@@ -290,22 +298,16 @@ class Trial:
             self.findings.append(f"{role}'s list of losses does not fit the lost rounds")
 
     def _audit_acknowledged(self, role: str, record: RoundRecord) -> None:
-        voided = {
-            number
-            for loss in record.attributes["losses"]
-            if loss["reason"] == DIFFERENT_HERALDS
-            for number in range(loss["first_round"], loss["first_round"] + loss["num_rounds"])
-        }
         for columns in self._acknowledged[role]:
-            kept = np.array([i not in voided for i in range(columns["outcome"].size)], dtype=bool)
-            for name in DTYPES:
-                if not np.array_equal(getattr(record, name)[: kept.size][kept], columns[name][kept]):
+            for name in ("setting", "outcome", "herald_pattern", "timestamp_mu", "edge_mu", "lost"):
+                if not np.array_equal(getattr(record, name)[: columns[name].size], columns[name]):
                     self.findings.append(f"{role}: acknowledged rounds have changed in {name}")
 
     def _audit_settings(self, role: str, record: RoundRecord) -> None:
-        """No bit is taken twice, and every setting is the one drawn for its round."""
+        """No bit is taken twice; every setting is as the order of the round has it from the one drawn, and so
+        is every token."""
         end = 0
-        drawn = np.full(record.outcome.size, 255, dtype=np.uint8)
+        drawn, tokens = np.full((2, record.outcome.size), 255, dtype=np.uint8)
         for line in Trace.read(self.directory / f"{role}.trace"):
             if "batch" not in line:
                 continue
@@ -313,11 +315,18 @@ class Trial:
             if start < end:
                 self.findings.append(f"{role}: bits {start} to {min(end, stop)} were used twice")
             end = stop
-            settings = np.frombuffer(bytes.fromhex(line["settings"]), dtype=np.uint8)
-            drawn[line["batch"] : line["batch"] + settings.size] = settings
-        expected = drawn if role == "bob" else drawn & record.round_type
-        if not np.array_equal(expected, record.setting):
+            for column, name in ((drawn, "settings"), (tokens, "tokens")):
+                values = np.frombuffer(bytes.fromhex(line[name]), dtype=np.uint8)
+                column[line["batch"] : line["batch"] + values.size] = values
+        applied = record.setting
+        if self.parameters.protocol == "ordered" and role == "alice":
+            drawn = drawn * (record.received_type == 1)
+        elif self.parameters.protocol == "late-type" and role == "bob":
+            applied = np.minimum(applied, 2)  # in key rounds 2 + x', whatever came as x'
+        if not np.array_equal(drawn, applied):
             self.findings.append(f"{role}: a setting in the record is not the one that was drawn")
+        if role == "alice" and not np.array_equal(tokens, record.token):
+            self.findings.append(f"{role}: a token in the record is not the one that was drawn")
 
     def _audit_heralds(self) -> None:
         """In every batch, the record has at least as many rounds as there were heralds at both nodes."""

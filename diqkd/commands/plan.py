@@ -44,8 +44,8 @@ def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=["ordered", "late-type"],
         default="ordered",
-        help="order of a round: `late-type` announces its type after both outcomes, needs no line between the "
-        "nodes besides the herald and proof renyi (see docs/order.md)",
+        help="order of a round: in `late-type` Alice measures before the type is announced; it has two key "
+        "bases and needs proof renyi and a line for her setting (see docs/order.md)",
     )
     protocol.add_argument(
         "--key-bases",

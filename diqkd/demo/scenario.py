@@ -26,6 +26,7 @@ class Scenario:
     def laboratory(self) -> list[str]:
         """Options of the laboratory's program."""
         options = ["--link", self.link.kind, "--success-probability", str(self.link.success_probability)]
+        options += ["--protocol", self.parameters.protocol]
         if self.laboratory_seed is not None:
             options += ["--seed", str(self.laboratory_seed)]
         tampering = self.tampering

@@ -26,7 +26,9 @@ from diqkd.demo.programs import Programs
 from diqkd.lab_day.evaluation import evaluate
 from diqkd.lab_day.figure import draw
 from diqkd_node.configuration import NodeConfiguration
+from diqkd_node.run.link_key import KEY_STORE_NAME
 from diqkd_postproc.files import make_private_directory
+from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import ROLES
@@ -166,8 +168,10 @@ def simulate_day(
 
 
 def prepare_day(directory: Path, parameters: ProtocolParameters, drift: Drift) -> None:
-    """Folders, node configurations, parameter file and drift of a day."""
+    """Folders, node configurations, key stores, parameter file and drift of a day."""
     make_private_directory(directory)
+    # These keys are for show: what is remembered of them stays with the day.
+    os.environ.setdefault("DIQKD_STATE_DIR", str((directory / "state").resolve()))
     for role in ROLES:
         make_private_directory(directory / role)
         configuration = directory / role / "node.json"
@@ -177,6 +181,9 @@ def prepare_day(directory: Path, parameters: ProtocolParameters, drift: Drift) -
             configuration.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
             NodeConfiguration.load(configuration, role)
     parameters.save(directory / "parameters.toml")
+    stores = [directory / role / KEY_STORE_NAME for role in ROLES]
+    for store in KeyStore.create_pair(*stores, parameters, os.urandom):
+        store.close()
     (directory / "drift.json").write_text(drift.to_json(), encoding="utf-8")
 
 

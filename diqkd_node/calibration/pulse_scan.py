@@ -28,9 +28,9 @@ class PulseScan(Scan):
 
     kernel_invariants = Scan.kernel_invariants | {
         "num_pulses",
-        "frequency",
-        "phase",
-        "amplitude",
+        "ftw",
+        "pow",
+        "asf",
         "pulse_mu",
         "wait_mu",
     }
@@ -46,9 +46,8 @@ class PulseScan(Scan):
         setting = self.configuration.analysis.dds_set_time + self.configuration.analysis.pulse_gap
         # An empty list has no type for the compiler.
         pulses = pulses or [ScanPulse(self.configuration.analysis.frequency_of("qubit"), 0.0, 0.0)]
-        self.frequency = [pulse.frequency for pulse in pulses]
-        self.phase = [pulse.phase for pulse in pulses]
-        self.amplitude = [pulse.amplitude for pulse in pulses]
+        words = [self.analysis.words_of(pulse.frequency, pulse.phase, pulse.amplitude) for pulse in pulses]
+        self.ftw, self.pow, self.asf = (list(column) for column in zip(*words, strict=True))
         self.pulse_mu = [self.mu(pulse.duration) for pulse in pulses]
         self.wait_mu = [self.mu(max(pulse.wait - setting, 0.0)) for pulse in pulses]
 
@@ -62,9 +61,7 @@ class PulseScan(Scan):
             i = point * self.num_pulses + k
             delay_mu(self.wait_mu[i])
             if self.pulse_mu[i] > 0:
-                self.analysis.play(
-                    t_start, self.frequency[i], self.phase[i], self.amplitude[i], self.pulse_mu[i]
-                )
+                self.analysis.play(t_start, self.ftw[i], self.pow[i], self.asf[i], self.pulse_mu[i])
 
     @kernel
     def shot(self, point: TInt32, values: TList(TInt32), num_values: TInt32) -> TInt32:

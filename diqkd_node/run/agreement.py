@@ -14,6 +14,8 @@ import logging
 
 import numpy as np
 
+from diqkd_node.run.reasons import Reason
+
 logger = logging.getLogger(__name__)
 
 MAX_ROUNDS = 5000
@@ -40,13 +42,13 @@ class Agreement:
 
     def resume(self, hello):
         """Settle what an interruption has left open, given the other node's hello."""
-        self.settle(hello["rounds"], "interrupted", first_due=hello["columns"])
+        self.settle(hello["rounds"], Reason.INTERRUPTED, first_due=hello["columns"])
 
     def settle(self, peer_rounds, reason, first_due=None):
         """Make the counts equal, then exchange columns.
 
-        `reason`: why rounds are missing, for the record. `first_due`: first round of which the other node has no
-        columns of this one; by default as many as this node has of the other.
+        `reason`: a `Reason` why rounds are missing, for the record. `first_due`: first round of which the
+        other node has no columns of this one; by default as many as this node has of the other.
         """
         spool = self._spool
         missing = peer_rounds - spool.rounds_done

@@ -15,6 +15,7 @@ from diqkd_node.run.agreement import Agreement
 from diqkd_node.run.greeting import exchange_hellos
 from diqkd_node.run.ion_reload import IonReload
 from diqkd_node.run.peer_connection import POLL_INTERVAL_S, PeerAbsentError
+from diqkd_node.run.reasons import Fault, Reason
 from diqkd_node.sequence.conditions import (
     CONDITION_NAMES,
     ION_LOST,
@@ -98,7 +99,7 @@ class Coordinator:
         self.ion_losses = 0
         self._ready_sent = False
         self._failure = None
-        self._gap = None if interrupted_unix is None else ("restarted", interrupted_unix)
+        self._gap = None if interrupted_unix is None else (Reason.RESTARTED, interrupted_unix)
         self._last_publication = 0.0
         self._published_state = ""
         self._agreement = Agreement(spool, connection, self._await)
@@ -109,8 +110,9 @@ class Coordinator:
         self._batch_size = num_rounds
         self._own_stop = None
         self._peer_stop = None
+        self._peer_asked = False
         self._peer_done = None
-        self._stop_reason = "complete"
+        self._stop_reason = Reason.COMPLETE
         self._last_round = (time.monotonic(), self._first)
 
     def greet(self):
@@ -120,7 +122,7 @@ class Coordinator:
         """
         if self.spool.rounds_begun > self.spool.rounds_done:
             # Of these nobody knows any more whether their settings were applied; unknown counts as used up.
-            self.spool.record_used(self.spool.rounds_begun, "interrupted")
+            self.spool.record_used(self.spool.rounds_begun, Reason.INTERRUPTED)
         hello = exchange_hellos(self.role, self.spool, self.connection, self._await, self._timings)
         self._agreement.resume(hello)
         self.spool.end_batch()
@@ -241,11 +243,13 @@ class Coordinator:
             self.locked = False
         if self._own_stop is None:
             if condition == LOCK_LOST or self.should_stop():
-                reason = CONDITION_NAMES[condition] if condition != RUNNING else "pause requested"
+                reason = (
+                    Reason(CONDITION_NAMES[condition]) if condition != RUNNING else Reason.PAUSE_REQUESTED
+                )
                 self._request_stop(self._first + done, reason)
                 self._await_peer_stop()
             elif self._peer_stop is not None:
-                self._request_stop(max(self._first + done, self._peer_stop), "agreed")
+                self._request_stop(max(self._first + done, self._peer_stop), Reason.AGREED)
         if self._own_stop is None:
             self._check_progress(self._first + done)
             return self._batch_size
@@ -280,12 +284,12 @@ class Coordinator:
     def _end_batch(self, done, condition):
         # On disk before anything of the other node is read: nothing that it says can cost an outcome.
         self.spool.note_begun(self.spool.rounds_done)
-        reason = self._stop_reason if condition == RUNNING else CONDITION_NAMES[condition]
+        reason = self._stop_reason if condition == RUNNING else Reason(CONDITION_NAMES[condition])
         self.connection.send("batch_done", rounds=self.spool.rounds_done, reason=reason)
         if self._peer_done is None:
             self._peer_done = self._await("batch_done")
-        peer_reason, peer_rounds = self._peer_done["reason"], self._peer_done["rounds"]
-        if reason == "complete":
+        peer_reason, peer_rounds = Reason(self._peer_done["reason"]), self._peer_done["rounds"]
+        if reason == Reason.COMPLETE:
             reason = peer_reason
         self._agreement.settle(peer_rounds, reason)
         self.spool.end_batch()
@@ -309,7 +313,8 @@ class Coordinator:
                 f"{number} rounds of this run have no outcome of Alice's although their types may be public, the "
                 f"parameters allow max_late_losses={allowed}: no key may come of it. Check what ended them "
                 "(`diqkd record show`, losses), then begin a new run; `diqkd plan --max-late-losses "
-                f"{number}` allows as many, at one bit of key each"
+                f"{number}` allows as many, at one bit of key each",
+                fault=Fault.LATE_LOSSES,
             )
 
     def wait_for_recovery(self, locked, ion_present) -> TBool:
@@ -338,7 +343,7 @@ class Coordinator:
         self._publish("finished", now=True)
 
     def leave(self, reason):
-        """Tell the other node that this one goes; harmless if the link is gone."""
+        """Tell the other node that this one goes and why, a `Reason`; harmless if the link is gone."""
         try:
             self.connection.send("leaving", reason=reason)
         except DiqkdError:
@@ -372,20 +377,31 @@ class Coordinator:
                 self._handle(message)
 
     def _drain(self):
-        while (message := self.connection.poll()) is not None:
-            self._handle(message)
+        while self.connection.waiting:
+            # On disk before anything of the other node is read: nothing that it says can cost an outcome.
+            self.spool.flush()
+            message = self.connection.poll()
+            if message is not None:
+                self._handle(message)
 
     def _handle(self, message):
         """A message within a batch: a request to stop, or the other node's departure from it."""
         if message["kind"] == "stop":
+            self._note_stop()
             self._peer_stop = max(self._peer_stop or 0, message["round"])
             if self._own_stop is None:
-                self._stop_reason = message["reason"]
+                self._stop_reason = Reason(message["reason"])
         elif message["kind"] == "batch_done":
             self._peer_done = message
             self._peer_stop = max(self._peer_stop or 0, message["rounds"])
         else:
             raise self.connection.fail(f"a {message['kind']!r} message came within a batch")
+
+    def _note_stop(self):
+        """A node asks for the end of a batch once."""
+        if self._peer_asked:
+            raise self.connection.fail("the other node asked twice for the end of the same batch")
+        self._peer_asked = True
 
     def _silent_for(self, rounds):
         """Seconds since the number of rounds last changed."""
@@ -398,7 +414,8 @@ class Coordinator:
         if self._silent_for(rounds) > self.stall_timeout_s:
             raise self.connection.fail(
                 f"{self.role} had no herald for {self.stall_timeout_s:g} s after round {rounds}; check both "
-                "ions, the light path to the station, and the ready and trigger lines"
+                "ions, the light path to the station, and the ready and trigger lines",
+                fault=Fault.NO_HERALD,
             )
 
     def _await(self, kind, stoppable=False):
@@ -417,5 +434,7 @@ class Coordinator:
                     )
             elif message["kind"] == kind:
                 return message
-            elif message["kind"] != "stop":
+            elif message["kind"] == "stop":
+                self._note_stop()
+            else:
                 raise self.connection.fail(f"a {message['kind']!r} message came where {kind!r} was due")

@@ -7,11 +7,12 @@ any hardware moves.
 import re
 import secrets
 
+from diqkd_node.run.reasons import Fault
 from diqkd_node.run.shared_timings import differences, digest, is_valid
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import other
 
-VERSION = 5
+VERSION = 6
 
 
 def _is_run_id(text):
@@ -49,14 +50,18 @@ def exchange_hellos(role, spool, connection, wait_for, timings):
             f"this node speaks version {VERSION} of the nodes' protocol, the other {hello['version']}; "
             "install the same version of diqkd on both PCs",
             ParameterError,
+            Fault.VERSION,
         )
     if hello["role"] != other(role):
-        raise connection.fail(f"both nodes are {role}; one must be alice and the other bob", ParameterError)
+        raise connection.fail(
+            f"both nodes are {role}; one must be alice and the other bob", ParameterError, Fault.ROLES
+        )
     if hello["parameters"] != spool.parameters.digest:
         raise connection.fail(
             f"the nodes have different protocol parameters ({role}: {spool.parameters.digest[:16]}, "
             f"{hello['role']}: {hello['parameters'][:16]}); give both the same parameter file",
             ParameterError,
+            Fault.PARAMETERS,
         )
     if not is_valid(hello["timings"], timings) or hello["timings_digest"] != digest(hello["timings"]):
         raise connection.fail("the other node's timings are malformed")
@@ -65,6 +70,7 @@ def exchange_hellos(role, spool, connection, wait_for, timings):
             f"the nodes would not keep in step: {'; '.join(differing)}; give both nodes' configuration files "
             "the same value",
             ParameterError,
+            Fault.TIMINGS,
         )
     if hello["run_id"] and not _is_run_id(hello["run_id"]):
         raise connection.fail("the other node's run id is malformed")
@@ -73,6 +79,7 @@ def exchange_hellos(role, spool, connection, wait_for, timings):
             f"the nodes' run directories belong to different runs ({role}: {spool.run_id}, "
             f"{hello['role']}: {hello['run_id']}); give both the directory of the same run",
             ParameterError,
+            Fault.RUN,
         )
     ordered = hello["columns"] <= min(hello["rounds"], spool.rounds_done)
     if (
@@ -87,6 +94,7 @@ def exchange_hellos(role, spool, connection, wait_for, timings):
         raise connection.fail(
             "one node has rounds of a run that the other has never begun; use its run directory",
             ParameterError,
+            Fault.RUN,
         )
     connection.send("run", run_id=agreed)
     if wait_for("run")["run_id"] != agreed:

@@ -13,17 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from diqkd_node.sequence.conditions import CONDITION_NAMES, RUNNING
+from diqkd_node.run.reasons import Reason
 from diqkd_postproc.protocol.errors import DiqkdError
 
 PREFIX = "diqkd."
 
-# What `node_state` may say; another reason for a pause, which may be the other node's text, is "paused".
-PAUSED = "paused"
-NODE_STATES = (
-    *("ready", "running", "finished", "pause requested", "agreed", "calibrating", PAUSED),
-    *(name for condition, name in CONDITION_NAMES.items() if condition != RUNNING),
-)
+NODE_STATES = frozenset(("ready", "running", "finished", "calibrating", *(reason.value for reason in Reason)))
+
+# What protects the connection of the nodes: nothing, or a MAC under the initial key.
+OPEN, AUTHENTICATED = "open", "authenticated"
+
+# What a fact may say, where that is not any text.
+WORDS: Mapping[str, frozenset[str]] = {
+    "node_state": NODE_STATES,
+    "connection": frozenset((OPEN, AUTHENTICATED)),
+}
 
 KEY_RUN_FACTS: Mapping[str, type] = {
     "num_rounds": int,
@@ -35,6 +39,7 @@ KEY_RUN_FACTS: Mapping[str, type] = {
     "ion_losses": int,
     "laser_lock": str,  # "locked" or "lost"
     "last_update_unix": float,
+    "connection": str,
 }
 
 # host:port where Bob waits for Alice, if his port was 0.
@@ -69,7 +74,7 @@ class PublicFacts:
                 raise PrivateFactError(
                     f"public fact {name!r} is a {self._facts[name].__name__}, not a {type(value).__name__}"
                 )
-        if values.get("node_state", PAUSED) not in NODE_STATES:
-            values["node_state"] = PAUSED
+            if name in WORDS and value not in WORDS[name]:
+                raise PrivateFactError(f"public fact {name!r} says something that is not on its list")
         for name, value in values.items():
             self._set_dataset(PREFIX + name, value, broadcast=True)

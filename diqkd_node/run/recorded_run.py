@@ -8,9 +8,11 @@ from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
 from diqkd_node.run.environment import clock_of
+from diqkd_node.run.public_facts import AUTHENTICATED
 from diqkd_node.run.two_node_run import TwoNodeRun
 from diqkd_postproc import __version__
 from diqkd_postproc.files import make_private_directory
+from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.records.health_tests import HealthTested
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import RECORD_NAME, RoundRecord
@@ -63,7 +65,13 @@ class RecordedRun(TwoNodeRun):
         if path.exists():
             # Another clock than the PC's cannot tell when a file was written.
             self.interrupted_unix = path.stat().st_mtime if self.now is time.time else self.now()
-            return RoundSpool.open(path, role=self.role, parameters=self.parameters)
+            spool = RoundSpool.open(path, role=self.role, parameters=self.parameters)
+            if self.link_key is None and spool.provenance.get("connection") == AUTHENTICATED:
+                spool.close()
+                raise ParameterError(
+                    f"the run in {directory} began with an authenticated connection; give its key store"
+                )
+            return spool
         provenance = {
             "diqkd": __version__,
             "artiq": artiq_version,
@@ -71,6 +79,7 @@ class RecordedRun(TwoNodeRun):
             "revision": str(self.scheduler.expid.get("repo_rev", "unknown")),
             "start_unix": self.now(),
             "node_configuration": self.configuration.to_json(),
+            "connection": self.connection_kind,
         } | self.provenance_notes
         return RoundSpool.create(path, self.role, self.parameters, provenance)
 

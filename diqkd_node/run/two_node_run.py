@@ -21,7 +21,8 @@ from diqkd_node.run.deletion import DeletionGuard
 from diqkd_node.run.environment import path_argument
 from diqkd_node.run.ion_reload import IonReload, loader_of
 from diqkd_node.run.peer_connection import PeerAbsentError, PeerConnection
-from diqkd_node.run.public_facts import ADDRESS_FACT, KEY_RUN_FACTS, PublicFacts
+from diqkd_node.run.public_facts import ADDRESS_FACT, AUTHENTICATED, KEY_RUN_FACTS, OPEN, PublicFacts
+from diqkd_node.run.reasons import Reason
 from diqkd_node.run.shared_timings import shared_timings
 from diqkd_node.sequence.node import Node
 from diqkd_node.sequence.pulse_table import PulseTable
@@ -41,6 +42,7 @@ class TwoNodeRun(HasEnvironment):
 
     public_facts = KEY_RUN_FACTS
     views = (dashboard.RUN_STATUS,)
+    link_key = None  # `node_link` of the key store; None for an open connection
     makes_configuration = False  # whether the result may make the configuration file
     default_directory = "~/diqkd/run"
 
@@ -53,7 +55,7 @@ class TwoNodeRun(HasEnvironment):
             "role",
             EnumerationValue(list(ROLES), default="alice"),
             "Run",
-            "Which party this node is. Bob drives the round-type line and listens for Alice's connection.",
+            "Which party this node is. Bob announces the round types and listens for Alice's connection.",
         )
         self.build_round_arguments()
         self.setattr_argument(
@@ -155,16 +157,33 @@ class TwoNodeRun(HasEnvironment):
         self.scheduler.pause()
 
     def open_connection(self) -> PeerConnection:
-        """Connect to the other node: Bob listens, Alice connects."""
+        """Connect to the other node: Bob listens, Alice connects. Says once what protects the connection."""
         listen = partial(PeerConnection.listen, listening=self.publish_address)
         connect = listen if self.role == "bob" else PeerConnection.connect
+        self.facts.publish(connection=self.connection_kind)
+        if self.link_key is None:
+            logger.warning(
+                "the connection to the other node is open: without a key store of the run, nothing shows "
+                "that its messages come from there"
+            )
         while True:
             try:
-                return connect(self.peer_host, int(self.peer_port), self.peer_timeout, self.should_stop)
+                return connect(
+                    self.peer_host,
+                    int(self.peer_port),
+                    self.peer_timeout,
+                    self.should_stop,
+                    key=self.link_key,
+                )
             except PeerAbsentError:
                 if not self.should_stop():
                     raise
                 self.pause_for_scheduler()
+
+    @property
+    def connection_kind(self) -> str:
+        """Public fact: what protects the connection to the other node."""
+        return OPEN if self.link_key is None else AUTHENTICATED
 
     def publish_address(self, host: str, port: int) -> None:
         """Publish where Bob listens, which nobody else can know if his port was 0."""
@@ -209,10 +228,10 @@ class TwoNodeRun(HasEnvironment):
                     node = self.recalibrated(node)
             coordinator.finish()
         except TerminationRequested:
-            coordinator.leave("termination requested")
+            coordinator.leave(Reason.TERMINATED)
             raise
-        except BaseException as error:
-            coordinator.leave(type(error).__name__)
+        except BaseException:
+            coordinator.leave(Reason.ERROR)
             raise
 
     def recalibrated(self, node: Node) -> Node:
@@ -266,7 +285,7 @@ class TwoNodeRun(HasEnvironment):
             rounds_done=int(rounds_done),
             herald_rate=float((rounds_done - progress[0][1]) / elapsed) if elapsed > 0 else 0.0,
             herald_patterns=np.array(self.coordinator.herald_counts, dtype=np.int64),
-            node_state=state,
+            node_state=str(state),
             ion_state="present" if self.coordinator.ion_present else "absent",
             ion_losses=self.coordinator.ion_losses,
             laser_lock="locked" if self.coordinator.locked else "lost",

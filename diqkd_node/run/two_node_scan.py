@@ -127,6 +127,7 @@ class TwoNodeScan(TwoNodeRun):
             "role": self.role,
             "run_id": self.run_id,
             "start_unix": self.start_unix,
+            "connection": self.connection_kind,
         }
 
     def analyze(self):

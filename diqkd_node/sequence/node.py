@@ -41,6 +41,7 @@ from diqkd_node.sequence.steps import Steps
 from diqkd_node.sequence.timebase import CYCLE_MU, machine_units
 
 SETTING_BITS = 8  # of a draw; the token is the next bit
+TOKEN = 1 << SETTING_BITS
 
 
 class Node(Steps):
@@ -210,8 +211,13 @@ class Node(Steps):
     def play_round(self, draw: TInt32) -> TInt32:
         """The round of the last herald; returns why it has no outcome, or MEASURED. Its results are in `round`."""
         self.round.begin()
-        token = draw >> SETTING_BITS
-        self.round.play(self.t_herald, self.pattern_index, draw - (token << SETTING_BITS), token)
+        # No shift: for it LLVM makes a mask, which ARTIQ 8's (15.0.7) loses in some RISC-V code.
+        setting = draw
+        token = 0
+        if draw >= TOKEN:
+            setting = draw - TOKEN
+            token = 1
+        self.round.play(self.t_herald, self.pattern_index, setting, token)
         if self.round.used and self.round.outcome == LOST:
             return NOT_ANNOUNCED
         return MEASURED
@@ -288,14 +294,14 @@ class Node(Steps):
                     if failures > self.max_underflows:
                         condition = TOO_MANY_FAILURES
                 if self.round.used:
-                    self.chunk.append(self.t_herald, self.pattern_index, loss)
-                    done += 1
                     if self.round.never_announced():
                         condition = TYPE_MISSING
+                    self.chunk.append(self.t_herald, self.pattern_index, loss)
+                    self.round.used = False  # at once: an exception from here on must not append it again
+                    done += 1
                     if self.chunk.is_full():
                         self.send_chunk()
                         self.core.break_realtime()
-                self.round.used = False
                 look_for_ion = self.pattern_index < 0 or done % self.ion_check_rounds == 0
                 if condition != RUNNING and condition != LOCK_LOST:
                     limit = done
@@ -316,6 +322,7 @@ class Node(Steps):
                     t_check = now_mu() + self.check_mu
         except:  # noqa: E722 (the compiler's only way to catch whatever comes; it is raised again)
             if self.round.used:
+                self.round.interrupt()
                 self.chunk.append(self.t_herald, self.pattern_index, STOPPED)
                 done += 1
             self.send_chunk()

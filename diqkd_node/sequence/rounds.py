@@ -146,6 +146,14 @@ class AliceOrdered(AliceRound):
         self.basis_delay_mu = machine_units(self.core, self.configuration.lines.basis_delay)
 
     @kernel
+    def interrupt(self):
+        """An exception has ended the round: without T' Alice has no outcome, even if it was read out (section 2.2)."""
+        self.received = NONE
+        self.received_end = NONE
+        self.t_edge = int64(-1)
+        self.outcome = LOST
+
+    @kernel
     def play(self, t_herald: TInt64, pattern_index: TInt32, setting: TInt32, token: TInt32):
         # A1 map, isolate.
         self.analysis.map_qubit(t_herald)

@@ -59,8 +59,8 @@ class Calibration:
     watches: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.name or not self.name.replace("_", "").isalnum():
-            raise ParameterError(f"calibration name {self.name!r} must be letters, digits and _")
+        if not self.name.isascii() or not self.name.replace("_", "").isalnum():
+            raise ParameterError(f"calibration name {self.name!r} must be letters (a to z), digits and _")
         if self.max_age_s <= 0 or self.duration_s <= 0:
             raise ParameterError(f"{self.name}: max_age_s and duration_s must be positive")
         if self.joint and set(self.roles) != set(ROLES):

@@ -50,7 +50,7 @@ class DecisionLog:
         entry |= {name: value for name, value in note.facts.items() if name not in entry}
         print(json.dumps(entry), file=self._lines, flush=True)
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now_s))
-        # The reason may be the other node's text: nothing in it may begin a line.
+        # A reason may quote an error of this node: nothing in it may begin a line.
         reason = " ".join(note.reason.split())
         line = f"{clock}  round {rounds:>9,}  {note.event:<{EVENT_WIDTH}}  {reason}"
         print(line, file=self._text, flush=True)

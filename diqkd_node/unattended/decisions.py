@@ -249,7 +249,9 @@ class Autonomy:
     def _handle(self, message: Mapping[str, Any], seen: Observation, actions: list[Action]) -> None:
         kind, number = message["kind"], message.get("number")
         if kind == "propose":
-            if number != self.memory.pauses + 1 or self.phase not in (Phase.RUNNING, Phase.PROPOSING):
+            known = all(name in self.graph for name in message["due"])
+            expected = self.phase in (Phase.RUNNING, Phase.PROPOSING)
+            if number != self.memory.pauses + 1 or not known or not expected:
                 raise self._broken(message)
             if seen.acquisition is Acquisition.FINISHED:
                 actions.append(Send("decline", {"number": number}))
@@ -257,7 +259,7 @@ class Autonomy:
                 return
             if self.phase is Phase.RUNNING:
                 actions.append(Send("agree", {"number": number}))
-                self._reason = message["reason"]
+                self._reason = f"due at the other node: {', '.join(message['due'])}"
                 actions.append(Note("agree", f"pause {number}: {self._reason}"))
             self._begin_pause(actions)
         elif kind == "agree":
@@ -270,7 +272,7 @@ class Autonomy:
             self.phase = Phase.RUNNING
             self._peer_finished = True
         elif kind == "ready":
-            names = [name for name in message["joint"].split(",") if name]
+            names = message["joint"]
             known = all(name in self.graph and self.graph[name].joint for name in names)
             expected = self.phase in (Phase.CALIBRATING, Phase.WAITING, Phase.JOINT)
             if number != self.memory.pauses or not known or not expected or len(self._peer_ready) > 1:
@@ -315,7 +317,7 @@ class Autonomy:
         if due and not self._peer_finished:
             self._reason = "; ".join(f"{name} {reason}" for name, reason in due.items())
             number = self.memory.pauses + 1
-            actions.append(Send("propose", {"number": number, "reason": self._reason}))
+            actions.append(Send("propose", {"number": number, "due": list(due)}))
             actions.append(Note("propose", f"pause {number}: {self._reason}", {"due": due}))
             self.phase = Phase.PROPOSING
             return
@@ -376,7 +378,7 @@ class Autonomy:
             self._own_ready = self._failed if self.phase is Phase.JOINT else joint
             self._failed = []
             number = self.memory.pauses
-            actions.append(Send("ready", {"number": number, "joint": ",".join(self._own_ready)}))
+            actions.append(Send("ready", {"number": number, "joint": list(self._own_ready)}))
             self.phase = Phase.WAITING
             return
         if not seen.locked or not seen.ion_present:

@@ -1,30 +1,32 @@
-"""Connection on which the nodes agree about pauses: public like its base class, on another port."""
+"""Connection on which the nodes agree about pauses: protected like its base class, on another port."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from diqkd_node.run.messages import ENDS, hexadecimal, name, names, number
 from diqkd_node.run.peer_connection import POLL_INTERVAL_S, PeerAbsentError, PeerConnection
+from diqkd_node.run.reasons import Fault
 from diqkd_node.unattended.calibration_graph import CalibrationGraph
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import other
 
-VERSION = 1
+VERSION = 2
 HELLO_TIMEOUT_S = 30.0
 
 
 class PauseConnection(PeerConnection):
     """Messages of `decisions`, and the greeting before them."""
 
+    purpose = b"pauses"
     messages: ClassVar = {
-        "hello": {"version": int, "role": str, "calibrations": str, "pauses": int},
-        "propose": {"number": int, "reason": str},
-        "agree": {"number": int},
-        "decline": {"number": int},
-        "ready": {"number": int, "joint": str},
+        "hello": {"version": number, "role": name, "calibrations": hexadecimal, "pauses": number},
+        "propose": {"number": number, "due": names},
+        "agree": {"number": number},
+        "decline": {"number": number},
+        "ready": {"number": number, "joint": names},
         "finished": {},
-        "leaving": {"reason": str},
-        "error": {"message": str},
+        **ENDS,
     }
 
     def greet(self, role: str, graph: CalibrationGraph, pauses: int) -> int:
@@ -39,12 +41,15 @@ class PauseConnection(PeerConnection):
             if waited > HELLO_TIMEOUT_S:
                 raise PeerAbsentError(f"the node at {self.peer} sent no 'hello' for {HELLO_TIMEOUT_S:g} s")
         if hello["kind"] != "hello" or hello["version"] != VERSION:
-            raise self.fail("install the same version of diqkd on both PCs", ParameterError)
+            raise self.fail("install the same version of diqkd on both PCs", ParameterError, Fault.VERSION)
         if hello["role"] != other(role):
-            raise self.fail(f"both nodes are {role}; one must be alice and the other bob", ParameterError)
+            raise self.fail(
+                f"both nodes are {role}; one must be alice and the other bob", ParameterError, Fault.ROLES
+            )
         if hello["calibrations"] != graph.digest:
             raise self.fail(
                 "the nodes have different calibrations; give both the same calibrations file",
                 ParameterError,
+                Fault.CALIBRATIONS,
             )
         return max(pauses, int(hello["pauses"]))

@@ -1,7 +1,8 @@
 """The ledger of shared secret bits: segments of K0, pads consumed, keys generated.
 
-K0 = extractor_seed | hash_seed | pad_ec | pad_a | pad_b | pad_f (SI S4). Seeds are reusable, because the
-extractor is strong and every hash is encrypted; a pad encrypts one message, once (`segments`). After
+K0 = extractor_seed | hash_seed | pad_ec | pad_a | pad_b | pad_f (SI S4) | node_link. Seeds are reusable,
+because the extractor is strong and every hash is encrypted; a pad encrypts one message, once (`segments`);
+node_link authenticates the nodes' connection (`initial_key`). After
 `activate` the pads are zeros and K1 = K0 without the pads | generated key. The generated key leaves in
 pieces, each once (`pieces`), and pays for the pads of the next session (`KeyStore.renew`).
 

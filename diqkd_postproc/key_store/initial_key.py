@@ -1,4 +1,9 @@
-"""Segments of the initial key K0 (SI S4): two reusable seeds and four one-time pads."""
+"""Segments of the initial key K0 (SI S4): two reusable seeds, four one-time pads, and `node_link`.
+
+`node_link` authenticates the connection of the nodes during acquisition. Keys of single connections are
+derived from it by a pseudo-random function on fresh nonces, so that it is reusable; but it is secret only as
+long as that function holds, so that it serves nothing else: no bit of it becomes a pad or a delivered key.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,9 @@ from diqkd_postproc.protocol.parameters import ProtocolParameters
 PAD_BITS = 64
 SEED_NAMES = ("extractor_seed", "hash_seed")
 PAD_NAMES = ("pad_ec", "pad_a", "pad_b", "pad_f")
-SEGMENT_NAMES = (*SEED_NAMES, *PAD_NAMES)
+NODE_LINK = "node_link"
+NODE_LINK_BITS = 256
+SEGMENT_NAMES = (*SEED_NAMES, *PAD_NAMES, NODE_LINK)
 
 
 def segment_sizes(parameters: ProtocolParameters, seed_bits: int | None = None) -> dict[str, int]:
@@ -23,7 +30,12 @@ def segment_sizes(parameters: ProtocolParameters, seed_bits: int | None = None) 
         from diqkd_postproc.privacy_amplification import seed_bits_for
 
         seed_bits = seed_bits_for(parameters)
-    return {"extractor_seed": seed_bits, "hash_seed": HASH_SEED_BITS, **dict.fromkeys(PAD_NAMES, PAD_BITS)}
+    return {
+        "extractor_seed": seed_bits,
+        "hash_seed": HASH_SEED_BITS,
+        **dict.fromkeys(PAD_NAMES, PAD_BITS),
+        NODE_LINK: NODE_LINK_BITS,
+    }
 
 
 def segments_of(initial_key: bytes, sizes: Mapping[str, int]) -> dict[str, tuple[int, bytes]]:

@@ -31,7 +31,8 @@ from diqkd_postproc.records.private_database import (
     transaction,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (2, 3)  # without and with the segment `node_link`
 APPLICATION_ID = 0x44494B53  # "DIKS"
 SCHEMA = "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 
@@ -65,8 +66,8 @@ class Ledger:
         self.connection: sqlite3.Connection = open_database(path, APPLICATION_ID)
         try:
             version = int(self.meta("schema_version"))
-            if version != SCHEMA_VERSION:
-                raise StorageError(f"{path} has schema {version}, this program reads {SCHEMA_VERSION}")
+            if version not in READABLE_VERSIONS:
+                raise StorageError(f"{path} has schema {version}, this program reads {READABLE_VERSIONS}")
             self._witness = EpochWitness(self.meta("store_id"), witness_folder)
             self._refuse_old_copy()
             self._encryption = self._sealed_key()

@@ -1,4 +1,4 @@
-"""The segments of the current initial key in the ledger: two reusable seeds, four one-time pads.
+"""The segments of the current initial key in the ledger: two reusable seeds, four one-time pads, `node_link`.
 
 A pad encrypts one message, once: `consume` commits, before it returns the pad, that it now belongs to one
 session and one message. After a crash the same message may be sent again under the same pad; another one
@@ -14,7 +14,7 @@ from typing import Any
 
 from diqkd_postproc.key_store.encryption import BlobSeal
 from diqkd_postproc.key_store.errors import KeyReuseError
-from diqkd_postproc.key_store.initial_key import PAD_BITS, PAD_NAMES, SEED_NAMES, SEGMENT_NAMES
+from diqkd_postproc.key_store.initial_key import NODE_LINK, PAD_BITS, PAD_NAMES, SEED_NAMES, SEGMENT_NAMES
 from diqkd_postproc.key_store.ledger import Ledger
 from diqkd_postproc.protocol.errors import (
     InsufficientKeyError,
@@ -107,6 +107,21 @@ class Segments:
             )
         return self._bits(name)
 
+    def node_link_key(self) -> bytes:
+        """What authenticates the nodes' connection, packed; StorageError in a store that is older than it."""
+        if NODE_LINK not in self.names:
+            raise StorageError(
+                f"{self._ledger.path} was made before initial keys had a segment for the nodes' connection; "
+                "make a new initial key"
+            )
+        return self._bits(NODE_LINK)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Segments of this store, in order; one of schema 2 has no `node_link`."""
+        present = {str(row[0]) for row in self._ledger.rows("SELECT name FROM segments")}
+        return tuple(name for name in SEGMENT_NAMES if name in present)
+
     def require_pads(self, session_id: str) -> None:
         """Raise InsufficientKeyError unless all four pads are unused or belong to this session."""
         rows = self._ledger.rows("SELECT name, state, session_id FROM segments")
@@ -160,11 +175,11 @@ class Segments:
 
     def unsealed(self) -> list[bytes]:
         """All segments, as `Ledger.seal_anew` wants them."""
-        return [self._bits(name) for name in SEGMENT_NAMES]
+        return [self._bits(name) for name in self.names]
 
     def seal_again(self, values: list[bytes]) -> None:
         """Store all segments as the ledger seals now."""
-        for name, packed in zip(SEGMENT_NAMES, values, strict=True):
+        for name, packed in zip(self.names, values, strict=True):
             self._update(name, packed, *self.row(name, "state, session_id, message_digest"))
 
     def consumed_bits(self, names: tuple[str, ...]) -> int:

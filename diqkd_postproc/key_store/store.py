@@ -19,9 +19,9 @@ from diqkd_postproc.key_store.encryption import BlobSeal, PlainBlobs, new_encryp
 from diqkd_postproc.key_store.epoch_witness import EpochWitness
 from diqkd_postproc.key_store.export import export_free_bits
 from diqkd_postproc.key_store.initial_key import (
+    NODE_LINK,
     PAD_BITS,
     PAD_NAMES,
-    SEGMENT_NAMES,
     segment_sizes,
     segments_of,
 )
@@ -207,8 +207,8 @@ class KeyStore:
     def segment_state(self, name: str) -> str:
         """State of a segment of K0.
 
-        `unused`, `released` (a pad bound to one message) or `spent` (zeroed). The two seeds stay `unused`,
-        because they are reusable.
+        `unused`, `released` (a pad bound to one message) or `spent` (zeroed). The two seeds and `node_link`
+        stay `unused`, because they are reusable.
         """
         return str(self._segments.row(name, "state")[0])
 
@@ -219,6 +219,14 @@ class KeyStore:
         credential.
         """
         return self._segments.peek_seed(name)
+
+    def node_link_key(self) -> bytes:
+        """The 256 bits under which both nodes authenticate their connection during acquisition.
+
+        Reusable. Raises LockedStoreError for an encrypted store without credential, StorageError for a store
+        that was made before there was such a segment.
+        """
+        return self._segments.node_link_key()
 
     def require_pads(self, session_id: str | bytes) -> None:
         """Raise InsufficientKeyError unless all four pads are unused or belong to this session.
@@ -357,7 +365,7 @@ class KeyStore:
     @property
     def k0_bits(self) -> int:
         """Length of the current initial key, bits."""
-        return sum(self.segment_bits(name) for name in SEGMENT_NAMES)
+        return sum(self.segment_bits(name) for name in self._segments.names)
 
     @property
     def k1_bits(self) -> int:
@@ -389,6 +397,7 @@ class KeyStore:
             generated,
             hash_seed_bits=self.segment_bits("hash_seed"),
             extractor_seed_bits=self.segment_bits("extractor_seed"),
+            node_link_bits=self.segment_bits(NODE_LINK) if NODE_LINK in self._segments.names else 0,
             k0_bits=self.k0_bits,
             proof=self._ledger.meta("proof"),
             proof_status=self._ledger.meta("proof_status"),

@@ -74,6 +74,7 @@ def balance_of(
     *,
     hash_seed_bits: int,
     extractor_seed_bits: int,
+    node_link_bits: int,
     k0_bits: int,
     proof: str,
     proof_status: str,
@@ -82,6 +83,7 @@ def balance_of(
     hashed_ec, hashed = consumed["pad_ec"] > 0, any(consumed.values())
     same = "the same hash seed"
     rows = (
+        BalanceRow("acquisition: nodes' connection", 0, node_link_bits * hashed, 0),
         BalanceRow("validation of error correction", consumed["pad_ec"], hash_seed_bits * hashed_ec, 0),
         BalanceRow(
             "authentication",

@@ -106,7 +106,7 @@ class ProtocolParameters(BaseModel):
     end_token: bool = Field(
         default=False,
         description="Alice reconnects only after a third token, which Bob releases once he has measured: "
-        "neither laboratory then has to be closed against light coming in",
+        "his laboratory then does not have to be closed against light coming in",
     )
     max_late_losses: int = Field(
         default=0,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.protocol.errors import ProtocolAbort
+from diqkd_postproc.records.columns import NONE
 from diqkd_postproc.records.sealed_record import RoundRecord
 
 Bools = npt.NDArray[np.bool_]
@@ -35,11 +36,12 @@ def lost_by_order(record: RoundRecord) -> Bools:
 def late_losses(record: RoundRecord) -> Bools:
     """(n,) rounds that cost a bit of key each: Alice has no outcome although T may be public.
 
-    In `ordered` also those that Alice measured as key rounds although a test was announced: her setting
-    followed what came on the line.
+    In `ordered` also those without T', and those that Alice measured as key rounds although a test was announced:
+    her setting followed what came on the line.
     """
     late: Bools = record.late_loss == 1
     if record.parameters.protocol == "ordered":
+        late = late | (record.received_type == NONE)
         late = late | ((record.round_type == 1) & (record.received_type == 0))
     return late
 

@@ -10,10 +10,17 @@ ASSUMPTIONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "The laboratories are closed",
-        "Nothing leaves a laboratory except the protocol's own messages. While a round is measured the "
-        "ion is out of the link's focus, and it is scrambled before it returns; whatever else remembers "
-        "a setting or an outcome has no way to the fibre. That the hardware does so is for the "
+        "Nothing leaves a laboratory except the protocol's own messages and whether an ion is there, and "
+        "nothing comes in that tells a device what it must not know before it has answered. While a round is "
+        "measured the ion is out of the link's focus, and it is scrambled before it returns; whatever else "
+        "remembers a setting or an outcome has no way to the fibre. That the hardware does so is for the "
         "laboratory to make sure.",
+    ),
+    (
+        "A round keeps its order",
+        "Both devices are isolated when the type of a round is announced, whoever owns the station and the "
+        "lines. The nodes see to that with tokens. For proof `renyi` this is proven (docs/order.md); `paper` "
+        "and `counted` assume it, with the tokens, compared in every test, as evidence.",
     ),
     (
         "The settings are random, fresh and private",
@@ -22,8 +29,8 @@ ASSUMPTIONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "The classical computers can be trusted",
-        "They do what their programs say, keep the private files private and leak nothing by timing; and "
-        "nobody can make one fail at a moment chosen by the round types, which are public.",
+        "They do what their programs say, keep the private files private and leak nothing by timing. That "
+        "one may be made to fail at a chosen moment is paid for, by the late losses.",
     ),
     (
         "The initial key was uniform, shared and secret",

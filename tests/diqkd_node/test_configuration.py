@@ -173,11 +173,12 @@ def test_whole_numbers_become_what_the_compiler_takes() -> None:
 
 def test_a_flat_file_still_opens_with_its_values() -> None:
     """As the last version with a flat configuration wrote it, every field with its default of then: the lines
-    did not follow from the field, and shelving was elsewhere."""
+    did not follow from the field, shelving was elsewhere, and a level was read later."""
     text = FLAT_FILE.read_text()
     assert set(json.loads(text)) == set(FIELDS) | DROPPED | {"role"}
     lines = {"frequency_map": 94.0e6, "frequency_qubit": 108.0e6, "frequency_shelve": 71.6e6}
-    assert NodeConfiguration.from_json(text, "bob") == NodeConfiguration.of("bob", lines)
+    expected = NodeConfiguration.of("bob", lines | {"lines.sample_delay": 15e-6})
+    assert NodeConfiguration.from_json(text, "bob") == expected
     changed = {"pi_time": 6e-6, "readout_threshold": 9, "lock_check_rounds": 4}
     configuration = NodeConfiguration.from_json(json.dumps(json.loads(text) | changed), "bob")
     assert configuration.analysis.pi_time_qubit == 6e-6 and configuration.readout.threshold == 9

@@ -29,6 +29,7 @@ from tests.support.paths import ROOT
 EXPERIMENTS = sorted((ROOT / "repository").rglob("*.py"))
 HERALD_SOURCES = ("entangler", "ttl")
 TARGETS = ("rv32g", "cortexa9")
+PROTOCOLS = ("ordered", "late-type")
 
 try:
     from artiq.language.environment import ProcessArgumentManager
@@ -70,10 +71,12 @@ def device_manager(role: str, target: str) -> object:
     return DeviceManager(Database(role, target), {"scheduler": scheduler, "ccb": None})
 
 
-def whole_node(role: str, herald_source: str, target: str) -> Node:
+def whole_node(
+    role: str, herald_source: str, target: str, protocol: str = "ordered", end_token: bool = False
+) -> Node:
     parent = Parent((device_manager(role, target), None, None, {}))
     configuration = NodeConfiguration(role=role, attempts={"source": herald_source})
-    node = Node(parent, configuration, Coordinator.__new__(Coordinator))
+    node = Node(parent, configuration, Coordinator.__new__(Coordinator), None, protocol, end_token)
     node.prepare()
     return node
 
@@ -139,6 +142,18 @@ def compile_all(root: object) -> set[type]:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_kernel_of_a_node_compiles(role: str, herald_source: str, target: str) -> None:
     assert Node in compile_all(whole_node(role, herald_source, target))
+
+
+@pytest.mark.parametrize("end_token", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("role", ROLES)
+def test_the_batches_of_either_protocol_compile(
+    role: str, protocol: str, target: str, end_token: bool
+) -> None:
+    node = whole_node(role, "entangler", target, protocol, end_token)
+    _, binary, *_ = node.core.compile(node.run_batches, (), {})
+    assert binary[:4] == b"\x7fELF"
 
 
 @pytest.mark.parametrize("target", TARGETS)

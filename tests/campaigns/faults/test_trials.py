@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from campaigns.faults.apparatus import laboratory_fault
 from campaigns.faults.injection import Trace
 from campaigns.faults.scenarios import SCENARIOS, short_parameters
 from campaigns.faults.secrecy import SecrecyTrial
@@ -43,7 +42,7 @@ STARTS = (
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_run_with_every_kind_of_fault_keeps_its_rounds_and_its_secrets(tmp_path: Path) -> None:
     """False alarms of the canary have a probability below 1e-6 (see its module)."""
-    trial = SecrecyTrial(tmp_path, 3, STARTS, ("key",), (laboratory_fault(SECOND_ION),))
+    trial = SecrecyTrial(tmp_path, 3, STARTS, ("key",))
     verdict = trial.run()
     assert verdict["findings"] == [] and verdict["hits"] == {}
     assert verdict["planted_leaks_found"]
@@ -63,14 +62,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 
 
 def _reuse_bits(trial: Trial) -> None:
-    Trace(trial.directory / "bob.trace").note(batch=100, bits=[0, 9], settings="00")
+    Trace(trial.directory / "bob.trace").note(batch=100, bits=[0, 9], settings="00", tokens="00")
 
 
 def _change_setting(trial: Trial) -> None:
     test_rounds = np.flatnonzero(trial.records["alice"].round_type)
     first = int(test_rounds[0])
     drawn = int(trial.records["alice"].setting[first])
-    Trace(trial.directory / "alice.trace").note(batch=first, bits=[9000, 9001], settings=f"0{1 - drawn}")
+    Trace(trial.directory / "alice.trace").note(
+        batch=first, bits=[9000, 9001], settings=f"0{1 - drawn}", tokens="00"
+    )
 
 
 def _see_more_heralds(trial: Trial) -> None:
@@ -133,11 +134,39 @@ def test_the_audit_notices(finished: Trial, falsify: Callable[[Trial], None], fi
         assert finished.findings == []
 
 
+def _killed(directory: Path, protocol: str, role: str, step: str, **plan: bool) -> Trial:
+    """A run of which a node is killed at a step, with the other one, and which is completed then."""
+    fault = {"kind": "kill", "step": step, "round": 10}
+    trial = Trial(
+        directory, short_parameters(50, protocol=protocol), 5, 25, laboratory_faults=("--protocol", protocol)
+    )
+    trial.run([Start({role: {"faults": [fault], **plan}}, kill_other=True)])
+    assert trial.num_killed
+    return trial
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.parametrize(
+    ("protocol", "role", "step"), [("ordered", "bob", "after round_type"), ("late-type", "alice", "token")]
+)
+def test_a_kill_within_a_round_uses_its_index_up(tmp_path: Path, protocol: str, role: str, step: str) -> None:
+    trial = _killed(tmp_path, protocol, role, step)
+    assert trial.findings == []
+    assert trial.records["alice"].late_loss[10] == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_a_journal_without_grants_is_noticed(tmp_path: Path) -> None:
+    findings = _killed(tmp_path, "ordered", "alice", "after token", forget_grants=True).findings
+    assert any("played before the journal" in text for text in findings), findings
+    assert any("was played twice" in text for text in findings), findings
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenarios_repeat_from_their_seed(name: str) -> None:
     scenario, points = SCENARIOS[name]
     cases = list(scenario(random.Random(1), points))
     assert cases == list(scenario(random.Random(1), points))
     assert cases and all(case.starts for case in cases)
-    if name == "kills":
+    if name in ("kills", "steps"):
         assert sum(len(case.starts) for case in cases) == points

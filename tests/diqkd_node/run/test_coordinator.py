@@ -1,7 +1,6 @@
 """Two coordinators with real spools and a real connection; the kernel is a loop in the test."""
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from diqkd_node.run.coordinator import Coordinator
 from diqkd_node.run.greeting import VERSION
 from diqkd_node.run.ion_reload import IonReload
 from diqkd_node.run.peer_connection import PeerAbsentError, PeerConnection
+from diqkd_node.run.reasons import Reason
 from diqkd_node.run.shared_timings import digest, shared_timings
 from diqkd_node.sequence.conditions import (
     ION_LOST,
@@ -35,6 +35,7 @@ from diqkd_postproc.records.order_losses import lost_by_order
 from diqkd_postproc.records.round_spool import RoundSpool
 from diqkd_postproc.records.sealed_record import EXCHANGED
 from tests.support.example_parameters import small_parameters
+from tests.support.joined_connections import joined, send_text, send_unchecked
 
 NUM_ROUNDS = 60
 BATCH = 20
@@ -62,9 +63,7 @@ class Nodes:
         **configured: Mapping[str, object],
     ) -> None:
         """`alice_fields`, `bob_fields`: of that node's configuration, where they differ from the defaults."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.connections["alice"] = PeerConnection.connect(*listener.getsockname()[:2], 5.0)
-            self.connections["bob"] = PeerConnection.accept(listener, 5.0)
+        self.connections["alice"], self.connections["bob"] = joined(key=bytes(range(32)))
         for role, given in (("alice", alice), ("bob", bob)):
             path = self.directory / role / "spool.sqlite"
             if path.exists():
@@ -254,7 +253,7 @@ def test_types_of_rounds_that_bob_has_not_played_stay_here(nodes: Nodes) -> None
     draws = nodes.begin()
     nodes.play("bob", draws, 3)
     bob, connection = nodes.coordinators["bob"], nodes.connections["alice"]
-    connection.send("batch_done", rounds=BATCH, reason="")
+    connection.send("batch_done", rounds=BATCH, reason=Reason.COMPLETE)
     bits = "00" * BATCH
     connection.send(
         "columns", first=0, sent=bits, received=bits, end_token="02" * BATCH, lost=bits, herald_pattern=bits
@@ -270,7 +269,7 @@ def test_rounds_without_draws_are_never_entered(nodes: Nodes, rounds: int) -> No
     nodes.same(lambda coordinator: coordinator.greet())
     nodes.begin()
     bob = nodes.coordinators["bob"]
-    nodes.connections["alice"].send("batch_done", rounds=rounds, reason="")
+    nodes.connections["alice"].send("batch_done", rounds=rounds, reason=Reason.COMPLETE)
     with pytest.raises(StorageError, match=f"drawn settings up to round {BATCH - 1}.*older copy"):
         bob.end_batch(0, RUNNING)
     assert bob.spool.rounds_done == 0
@@ -374,7 +373,7 @@ def test_senseless_columns_change_nothing(nodes: Nodes, changes: dict) -> None:
     draws = nodes.begin()
     nodes.play("bob", draws, 1)
     connection = nodes.connections["alice"]
-    connection.send("batch_done", rounds=1, reason="")
+    connection.send("batch_done", rounds=1, reason=Reason.COMPLETE)
     columns = {
         "first": 0,
         "sent": "01",
@@ -383,7 +382,7 @@ def test_senseless_columns_change_nothing(nodes: Nodes, changes: dict) -> None:
         "lost": "00",
         "herald_pattern": "03",
     }
-    connection.send("columns", **(columns | changes))
+    send_unchecked(connection, "columns", **(columns | changes))
     with pytest.raises((RemoteProtocolError, ParameterError)):
         nodes.coordinators["bob"].end_batch(1, RUNNING)
     spool = nodes.spools["bob"]
@@ -504,7 +503,7 @@ def test_senseless_hello(nodes: Nodes, changes: dict) -> None:
         "timings": TIMINGS,
         "timings_digest": digest(TIMINGS),
     }
-    nodes.connections["alice"].send("hello", **(hello | changes))
+    send_unchecked(nodes.connections["alice"], "hello", **(hello | changes))
     with pytest.raises((ParameterError, RemoteProtocolError)):
         nodes.coordinators["bob"].greet()
     while nodes.connections["alice"].receive(5.0)["kind"] != "hello":
@@ -525,7 +524,7 @@ def test_failure_while_storing_surfaces(nodes: Nodes) -> None:
 def test_peer_that_leaves(nodes: Nodes) -> None:
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
-    nodes.coordinators["alice"].leave("termination requested")
+    nodes.coordinators["alice"].leave(Reason.TERMINATED)
     with pytest.raises(PeerAbsentError, match="termination requested"):
         nodes.coordinators["bob"].begin_batch()
 
@@ -624,3 +623,90 @@ def test_a_node_left_alone_leaves_the_batch(nodes: Nodes, left: int, monkeypatch
 
     assert nodes.both(alice, lambda c: c.end_batch(left + 1, LOCK_LOST)) == [None, None]
     assert [spool.rounds_done for spool in nodes.spools.values()] == [left + 1, left + 1]
+
+
+FORGED = [
+    b'{"kind": "batch_done", "rounds": 4, "reason": "\\ud800"}',
+    b'{"kind": "stop", "round": 4, "reason": "\\ud800"}',
+    b'{"kind": "stop", "round": 4, "reason": "unheard of"}',
+    b'{"kind": "columns", "first": 0}',
+    b"garbage",
+]
+
+
+@pytest.mark.parametrize("text", FORGED)
+@pytest.mark.parametrize("when", ["within a batch", "at its end"])
+def test_a_forged_message_loses_no_outcome(nodes: Nodes, text: bytes, when: str) -> None:
+    """A lone surrogate in a reason used to poison the journal: the outcomes of the last second were lost."""
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    draws = nodes.begin()
+    alice = nodes.coordinators["alice"]
+    assert alice.check(0, RUNNING) == BATCH
+    nodes.play("alice", draws, 4)
+    assert alice.spool.rounds_acknowledged == 0
+    send_text(nodes.connections["bob"], text)
+    with pytest.raises(RemoteProtocolError):
+        if when == "within a batch":
+            while alice.check(4, RUNNING) > 4:
+                pass
+        else:
+            alice.end_batch(4, RUNNING)
+    assert alice.spool.rounds_acknowledged == 4
+    nodes.stop()
+    spool = RoundSpool.open(nodes.directory / "alice" / "spool.sqlite", role="alice")
+    assert spool.rounds_done == 4 and not lost_rounds(spool)
+    assert columns_of(spool)["outcome"].tolist() == [1] * 4
+    spool.close()
+
+
+def test_outcomes_are_on_disk_before_an_honest_message_is_read(nodes: Nodes) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    draws = nodes.begin()
+    alice = nodes.coordinators["alice"]
+    alice.check(0, RUNNING)
+    nodes.play("alice", draws, 4)
+    order = []
+    flush, handle = alice.spool.flush, alice._handle
+    alice.spool.flush = lambda: (order.append("flush"), flush())[1]
+    alice._handle = lambda message: (order.append(message["kind"]), handle(message))[1]
+    nodes.connections["bob"].send("stop", round=6, reason=Reason.PAUSE_REQUESTED)
+    while alice.check(4, RUNNING) == BATCH:
+        pass
+    assert order[:2] == ["flush", "stop"] and alice.spool.rounds_acknowledged == 4
+
+
+@pytest.mark.parametrize("where", ["within a batch", "at its end", "before the next"])
+def test_requests_to_stop_without_end_are_an_error(nodes: Nodes, where: str) -> None:
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    nodes.begin()
+    bob = nodes.connections["bob"]
+    if where == "before the next":
+        assert nodes.same(lambda coordinator: coordinator.end_batch(0, ION_LOST)) == [None, None]
+    for _ in range(10):
+        bob.send("stop", round=BATCH, reason=Reason.AGREED)
+    alice = nodes.coordinators["alice"]
+    with pytest.raises(RemoteProtocolError, match="asked twice"):
+        if where == "within a batch":
+            while True:
+                alice.check(0, RUNNING)
+        elif where == "at its end":
+            alice.end_batch(0, RUNNING)
+        else:
+            alice.begin_batch()
+
+
+def test_reasons_of_the_other_node_are_those_of_the_enumeration(nodes: Nodes) -> None:
+    """What Bob says of his batch is in Alice's record, word for word out of `Reason`."""
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    draws = nodes.begin()
+    for role in ("alice", "bob"):
+        nodes.play(role, draws, 3)
+    assert nodes.both(lambda c: c.end_batch(3, RUNNING), lambda c: c.end_batch(3, ION_LOST)) == [None, None]
+    nodes.begin()
+    for spool in nodes.spools.values():
+        assert [gap["reason"] for gap in spool._table.gaps()] == [Reason.ION_LOST.value]
+        assert type(spool._table.gaps()[0]["reason"]) is str

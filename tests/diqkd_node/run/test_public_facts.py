@@ -9,7 +9,6 @@ from diqkd_node.run.public_facts import (
     CHARACTERISATION_FACTS,
     KEY_RUN_FACTS,
     NODE_STATES,
-    PAUSED,
     PREFIX,
     PrivateFactError,
     PublicFacts,
@@ -95,11 +94,13 @@ def test_what_is_not_on_the_list_stays():
     assert sent == {"diqkd.node_state": "running", "diqkd.rounds_done": 3}
 
 
-def test_text_of_the_other_node_is_not_passed_on():
+@pytest.mark.parametrize("name", ["node_state", "connection"])
+def test_a_fact_says_only_what_is_on_its_list(name):
     sent = {}
     facts = PublicFacts(lambda name, value, broadcast: sent.update({name: value}))
-    facts.publish(node_state="01101001")
-    assert sent == {"diqkd.node_state": PAUSED}
+    with pytest.raises(PrivateFactError, match="not on its list") as caught:
+        facts.publish(**{name: "01101001"})
+    assert sent == {} and "01101001" not in str(caught.value)
 
 
 def test_correlations_are_a_fact_of_characterisations_only():

@@ -434,6 +434,47 @@ def test_alices_underflow_in_a_used_round_leaves_her_without_type(protocol: str)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_fails_after_the_readout_leaves_alice_without_type(protocol: str) -> None:
+    """In `ordered` without outcome, too: she may have measured for a type that is then not in the columns."""
+    coordinator = NotingCoordinator([0, 1, 1])
+    node, apparatus = make_node("alice", coordinator, protocol)
+    calls: list[int] = []
+
+    def lock(time: int) -> int:
+        calls.append(time)
+        if len(calls) == 3:  # the first is that of the look before the batch
+            raise RTIOOverflow("RTIO input overflow on channel {0}", (0, 0, 0))
+        return 1
+
+    apparatus.lock = lock
+    node.run_batches()
+    second = coordinator.rounds[1]
+    assert (second.received, second.outcome >= 0) == (NONE, protocol == "late-type")
+    assert second.loss == (OVERFLOW if protocol == "ordered" else MEASURED)
+    assert coordinator.ends == [(2, TYPE_MISSING)]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_round_is_handed_over_once_if_the_host_fails_over_it(role: str) -> None:
+    """It is the next index that would get its outcome."""
+    coordinator = NotingCoordinator([0] * 20)
+    node, _ = make_node(role, coordinator, batches={"chunk_rounds": 4})
+    send, sent = node.send_chunk, []
+
+    def send_chunk() -> None:
+        sent.append(node.chunk.count)
+        if len(sent) == 2:
+            raise OSError("link down")
+        send()
+
+    node.send_chunk = send_chunk
+    with pytest.raises(OSError, match="link down"):
+        node.run_batches()
+    assert sent == [4, 4, 4] and coordinator.abandoned == [8]
+    assert len(coordinator.rounds) == 8
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("role", ROLES)
 def test_too_many_edges_end_the_round_and_not_the_run(role: str, protocol: str) -> None:
     coordinator = NotingCoordinator([0] * 4, [0] * 2)
@@ -651,6 +692,8 @@ def test_failure_within_a_round_costs_its_outcome_only(role: str, used: bool) ->
     with pytest.raises(OSError, match="device gone"):
         node.run_batches()
     assert [stored.loss for stored in coordinator.rounds] == [MEASURED] + [STOPPED] * used
+    if role == "alice" and used:
+        assert coordinator.rounds[1].received == NONE  # whatever ends a round leaves none (rule 2)
     assert coordinator.abandoned == [1 + used]
     assert_at_rest(apparatus)
 

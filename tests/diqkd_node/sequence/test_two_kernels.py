@@ -83,10 +83,10 @@ def test_runs_repeat_to_the_bit(play: Callable[..., tuple[list, list]], protocol
 def test_host_and_compiled_engine_agree(
     play: Callable[..., tuple[list, list]], protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bits and times after the herald, over more than one chunk of the tape."""
+    """Both roles' bits and times after the herald, over more than one chunk of the tape."""
     pytest.importorskip("entangler.driver")
-    host = play(protocol, 140)
-    compiled = play(protocol, 140, database="compiled")
+    host = play(protocol, 140, end_token=True)
+    compiled = play(protocol, 140, end_token=True, database="compiled")
     for ours, theirs in zip(host, compiled, strict=True):
         for played, other in zip(ours, theirs, strict=True):
             assert played.t_edge - played.t_herald == other.t_edge - other.t_herald

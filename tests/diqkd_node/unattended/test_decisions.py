@@ -170,10 +170,11 @@ def test_a_key_run_that_makes_rounds_is_started_again_and_again():
     [
         {"kind": "agree", "number": 1},
         {"kind": "agree", "number": 7},
-        {"kind": "propose", "number": 2, "reason": ""},
-        {"kind": "propose", "number": 0, "reason": ""},
-        {"kind": "ready", "number": 0, "joint": ""},
-        {"kind": "ready", "number": 1, "joint": "phases"},
+        {"kind": "propose", "number": 2, "due": []},
+        {"kind": "propose", "number": 0, "due": []},
+        {"kind": "propose", "number": 1, "due": ["nonsense"]},
+        {"kind": "ready", "number": 0, "joint": []},
+        {"kind": "ready", "number": 1, "joint": ["phases"]},
         {"kind": "decline", "number": 9},
         {"kind": "unheard of"},
     ],
@@ -194,7 +195,7 @@ def test_ready_may_name_joint_calibrations_only():
     bob = pair.nodes["bob"]
     bob.inbox.clear()
     for name in ("frequency", "nonsense"):
-        bob.inbox.append({"kind": "ready", "number": 1, "joint": name})
+        bob.inbox.append({"kind": "ready", "number": 1, "joint": [name]})
         with pytest.raises(RemoteProtocolError):
             pair.step("bob")
 
@@ -205,7 +206,7 @@ def test_after_the_last_round_a_proposal_is_declined():
     alice.acquisition = Acquisition.FINISHED
     pair.step("alice")
     bob.acquisition = Acquisition.ACTIVE
-    alice.inbox.append({"kind": "propose", "number": 1, "reason": "old"})
+    alice.inbox.append({"kind": "propose", "number": 1, "due": []})
     bob.autonomy.phase = Phase.PROPOSING
     pair.step("alice")
     pair.step("bob")

@@ -1,6 +1,5 @@
 """What the lab day stands on: its experiments in a schedule, the greeting, the log of decisions."""
 
-import socket
 import threading
 
 import pytest
@@ -11,6 +10,7 @@ from diqkd_node.unattended.decisions import Note
 from diqkd_node.unattended.pause_connection import PauseConnection
 from diqkd_node.unattended.scheduled_work import HOLD_PRIORITY, ScheduledWork
 from diqkd_postproc.protocol.errors import ParameterError, RemoteProtocolError
+from tests.support.joined_connections import joined
 
 GRAPH = CalibrationGraph([Calibration(name="a", file="a.py", max_age_s=60.0)])
 OTHER = CalibrationGraph([Calibration(name="a", file="a.py", max_age_s=61.0)])
@@ -94,11 +94,7 @@ def test_an_experiment_can_be_ended_right_after_its_submission():
 def greet(*sides):
     """Both ends greet; what each returned or raised."""
     results = [None, None]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        connections = [
-            PauseConnection.connect(*listener.getsockname()[:2], 60.0),
-            PauseConnection.accept(listener, 60.0),
-        ]
+    connections = joined(PauseConnection)
 
     def one(index):
         try:

@@ -19,6 +19,7 @@ from diqkd_postproc.key_store import (
     PAD_NAMES,
     PAD_SET_BITS,
     PAD_SETS,
+    UNUSED,
     KeyReuseError,
     KeyStore,
     segment_sizes,
@@ -29,7 +30,7 @@ from diqkd_postproc.protocol.errors import (
     ParameterError,
     StorageError,
 )
-from tests.support.example_stores import SEED_BITS, make_pair, make_parameters
+from tests.support.example_stores import SEED_BITS, make_key, make_pair, make_parameters
 
 PUBLISHED_SEED_BITS = 1_201_886
 PUBLISHED_KEY_BITS = 95_884
@@ -43,7 +44,10 @@ def test_segments_are_consecutive_bits_of_the_initial_key(directory: Path) -> No
     )
     start = 0
     for name, size in segment_sizes(make_parameters(), SEED_BITS).items():
-        packed = store.consume(name, "s", b"m") if name in PAD_NAMES else store.peek_seed(name)
+        if name == "node_link":
+            packed = store.node_link_key()
+        else:
+            packed = store.consume(name, "s", b"m") if name in PAD_NAMES else store.peek_seed(name)
         assert len(packed) == (size + 7) // 8
         found = "".join(f"{byte:08b}" for byte in packed)
         assert found[:size] == bits[start : start + size] and set(found[size:]) <= {"0"}
@@ -65,16 +69,17 @@ def test_seed_length_comes_from_the_extractor() -> None:
 def test_balance_sheet_of_the_published_run(directory: Path) -> None:
     alice, bob = make_pair(directory, PUBLISHED_SEED_BITS)
     hash_bits = alice.segment_bits("hash_seed")
-    assert alice.k0_bits == alice.k1_bits == PUBLISHED_SEED_BITS + hash_bits + 256
-    assert [row.consumed + row.used_reusable + row.generated for row in alice.balance_sheet().rows] == [0] * 4
+    assert alice.k0_bits == alice.k1_bits == PUBLISHED_SEED_BITS + hash_bits + 256 + 256
+    assert [row.consumed + row.used_reusable + row.generated for row in alice.balance_sheet().rows] == [0] * 5
     key = np.random.default_rng(1).integers(0, 2, PUBLISHED_KEY_BITS)
     for store in (alice, bob):
         for name in PAD_NAMES:
             store.consume(name, "session", b"message")
         store.activate("session", key)
     sheet = alice.balance_sheet()
-    # Table 1, with the length of our hash seed in place of 1280.
+    # Table 1, with the length of our hash seed in place of 1280, and before it the MAC of the nodes' connection.
     assert [(row.consumed, row.used_reusable, row.generated) for row in sheet.rows] == [
+        (0, 256, 0),
         (64, hash_bits, 0),
         (128, 0, 0),
         (64, 0, 0),
@@ -83,7 +88,7 @@ def test_balance_sheet_of_the_published_run(directory: Path) -> None:
     assert alice.balance_sheet("session") == sheet
     assert sheet.net_gain == 95_628 == sheet.k1_bits - sheet.k0_bits
     assert sheet.to_dict()["k1_bits"] == alice.k1_bits == bob.k1_bits
-    assert (sheet.consumed, sheet.used_reusable) == (256, 1_201_886 + hash_bits)
+    assert (sheet.consumed, sheet.used_reusable) == (256, 1_201_886 + hash_bits + 256)
     assert alice.has_same_key(bob)
     np.testing.assert_array_equal(alice.generated_key("session"), key)
     set_aside = PAD_SETS * PAD_SET_BITS + LINK_KEY_BITS
@@ -374,3 +379,36 @@ class PadLedger(RuleBasedStateMachine):
 
 TestPadLedger = PadLedger.TestCase
 TestPadLedger.settings = settings(max_examples=15, stateful_step_count=25)
+
+
+def test_the_key_of_the_nodes_connection_stays_and_serves_nothing_else(directory: Path) -> None:
+    alice, bob = make_pair(directory)
+    with alice, bob:
+        link_key = alice.node_link_key()
+        assert link_key == bob.node_link_key() and len(link_key) == 32
+        with pytest.raises(LocalProtocolError, match="not a one-time pad"):
+            alice.consume("node_link", "s", b"m")
+        with pytest.raises(LocalProtocolError, match="not a reusable seed"):
+            alice.peek_seed("node_link")
+        key = np.random.default_rng(1).integers(0, 2, 5000, dtype=np.uint8)
+        make_key(alice, "s", key)
+        alice.renew()
+        assert alice.node_link_key() == link_key and alice.segment_state("node_link") == UNUSED
+        alice.export_key(directory / "key")
+        assert link_key not in (directory / "key").read_bytes()
+
+
+def test_a_store_from_before_the_nodes_connection_still_serves(directory: Path) -> None:
+    alice, bob = make_pair(directory)
+    bob.close()
+    path = alice.path
+    alice.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM segments WHERE name = 'node_link'")
+        connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+    with KeyStore.open(path) as old:
+        assert old.k0_bits == sum(segment_sizes(make_parameters(), SEED_BITS).values()) - 256
+        make_key(old, "s", np.ones(5000, dtype=np.uint8))
+        assert old.balance_sheet().net_gain == 5000 - 256
+        with pytest.raises(StorageError, match="before initial keys had a segment"):
+            old.node_link_key()
