@@ -1,4 +1,4 @@
-"""The main job under another proof than the default, in both orders of a round: all of its parts agree on it."""
+"""The main job under another proof than the default, in both orders of a round: its parts agree on it."""
 
 import json
 import subprocess
