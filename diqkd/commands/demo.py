@@ -113,13 +113,15 @@ def add_arguments(demo: argparse.ArgumentParser) -> None:
         choices=[LIST, *ATTACKS],
         metavar="NAME",
         help=f"let an adversary interfere in a run of {DEFAULT_DESIGN['rounds']:,} rounds, if no option says "
-        f"otherwise, and see the protocol abort: {', '.join(ATTACKS)}; list describes each",
+        "otherwise, and see the protocol abort: "
+        f"{', '.join(name for name, attack in ATTACKS.items() if attack.exit_code)}; list describes each, "
+        "and what else can be done to the lines between the nodes",
     )
     demo.add_argument(
         "--fraction",
         type=float,
-        help="share of rounds that the attack mixture takes from Eve's list (default: the smallest that "
-        "passes at most once in a million runs)",
+        help="share of attacked rounds, of an attack on the lines between the nodes (default: all) and of "
+        "mixture (default: the smallest that passes at most once in a million runs)",
     )
     demo.add_argument(
         "--run-dir", type=Path, help="folder for all files of the run (default: a new one in ./run)"
