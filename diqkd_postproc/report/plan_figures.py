@@ -16,19 +16,26 @@ from matplotlib.axes import Axes
 
 from diqkd_postproc.planning.design_point import PUBLISHED_GAMMA, DesignPoint
 from diqkd_postproc.planning.plan import Plan
-from diqkd_postproc.report.figure_style import BLUE, GREEN, INK, ORANGE, PURPLE, new_figure, save_figure
+from diqkd_postproc.protocol.roles import lost_test_probability
+from diqkd_postproc.report.figure_style import BLUE, GREEN, INK, ORANGE, PURPLE, RED, new_figure, save_figure
 from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
 
-PROOFS: tuple[tuple[str, str, dict[str, str | None]], ...] = (
+Security = dict[str, str | None]
+PROOFS: tuple[tuple[str, str, Security], ...] = (
     ("paper", BLUE, {"proof": "paper", "bound": None, "extractor": "trevisan"}),
     ("counted", GREEN, {"proof": "counted", "bound": None, "extractor": "trevisan"}),
     ("renyi simple, Trevisan", ORANGE, {"proof": "renyi", "bound": "simple", "extractor": "trevisan"}),
     ("renyi full, Toeplitz", PURPLE, {"proof": "renyi", "bound": "full", "extractor": "toeplitz"}),
+    (
+        "renyi exact, variable",
+        RED,
+        {"proof": "renyi", "bound": "exact", "extractor": "toeplitz", "length": "variable"},
+    ),
 )
-BOTH = (PROOFS[0], PROOFS[3])
+BOTH = (PROOFS[0], PROOFS[4])
 STYLES = ("-", "--", ":")
 
-RATE_POINTS = 16
+RATE_POINTS = 17
 SENSITIVITY_POINTS = 7
 SMALLEST_RUN_SCORES = 5
 
@@ -50,8 +57,9 @@ def draw(point: DesignPoint, plan: Plan, path: Path) -> None:
         save_figure(figure, path)
 
 
-def _by(point: DesignPoint, security: dict[str, str | None]) -> DesignPoint:
-    return dataclasses.replace(point, **security)  # type: ignore[arg-type]
+def _by(point: DesignPoint, security: Security) -> DesignPoint:
+    fixed: dict[str, object] = {"length": "fixed", "free_parameters": None, "increments": ()}
+    return dataclasses.replace(point, **(fixed | security))  # type: ignore[arg-type]
 
 
 def _best_rates(points: Iterable[DesignPoint]) -> list[float]:
@@ -66,7 +74,7 @@ def _best_rates(points: Iterable[DesignPoint]) -> list[float]:
 
 def _rates(axes: Axes, point: DesignPoint, plan: Plan) -> None:
     free = dataclasses.replace(point, syndrome_bits=None)
-    rounds = np.geomspace(1e5, 1e8, RATE_POINTS)[::-1]
+    rounds = np.geomspace(1e4, 1e8, RATE_POINTS)[::-1]
     alternatives = [
         (point.chsh_score, point.qber),
         (2.677, 0.0144),
@@ -75,13 +83,15 @@ def _rates(axes: Axes, point: DesignPoint, plan: Plan) -> None:
     for style, (score, error) in zip(STYLES, alternatives, strict=True):
         for name, colour, security in PROOFS if style == "-" else BOTH:
             here = _by(dataclasses.replace(free, chsh_score=score, qber=error), security)
-            rates = _best_rates(dataclasses.replace(here, num_rounds=int(n)) for n in rounds)
+            some = rounds[:: 2 if here.length == "variable" else 1]
+            rates = _best_rates(dataclasses.replace(here, num_rounds=int(n)) for n in some)
             label = name if style == "-" else None
-            axes.plot(rounds, rates, style, color=colour, label=label)
+            axes.plot(some, rates, style, color=colour, label=label)
         axes.plot([], [], style, color=INK, label=f"S = {score:.3f}, Q = {100 * error:.3g} %")
     p = plan.parameters
     if p.key_bits:
-        axes.plot([p.num_rounds], [p.key_bits / p.num_rounds], "o", color=INK, label="this plan")
+        rate_here = plan.expected_key_bits / p.num_rounds
+        axes.plot([p.num_rounds], [rate_here], "o", color=INK, label="this plan")
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("rounds n")
@@ -104,6 +114,15 @@ def _sensitivity(axes: Axes, point: DesignPoint, plan: Plan, quantity: str) -> N
         bits = np.array(rates) * num_rounds
         scale = 100.0 if quantity == "qber" else 1.0
         axes.plot(np.array(values) * scale, bits / 1000, color=colour, label=name)
+    rule = plan.parameters.length_rule
+    if quantity == "chsh_score" and rule is not None and rule.length == "variable":
+        tests = round(num_rounds * float(plan.parameters.gamma))
+        lengths = [
+            rule.key_bits(round(tests * lost_test_probability(score)), tests, 0, rule.syndrome_bits[0])
+            for score in values
+        ]
+        axes.plot(values, np.array(lengths) / 1000, "--", color=INK, label="this plan, S observed")
+        axes.legend(fontsize=7.5)
     axes.axvline(getattr(point, quantity) * (100.0 if quantity == "qber" else 1.0), color=INK, lw=0.8, ls=":")
     axes.set_ylim(bottom=0)
     axes.set_xlabel(
@@ -128,7 +147,8 @@ def _smallest_runs(axes: Axes, point: DesignPoint) -> None:
                     break
                 found.append((score, num_rounds))
             label = name if style == "-" else None
-            axes.plot(*zip(*found, strict=True), style + "o", ms=3, color=colour, label=label)
+            if found:
+                axes.plot(*zip(*found, strict=True), style + "o", ms=3, color=colour, label=label)
         axes.plot([], [], style, color=INK, label=f"Q = {100 * error:.3g} %")
     axes.set_yscale("log")
     axes.set_xlabel("CHSH score S")
@@ -144,9 +164,11 @@ def _zero_crossing(point: DesignPoint, gamma: Fraction) -> tuple[float | None, F
     point = dataclasses.replace(point, gamma=point.best_gamma(gamma))
     if point.estimate() <= 0:
         return None, point.gamma
-    for _ in range(4):
+    # The search within the estimate of a variable length makes it slow.
+    refinements, precision = (2, 1.05) if point.length == "variable" else (4, 1.01)
+    for _ in range(refinements):
         low, high = 3e3, num_rounds
-        while high > 1.01 * low:
+        while high > precision * low:
             middle = math.sqrt(low * high)
             if dataclasses.replace(point, num_rounds=int(middle)).estimate() > 0:
                 high = middle

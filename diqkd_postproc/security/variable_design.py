@@ -43,6 +43,9 @@ start."""
 POOL_ACCURACY = 2e-6
 """Gain of the value over the pool's at which the search ends, in units of alpha - 1."""
 
+ESTIMATE_ACCURACY = (0.03, 50.0)
+"""Logarithms and bits to which an estimate finds its optimum."""
+
 SEARCH_DIVISIONS = 8
 Point = tuple[float, float, float]
 """Logarithms of alpha - 1, kappa and eta."""
@@ -81,14 +84,16 @@ def estimated_key(
     """
     if problem.bound == "exact":
         problem = replace(problem, bound="closed")
+
+    def bits_at(point: Point) -> float:
+        return expected_entropy(problem, link, point, _closed_excess(problem, point), deviations)
+
     if free is None:
-        free = best_parameters(problem, link, deviations)
-    point = (
-        math.log(float(free.excess_order)),
-        math.log(float(free.kappa)),
-        math.log(float(free.eta) or 1e-9),
-    )
-    bits = expected_entropy(problem, link, point, _closed_excess(problem, point), deviations)
+        point = _maximised(bits_at, _start(problem), SEARCH_STEPS[0], ESTIMATE_ACCURACY)
+    else:
+        eta = max(float(free.eta), 1e-9)
+        point = (math.log(float(free.excess_order)), math.log(float(free.kappa)), math.log(eta))
+    bits = bits_at(point)
     bits -= problem.message_bits + math.log2(problem.num_events)
     return bits - (problem.syndrome_bits[0] if problem.length == "variable" else problem.syndrome_bits[-1])
 
@@ -205,7 +210,10 @@ def _free(problem: KeyProblem, link: LinkCounts, point: Point, deviations: float
     return FreeParameters.rounded(d, kappa, eta, budget)
 
 
-def _maximised(gain: Callable[[Point], float], start: Point, size: float) -> Point:
+def _maximised(
+    gain: Callable[[Point], float], start: Point, size: float, accuracy: tuple[float, float] = (1e-4, 0.02)
+) -> Point:
+    """accuracy: in the logarithms, and in bits."""
     reach = 2 * size + 0.3
     simplex = [start] + [tuple(v + size * (i == j) for j, v in enumerate(start)) for i in range(3)]
 
@@ -217,7 +225,12 @@ def _maximised(gain: Callable[[Point], float], start: Point, size: float) -> Poi
         lambda values: -gain(near(values)),
         start,
         method="Nelder-Mead",
-        options={"initial_simplex": simplex, "xatol": 1e-4, "fatol": 0.02, "maxiter": 160},
+        options={
+            "initial_simplex": simplex,
+            "xatol": accuracy[0],
+            "fatol": accuracy[1],
+            "maxiter": 160,
+        },
     )
     return near(found.x)
 
