@@ -1,7 +1,7 @@
 """Rounds that count as lost for what happened on the nodes' lines, and those that cost a bit of key.
 
-Section 2.3 of the order of a round (docs/order.md): whatever an adversary who owns station and lines does to a
-round, it is either the round of the theorem or one of these.
+Section 2.3 of the order of a round (docs/order.md): whatever an adversary who owns station and lines does to
+a round, it is either the round of the theorem or one of these.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Bools = npt.NDArray[np.bool_]
 def lost_by_order(record: RoundRecord) -> Bools:
     """(n,) rounds that are lost whatever was measured in them.
 
-    A test is lost unless T' = 1 came at Alice, the token came right at Bob, and both have an outcome (of Bob's
-    own losses only his record knows). A key round is lost if Alice took it for a test.
+    A test is lost unless T' = 1 came at Alice, the token came right at Bob, and both have an outcome (of
+    Bob's own losses only his record knows). A key round is lost if Alice took it for a test.
     """
     is_test = record.round_type == 1
     in_order = (record.received_type == 1) & (record.received_token == record.token)
@@ -36,8 +36,8 @@ def lost_by_order(record: RoundRecord) -> Bools:
 def late_losses(record: RoundRecord) -> Bools:
     """(n,) rounds that cost a bit of key each: Alice has no outcome although T may be public.
 
-    In `ordered` also those without T', and those that Alice measured as key rounds although a test was announced:
-    her setting followed what came on the line.
+    In `ordered` also those without T', and those that Alice measured as key rounds although a test was
+    announced: her setting followed what came on the line.
     """
     late: Bools = record.late_loss == 1
     if record.parameters.protocol == "ordered":
@@ -52,6 +52,7 @@ def require_few_late_losses(record: RoundRecord) -> None:
     if number > allowed:
         raise ProtocolAbort(
             f"{number} rounds have no outcome of Alice's although their types may be public, the parameters "
-            f"allow max_late_losses={allowed}; nothing was sent and no part of the initial key is spent. Plan "
-            f"with `diqkd plan --max-late-losses {number}`, at one bit of key each, and acquire another run"
+            f"allow max_late_losses={allowed}; nothing was sent and no part of the initial key is spent. "
+            f"Plan with `diqkd plan --max-late-losses {number}`, at one bit of key each, and acquire another "
+            "run"
         )

@@ -246,7 +246,7 @@ def test_interrupted_run_goes_on(nodes: Nodes, in_order: tuple[str, ...], total:
 
 
 def test_types_of_rounds_that_bob_has_not_played_stay_here(nodes: Nodes) -> None:
-    """A forged hello claims that both nodes have played the whole batch (ORDER 5.3): Bob enters his indices as
+    """A forged hello claims that both nodes have played the whole batch: Bob enters his indices as
     used up before he sends a type, so that these tests are lost."""
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
