@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,19 @@ from diqkd_postproc.files import replace_atomically
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
-from diqkd_postproc.protocol.roles import chsh_score_of_losing, chsh_score_of_winning
+from diqkd_postproc.protocol.roles import ROLES, chsh_score_of_losing, chsh_score_of_winning
+from diqkd_postproc.records.order_losses import late_losses, lost_by_order
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report import write_report
 from diqkd_postproc.report.run_directory import REMARK_NAME
 from diqkd_postproc.security.paper import HASH_ERROR
+from diqkd_postproc.session.computation import count_losses
 from sim_devices.adversaries.acceptance import Acceptance, acceptance, treated_probabilities
 from sim_devices.adversaries.attacks import ATTACKS, BELL_ATTACKS, Attack
 from sim_devices.adversaries.man_in_the_middle import ManInTheMiddle, byte_of_setting
+from sim_devices.apparatus.line_tampering import Eve
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
-from sim_devices.laboratory.tampering import LISTED, MEASURED, UNTOUCHED
+from sim_devices.laboratory.tampering import MEASURED, UNTOUCHED
 from sim_devices.laboratory.tape import Tape
 
 
@@ -50,7 +53,7 @@ def list_attacks(as_json: bool) -> None:
     table.add_column("what Eve does")
     table.add_column("exit code", justify="right")
     for attack in ATTACKS.values():
-        table.add_row(attack.name, attack.what, str(attack.exit_code))
+        table.add_row(attack.name, attack.what, str(attack.exit_code or "depends"))
     Console().print(table)
 
 
@@ -69,14 +72,14 @@ def attack_demonstration(
     Args:
         attack: what the adversary does.
         scenario: the run without her.
-        fraction: share of rounds that the attack `mixture` lists, see `tampering_of`.
+        fraction: share of listed or attacked rounds, see `tampering_of`.
         directory: folder of the run's files, without a run so far.
         seed, progress_mode, as_json: as in `demonstrate`.
 
     Raises ParameterError before the run starts, and the ChildError that ended the run, if one did.
     """
     console = Console(stderr=True)
-    tampering = tampering_of(attack.name, fraction, scenario)
+    tampering = tampering_of(attack, fraction, scenario)
     # Eve's notebook is opened afterwards by means of the laboratory's seed, so that there has to be one.
     laboratory_seed = secrets.randbits(63) if seed is None else seed
     scenario = replace(scenario, tampering=tampering, laboratory_seed=laboratory_seed)
@@ -101,15 +104,20 @@ def attack_demonstration(
         except ChildError as error:
             failure = error
     if failure is not None:
-        if failure.exit_code != attack.exit_code:
+        if attack.exit_code not in (None, failure.exit_code):
             raise failure
         seen |= {"exit_code": failure.exit_code, "reason": str(failure)}
         if failure.exit_code in REPORTED and (directory / "alice" / "record.h5").exists():
             seen |= _facts_of_report(directory)
+    records = [directory / role / "record.h5" for role in ROLES]
     if attack.name in BELL_ATTACKS:
         theory = acceptance(scenario.parameters, scenario.link, tampering)
-        notebook = eves_knowledge(scenario, directory / "alice" / "record.h5")
-        seen |= _theory(theory, scenario.parameters) | notebook.to_dict()
+        seen |= _theory(theory, scenario.parameters) | eves_knowledge(scenario, records[0]).to_dict()
+    elif attack.line_attack and all(record.exists() for record in records):
+        seen |= losses_of_lines(*map(RoundRecord.read, records)).to_dict()
+        seen |= eves_knowledge(scenario, records[0]).to_dict()
+        if attack.lost_tests is not None:
+            seen["expected_order_losses"] = seen["num_tests"] * tampering.lines.share * attack.lost_tests
     _print_findings(attack, scenario, seen, as_json)
     if failure is not None:
         raise failure
@@ -187,17 +195,57 @@ class Knowledge:
 def eves_knowledge(scenario: Scenario, record_path: Path) -> Knowledge:
     """Open Eve's notebook: it follows from the laboratory's seed."""
     record = RoundRecord.read(record_path)
+    num_rounds = scenario.parameters.num_rounds
     configuration = LaboratoryConfiguration(
         seed=scenario.laboratory_seed or 0, link=scenario.link, tampering=scenario.tampering
     )
-    treatment, noted = Tape(configuration).notebook(0, scenario.parameters.num_rounds)
-    # What a state that she measured gives Alice in a key round, where x = 0.
-    likely = treated_probabilities(scenario.link).mean(axis=1)[MEASURED, :, 0, 2].sum(axis=-1).argmax(axis=-1)
-    guess = np.where(treatment == LISTED, noted, likely[noted])
+    treatment, noted = Tape(configuration).notebook(0, num_rounds)
+    # What a state that she measured gives Alice with her setting.
+    likely = treated_probabilities(scenario.link).mean(axis=1)[MEASURED, :, :, 2].sum(axis=-1).argmax(axis=-1)
+    guess = np.where(treatment == MEASURED, likely[noted, record.setting], noted)
     key_round = record.round_type == 0
     known = key_round & (treatment != UNTOUCHED)
+    if scenario.tampering.lines.has_list:
+        eve = Eve(scenario.tampering.lines, configuration.eve_seed, "alice")
+        known = key_round & np.array([eve.attacks(index) for index in range(num_rounds)])
     right = known & (guess == record.outcome)
     return Knowledge(int(key_round.sum()), int(known.sum()), int(right.sum()))
+
+
+@dataclass(frozen=True)
+class LineLosses:
+    """What an attack on the lines did to a run, from both records.
+
+    Tests, those lost by order, key rounds lost by order (section 2.3 of docs/order.md), late losses, tests
+    lost by their outcomes alone, key rounds in which the outcomes agree.
+    """
+
+    num_tests: int
+    order_lost_tests: int
+    order_lost_key_rounds: int
+    late_losses: int
+    bell_lost_tests: int
+    agreeing_key_rounds: int
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain values."""
+        return asdict(self)
+
+
+def losses_of_lines(alice: RoundRecord, bob: RoundRecord) -> LineLosses:
+    """Compare the two records, as nobody but a demonstration can."""
+    test, by_order = bob.round_type == 1, lost_by_order(bob)
+    agree = alice.outcome == bob.outcome
+    return LineLosses(
+        num_tests=int(test.sum()),
+        order_lost_tests=int((test & by_order).sum()),
+        order_lost_key_rounds=int((~test & by_order).sum()),
+        late_losses=int(late_losses(bob).sum()),
+        bell_lost_tests=count_losses(
+            alice.outcome, bob.outcome, alice.setting, np.where(test, bob.setting, 2)
+        ),
+        agreeing_key_rounds=int((~test & agree).sum()),
+    )
 
 
 def _print_findings(attack: Attack, scenario: Scenario, seen: dict[str, Any], as_json: bool) -> None:
@@ -207,22 +255,80 @@ def _print_findings(attack: Attack, scenario: Scenario, seen: dict[str, Any], as
     out = Console(highlight=False)
     if attack.name in BELL_ATTACKS:
         out.print(_bell_table(seen))
+    elif attack.line_attack:
+        if "order_lost_tests" in seen:
+            out.print(_line_table(seen, scenario.parameters))
+        else:
+            out.print("The run ended before both nodes had a record.")
     elif attack.name == "leaky-link":
         out.print("Isolation is checked in every round: no round passes with the link up.")
     else:
         out.print(f"A forged tag passes with a probability of at most {HASH_ERROR:.1e} (theory).")
     if seen["accepted"]:
         print_key(out, seen)
+        passed = "The attack passed"
+        if "acceptance_probability" in seen:
+            passed += f", as theory lets it with probability {seen['acceptance_probability']:.3g}"
         out.print(
-            "The attack passed, as theory lets it with probability "
-            f"{seen['acceptance_probability']:.3g}; the key is secret all the same: its length is proven "
-            "for every device that loses no more tests."
+            f"{passed}; the key is secret all the same: its length is proven for every device that loses no "
+            "more tests.",
+            soft_wrap=True,
         )
     else:
         out.print(f"[bold red]No key.[/] {attack.why}", soft_wrap=True)
     out.print(f"Files of the run: {seen['run_directory']}", soft_wrap=True)
     if "report" in seen:
         out.print(f"Report of the run: {seen['report']}", soft_wrap=True)
+
+
+def _line_table(seen: dict[str, Any], parameters: ProtocolParameters) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "observed", "theory", "accepted"):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=not heading)
+    tests, key_rounds = seen["num_tests"], seen["key_rounds"]
+    expected = seen.get("expected_order_losses")
+    by_order = seen["order_lost_tests"] + seen["order_lost_key_rounds"]
+    bell = seen["bell_lost_tests"]
+    table.add_row(
+        f"tests lost by order, of {tests:,}",
+        f"{seen['order_lost_tests']:,}",
+        "" if expected is None else f"{expected:,.0f}",
+        f"<= {parameters.max_losses:,} in all",
+    )
+    if seen["order_lost_key_rounds"]:
+        table.add_row("key rounds lost by order", f"{seen['order_lost_key_rounds']:,}", "", "")
+    table.add_row(
+        "late losses (a bit of key)", f"{seen['late_losses']:,}", "", f"<= {parameters.max_late_losses:,}"
+    )
+    table.add_row(
+        "S of the outcomes alone",
+        f"{chsh_score_of_losing(bell / tests):.3f}" if tests else "no tests",
+        "",
+        f">= {chsh_score_of_winning(parameters.omega_threshold):.3f}",
+    )
+    table.add_row(
+        "key rounds that agree",
+        f"{100 * seen['agreeing_key_rounds'] / key_rounds:.1f} %",
+        "",
+        "",
+    )
+    noted, right = seen["eve_noted"], seen["eve_right"]
+    table.add_row(
+        "key outcomes that Eve has",
+        f"{right:,} of {noted:,}" if noted else "no list",
+        "",
+        "",
+    )
+    if seen["late_losses"] > parameters.max_late_losses:
+        verdict = "no key: late losses"
+    elif by_order > parameters.max_losses:
+        verdict = "no key: order"
+    elif by_order + bell > parameters.max_losses:
+        verdict = "no key: order and Bell"
+    else:
+        verdict = "a key" if seen["accepted"] else "no key: errors"
+    table.add_row("verdict", verdict, "", "")
+    return table
 
 
 def _bell_table(seen: dict[str, Any]) -> Table:

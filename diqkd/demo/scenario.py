@@ -8,6 +8,8 @@ from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.errors import ParameterError, ProtocolAbort
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from sim_devices.adversaries.acceptance import smallest_caught_fraction
+from sim_devices.adversaries.attacks import Attack
+from sim_devices.apparatus.line_tampering import LineTampering
 from sim_devices.laboratory.tampering import Tampering
 from sim_devices.physics.link import LinkModel
 
@@ -36,6 +38,10 @@ class Scenario:
             options += ["--measured-fraction", str(tampering.measured_fraction)]
         if tampering.stuck_electrode:
             options += ["--stuck-electrode", tampering.stuck_electrode]
+        lines = tampering.lines
+        if lines.attack:
+            options += ["--line-attack", lines.attack, "--line-attack-share", str(lines.share)]
+            options += ["--strobe-delay", str(lines.delay_us)]
         return options
 
 
@@ -71,13 +77,27 @@ def requested_scenario(
     )
 
 
-def tampering_of(attack: str, fraction: float | None, scenario: Scenario) -> Tampering:
-    """What an attack does to the laboratory. fraction: of listed rounds; None for the smallest that is
-    caught."""
-    if fraction is not None and attack != "mixture":
-        raise ParameterError(f"--fraction belongs to the attack mixture; {attack} leaves no round out")
+# Of `strobe-delay`: late strobes are still within Alice's window, with the nodes' usual times.
+STROBE_DELAY_US = 15.0
+
+
+def tampering_of(attack: Attack, fraction: float | None, scenario: Scenario) -> Tampering:
+    """What an attack does to the laboratory. fraction: of listed or attacked rounds; None for the smallest
+    mixture that is caught, and all rounds of an attack on the lines."""
+    if fraction is not None and attack.name != "mixture" and not attack.line_attack:
+        raise ParameterError(
+            "--fraction belongs to the attack mixture and to those on the lines between the nodes; "
+            f"{attack.name} leaves no round out"
+        )
     if fraction is not None and not 0.0 <= fraction <= 1.0:
         raise ParameterError(f"--fraction {fraction} is outside [0, 1]")
+    if attack.line_attack:
+        share = 1.0 if fraction is None else fraction
+        return Tampering(lines=LineTampering(attack.line_attack, share, STROBE_DELAY_US))
+    return _tampering_of_devices(attack.name, fraction, scenario)
+
+
+def _tampering_of_devices(attack: str, fraction: float | None, scenario: Scenario) -> Tampering:
     if attack == "local-devices":
         return Tampering(local_fraction=1.0)
     if attack == "intercept":

@@ -51,8 +51,8 @@ def require_few_late_losses(record: RoundRecord) -> None:
     number, allowed = int(np.count_nonzero(late_losses(record))), record.parameters.max_late_losses
     if number > allowed:
         raise ProtocolAbort(
-            f"{number} rounds have no outcome of Alice's although their types may be public, the parameters "
-            f"allow max_late_losses={allowed}; nothing was sent and no part of the initial key is spent. "
-            f"Plan with `diqkd plan --max-late-losses {number}`, at one bit of key each, and acquire another "
-            "run"
+            f"{number} rounds have no outcome of Alice's, or one for another type, although their types may "
+            f"be public; the parameters allow max_late_losses={allowed}; nothing was sent and no part of the "
+            f"initial key is spent. Plan with `diqkd plan --max-late-losses {number}`, at one bit of key "
+            "each, and acquire another run"
         )

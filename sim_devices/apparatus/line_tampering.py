@@ -10,7 +10,9 @@ attack:
 * `skew-...`: Bob is heralded first and gets a token of hers, and his T is known to Alice's device before it
   answers;
 * `strobe-delay`: the strobe of T = 0 is delayed, and Alice's device tells the type by the time of its own
-  pulse.
+  pulse;
+* `early-type`: T' = 0 in every round, so that in `ordered` both devices answer tests from the list, too, and
+  win them, Alice's setting being 0.
 
 Her coins are the same at both nodes: they follow from one seed and the index of the round.
 """
@@ -29,9 +31,10 @@ if TYPE_CHECKING:
 
 LINE_ATTACKS = {
     "skew-random": "Bob is heralded first and gets a random token; Alice's device learns T before it answers",
-    "skew-constant": "the same with the token 0",
-    "skew-previous": "the same with the token of the round before",
+    "skew-constant": "as skew-random, with the token 0",
+    "skew-previous": "as skew-random, with the token of the round before",
     "strobe-delay": "the strobe of T is delayed in key rounds, which Alice's device sees in its own pulse",
+    "early-type": "T' = 0 before Bob has announced T, and both devices answer from a list",
     "early-key": "T' = 0 before Bob has announced T",
     "early-test": "T' = 1 before Bob has announced T",
     "drop-type": "T' never comes",
@@ -71,7 +74,7 @@ class LineTampering:
     @property
     def has_list(self) -> bool:
         """Whether the devices have a list of answers."""
-        return self.attack.startswith("skew-") or self.attack == "strobe-delay"
+        return self.attack.startswith("skew-") or self.attack in ("strobe-delay", "early-type")
 
 
 class Eve:
@@ -106,7 +109,7 @@ class Eve:
         match self._attack, line:
             case "strobe-delay", 1:  # a line by its place in LINES
                 return [(after_herald_mu + self._delay_mu * (level == wire.KEY), level)]
-            case ("early-key", 1) | ("early-setting", 2):
+            case ("early-key" | "early-type", 1) | ("early-setting", 2):
                 return [(AT_ONCE_MU, 0)]
             case "early-test", 1:
                 return [(AT_ONCE_MU, 1)]
@@ -133,10 +136,12 @@ class Eve:
         return self._bit(index) if self._attack == "skew-random" else 0
 
     def device_lists(self, current: HeraldedRound) -> bool:
-        """Whether a node's device answers from the list: it believes that this is a key round."""
+        """Whether a node's device answers from the list, as a rule because it takes this for a key round."""
         entry = current.entry
         if not self.has_list or entry is None or not self.attacks(entry[wire.INDEX]):
             return False
+        if self._attack == "early-type":
+            return True
         if self._bob or self.skews:
             return current.round_type == wire.KEY
         start_mu = int(current.pulses[-1][0]) if current.pulses else 0

@@ -3,6 +3,8 @@
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from sim_devices.apparatus.wire import PROTOCOLS
 from sim_devices.laboratory.tampering import Tampering
 from sim_devices.physics.drift import Drift
@@ -53,3 +55,8 @@ class LaboratoryConfiguration:
         for index, kind in self.scheduled_faults:
             if kind not in FAULT_KINDS or index < 0:
                 raise ValueError(f"scheduled fault {(index, kind)!r}: kinds are {', '.join(FAULT_KINDS)}")
+
+    @property
+    def eve_seed(self) -> int:
+        """Seed of the coins of an adversary on the lines (`line_tampering`), in a stream of their own."""
+        return int(np.random.SeedSequence([self.seed, 6]).generate_state(1, np.uint64)[0])

@@ -179,11 +179,10 @@ class LaboratoryServer:
         fixed = wire.WELCOME_PAYLOAD.pack(
             seed, rounds, self._time_s, configuration.start_unix, stuck, protocol
         )
-        eve_seed = np.random.SeedSequence([configuration.seed, 5]).generate_state(1, np.uint64)[0]
         rest = {
             "drift": configuration.drift.to_json(),
             "lines": asdict(configuration.tampering.lines),
-            "eve_seed": int(eve_seed),
+            "eve_seed": configuration.eve_seed,
         }
         node.socket.sendall(wire.frame(wire.WELCOME, fixed + json.dumps(rest).encode()))
 

@@ -6,11 +6,18 @@ threshold, and the audit is certain. The attacks on the network are tested with 
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
 from diqkd.cli import build_parser, main
+from diqkd.demo.scenario import requested_scenario, tampering_of
+from diqkd_postproc.planning.design_point import DesignPoint
+from diqkd_postproc.protocol.errors import ParameterError
 from sim_devices.adversaries.attacks import ATTACKS, DEFAULT_DESIGN
+from sim_devices.apparatus.line_tampering import LINE_ATTACKS
+from sim_devices.laboratory.__main__ import argument_parser
 
 DESIGN = ["--rounds", "10000", "--gamma", "3/16", "--soundness", "0.1", "--syndrome-bits", "3000"]
 
@@ -37,6 +44,47 @@ def test_a_station_that_measures_is_caught_by_the_bell_test(tmp_path):
     assert seen["eve_noted"] == seen["key_rounds"] > 0 and seen["eve_right"] / seen["eve_noted"] > 0.99
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "Too many test rounds were lost" in page and "station measures the photons" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "late_losses", "reason"),
+    [
+        ("forged-token", "late-type", 0, "Bell violation is too small"),
+        ("early-type", "ordered", 1, "no outcome of Alice's, or one for another type"),
+    ],
+)
+def test_an_attack_on_the_lines_is_caught_by_the_order(tmp_path, name, protocol, late_losses, reason):
+    """S alone would pass, and in `early-type` Eve has every key outcome."""
+    finished, seen = attack(name, tmp_path / "run", "--protocol", protocol)
+    assert finished.returncode == ATTACKS[name].exit_code == 3, finished.stderr
+    assert reason in finished.stderr and seen["accepted"] is False
+    # Half of the tests: within six standard errors (2e-9); all of them for a wrong type.
+    lost, tests = seen["order_lost_tests"], seen["num_tests"]
+    assert abs(lost - seen["expected_order_losses"]) <= (0 if name == "early-type" else 3 * tests**0.5)
+    assert seen["late_losses"] == late_losses * tests and seen["order_lost_key_rounds"] == 0
+    if name == "early-type":
+        assert seen["bell_lost_tests"] < 0.02 * tests
+        assert seen["eve_right"] > 0.98 * seen["eve_noted"] == 0.98 * seen["key_rounds"]
+    else:
+        assert seen["bell_lost_tests"] < 0.18 * tests and seen["eve_noted"] == 0
+    assert "run_directory" in seen and (tmp_path / "run" / "report.html").exists()
+
+
+def test_an_attack_on_the_lines_takes_its_share():
+    point = DesignPoint(60_000, Fraction(1, 8), 2.815, 0.0015, proof="renyi", extractor="toeplitz")
+    scenario = requested_scenario(point, "ideal", 0.02, 1)
+    for name, share in (("skew", None), ("drop-key-type", 0.25)):
+        tampering = tampering_of(ATTACKS[name], share, scenario)
+        assert (tampering.lines.attack, tampering.lines.share) == (ATTACKS[name].line_attack, share or 1.0)
+        options = argument_parser().parse_args(replace(scenario, tampering=tampering).laboratory)
+        assert (options.line_attack, options.line_attack_share) == (tampering.lines.attack, share or 1.0)
+        assert options.protocol == scenario.parameters.protocol
+    with pytest.raises(ParameterError, match="outside"):
+        tampering_of(ATTACKS["skew"], 1.5, scenario)
+
+
+def test_every_attack_on_the_lines_has_a_name_of_the_demonstration():
+    assert {attack.line_attack for attack in ATTACKS.values()} == {"", *LINE_ATTACKS}
 
 
 def test_a_link_that_stays_up_is_caught_by_the_audit(tmp_path):

@@ -1,17 +1,20 @@
-"""The main job under another proof than the default: parameters, nodes, session and reports agree on it."""
+"""The main job under another proof than the default, in both orders of a round: its parts agree on it."""
 
 import json
 import subprocess
 import sys
 
+import pytest
+
 DIQKD = [sys.executable, "-m", "diqkd"]
 
 
-def test_a_run_under_the_renyi_proof_with_toeplitz_hashing(tmp_path):
+@pytest.mark.parametrize("protocol", ["ordered", "late-type"])
+def test_a_run_under_the_renyi_proof_with_toeplitz_hashing(tmp_path, protocol):
     folder = tmp_path / "run"
     design = ["--rounds", "20000", "--gamma", "1/4", "--soundness", "0.01", "--syndrome-bits", "5200"]
     link = ["--s", "2.815", "--q", "0.0015", "--herald-probability", "0.02", "--link", "ideal", "--seed", "5"]
-    proof = ["--proof", "renyi", "--extractor", "toeplitz"]
+    proof = ["--proof", "renyi", "--extractor", "toeplitz", "--protocol", protocol]
     command = [*DIQKD, "demo", *design, *link, *proof, "--run-dir", str(folder), "--json"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 0, finished.stderr
