@@ -553,7 +553,14 @@ def test_shared_outcomes_have_no_place_in_a_key_run(nodes: Nodes) -> None:
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
     nodes.connections["alice"].send(
-        "shared_rounds", first=0, settings="00", outcomes="01", lost="00", timestamps="00" * 8, patterns="03"
+        "shared_rounds",
+        first=0,
+        settings="00",
+        outcomes="01",
+        lost="00",
+        timestamps="00" * 8,
+        edges="00" * 8,
+        patterns="03",
     )
     with pytest.raises(RemoteProtocolError, match="'shared_rounds' message came where 'batch_ready' was due"):
         nodes.coordinators["bob"].begin_batch()
