@@ -1,7 +1,7 @@
 """Host's half of a run: spool, connection to the other node, and the remote calls of the kernel.
 
 Both nodes agree before every batch (`batch_ready`), may ask for its early end (`stop`), and exchange after it
-what went over their lines (`batch_done`, then see `agreement`). A node leaves a batch only between two rounds.
+what went over their lines (`batch_done`, then see `agreement`). A node leaves a batch only between rounds.
 Counts that differ cost outcomes, nothing else. Nothing private passes through here but to and from the spool.
 """
 
@@ -34,8 +34,8 @@ STOP_ANSWER_TIMEOUT_S = 2.0  # how long a node that wants to stop waits for the 
 PEER_DONE_TIMEOUT_S = 10.0  # how long a node waits for a herald after the other has left the batch
 PROGRESS_INTERVAL_S = 0.5
 GRANTED_ROUNDS = 256
-"""Rounds that the kernel may begin before the journal notes it: as many can be lost by a crash, at one bit of key
-each if it is Alice's. A note waits for the disk, so it is renewed when half of them are used."""
+"""Rounds that the kernel may begin before the journal notes it: as many can be lost by a crash, at one bit of
+key each if it is Alice's. A note waits for the disk, so it is renewed when half of them are used."""
 
 
 class NodeFaultError(DiqkdError):
@@ -131,7 +131,7 @@ class Coordinator:
 
     @property
     def num_mismatches(self):
-        """Heralds since the start for which the nodes' cores saw different patterns: a statistic of the station."""
+        """Heralds since the start for which the nodes' cores saw different patterns, a statistic only."""
         return self._agreement.num_mismatches
 
     # Remote calls of the kernel.
@@ -310,9 +310,9 @@ class Coordinator:
         number, allowed = self.spool.num_late_losses, self.spool.parameters.max_late_losses
         if self.spool.parameters.key_bits > 0 and number > allowed:
             raise self.connection.fail(
-                f"{number} rounds of this run have no outcome of Alice's although their types may be public, the "
-                f"parameters allow max_late_losses={allowed}: no key may come of it. Check what ended them "
-                "(`diqkd record show`, losses), then begin a new run; `diqkd plan --max-late-losses "
+                f"{number} rounds of this run have no outcome of Alice's although their types may be public, "
+                f"the parameters allow max_late_losses={allowed}: no key may come of it. Check what ended "
+                "them (`diqkd record show`, losses), then begin a new run; `diqkd plan --max-late-losses "
                 f"{number}` allows as many, at one bit of key each",
                 fault=Fault.LATE_LOSSES,
             )
@@ -429,8 +429,8 @@ class Coordinator:
                         return None
                 elif time.monotonic() > deadline:
                     raise PeerAbsentError(
-                        f"the node at {self.connection.peer} sent no {kind!r} for {self.stall_timeout_s:g} s; see "
-                        "its log, then start both nodes again to resume"
+                        f"the node at {self.connection.peer} sent no {kind!r} for "
+                        f"{self.stall_timeout_s:g} s; see its log, then start both nodes again to resume"
                     )
             elif message["kind"] == kind:
                 return message

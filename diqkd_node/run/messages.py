@@ -103,6 +103,7 @@ MESSAGES: Mapping[str, Fields] = {
         "outcomes": hexadecimal,
         "lost": hexadecimal,
         "timestamps": hexadecimal,
+        "edges": hexadecimal,
         "patterns": hexadecimal,
     },
     **ENDS,

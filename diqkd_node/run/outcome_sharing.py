@@ -11,23 +11,31 @@ from diqkd_node.run.coordinator import Coordinator
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 
-MAX_SHARED_ROUNDS = 5000  # of a message; 24 characters a round
+MAX_SHARED_ROUNDS = 5000  # of a message; 40 characters a round
 
 # Name in the message, dtype there; the node's columns of these names are the plural's singular.
-_COLUMNS = {"settings": "u1", "outcomes": "u1", "lost": "u1", "timestamps": "<i8", "patterns": "u1"}
+_COLUMNS = {
+    "settings": "u1",
+    "outcomes": "u1",
+    "lost": "u1",
+    "timestamps": "<i8",
+    "edges": "<i8",
+    "patterns": "u1",
+}
 _NAMES = {
     "settings": "setting",
     "outcomes": "outcome",
     "lost": "lost",
     "timestamps": "timestamp_mu",
+    "edges": "edge_mu",
     "patterns": "herald_pattern",
 }
 
 
 class SharingCoordinator(Coordinator):
     """:param shared: called after every batch with the new rounds' columns of this node and of the other,
-    each a dictionary of `setting`, `outcome`, `lost`, `timestamp_mu` and `herald_pattern`, as the node's core
-    saw it; the first call of a resumed run brings all its earlier rounds, too.
+    each a dictionary of `setting`, `outcome`, `lost`, `timestamp_mu`, `edge_mu` and `herald_pattern`, as the
+    node's core saw it; the first call of a resumed run brings all its earlier rounds, too.
     """
 
     def __init__(self, *, shared, **arguments):

@@ -1,4 +1,4 @@
-"""Why a node left a batch, and why a round has no outcome: codes that the kernel reports, and public names."""
+"""Reasons to leave a batch and of lost outcomes: codes that the kernel reports, and their public names."""
 
 RUNNING = 0
 LOCK_LOST = 1

@@ -1,18 +1,18 @@
 """A node: the steps of a round put together, and the kernel that runs batches of rounds.
 
-Alice and Bob differ in their class of `rounds` and in a table of pulses, both chosen at `build`; the kernel is one.
-It talks to the host's `coordinator` by remote calls:
+Alice and Bob differ in their class of `rounds` and in a table of pulses, both chosen at `build`; the kernel
+is one. It talks to the host's `coordinator` by remote calls:
 
-* `begin_batch() -> draws`: blocks until both nodes are ready; an empty list ends the kernel. A draw is a setting
-  with the token in bit 8;
+* `begin_batch() -> draws`: blocks until both nodes are ready; an empty list ends the kernel. A draw is a
+  setting with the token in bit 8;
 * `store(count, ...)`: asynchronous, one `Chunk` of rounds;
 * `check(done, condition) -> limit`: at least every `check_interval`, how many rounds may be played;
 * `end_batch(done, condition)`: the node left the batch, and why;
 * `abandon_batch(done)`: an exception took it out of the batch;
 * `wait_for_recovery(locked, ion_present) -> go on`: while laser or ion are away.
 
-A round whose index is used up is stored whatever happens in it; an exception within a round ends the round, not
-the run. However the kernel ends, the link is disconnected and the ion is being cooled.
+A round whose index is used up is stored whatever happens in it; an exception within a round ends the round,
+not the run. However the kernel ends, the link is disconnected and the ion is being cooled.
 """
 
 from artiq.coredevice.exceptions import RTIODestinationUnreachable, RTIOOverflow, RTIOUnderflow
@@ -199,7 +199,7 @@ class Node(Steps):
 
     @kernel
     def find_herald(self, look_for_ion: TBool) -> TBool:
-        """Search a herald; `t_herald` and `pattern_index`, or -1 where none came. False if there is no ion."""
+        """Search a herald: `t_herald`, `pattern_index` or -1 where none came. False if there is no ion."""
         self.pattern_index = -1
         if look_for_ion and not self.ion_watch.present():
             return False
@@ -209,7 +209,7 @@ class Node(Steps):
 
     @kernel
     def play_round(self, draw: TInt32) -> TInt32:
-        """The round of the last herald; returns why it has no outcome, or MEASURED. Its results are in `round`."""
+        """The round of the last herald, with its results in `round`; why it has no outcome, or MEASURED."""
         self.round.begin()
         # No shift: for it LLVM makes a mask, which ARTIQ 8's (15.0.7) loses in some RISC-V code.
         setting = draw

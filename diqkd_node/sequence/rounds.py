@@ -1,16 +1,16 @@
 """A round after its herald, in the words of the order that makes it secure (docs/order.md, section 2).
 
-One class a role and protocol, with one kernel method that reads like the list there. An adversary who owns the
-station and the lines decides when heralds and edges come; what a device at a node learns, and when, depends
-only on what is written here:
+One class a role and protocol, with one kernel method that reads like the list there. An adversary who owns
+the station and the lines decides when heralds and edges come; what a device at a node learns, and when,
+depends only on what is written here:
 
 * every outgoing edge and every pulse stands at a fixed offset from a herald or from an incoming edge that the
   rules allow; none depends on x, y, a, b;
 * the index of the round is used up (`used`) from the first instant at which something may go out, and is then
   recorded whatever happens.
 
-A round that ends by an exception keeps what it has (`received`, `received_setting`) only where the rule says that
-it was sampled; everything else is NONE, and the outcome LOST.
+A round that ends by an exception keeps what it has (`received`, `received_setting`) only where the rule says
+that it was sampled; everything else is NONE, and the outcome LOST.
 """
 
 from artiq.experiment import *
@@ -26,8 +26,8 @@ class _Round(HasEnvironment):
     """What a round leaves: attributes, so that an exception loses none of it.
 
     used: whether the index is used up; outcome: 0, 1 or LOST; received: T' or r', 0, 1 or NONE;
-    received_setting: x' or NONE; received_end: e' or NONE; t_edge: time of the received edge, -1 where there was none; locked: whether
-    the 674 nm laser was.
+    received_setting: x' or NONE; received_end: e' or NONE; t_edge: time of the received edge, -1 where there
+    was none; locked: whether the 674 nm laser was.
     """
 
     kernel_invariants = {"lead_mu", "processing_mu"}
@@ -67,7 +67,7 @@ class _Round(HasEnvironment):
 
     @kernel
     def interrupt(self):
-        """An exception has ended the round. What was received stays only where it was sampled before `used`."""
+        """An exception has ended the round. What was received stays where it was sampled before `used`."""
         self.received_end = NONE
 
     @kernel
@@ -147,7 +147,7 @@ class AliceOrdered(AliceRound):
 
     @kernel
     def interrupt(self):
-        """An exception has ended the round: without T' Alice has no outcome, even if it was read out (section 2.2)."""
+        """An exception has ended the round: no T', so no outcome, even if it was read out (section 2.2)."""
         self.received = NONE
         self.received_end = NONE
         self.t_edge = int64(-1)
@@ -242,7 +242,7 @@ class BobRound(_Round):
 
     @kernel
     def isolate_and_take_token(self, t_herald: TInt64) -> TBool:
-        """B1 map, isolate; B2 take the first token within the window. False: none came, and there is no round."""
+        """B1 map, isolate; B2 take the first token in the window. False: none came, and there is no round."""
         self.analysis.map_qubit(t_herald)
         self.isolation.disconnect()
         self.token_line.receive(self.token_window_mu)
@@ -282,7 +282,7 @@ class BobOrdered(BobRound):
     def play(self, t_herald: TInt64, pattern_index: TInt32, setting: TInt32, token: TInt32):
         if self.isolate_and_take_token(t_herald):
             self.announce(setting)
-            # B4 measure y, a fixed delay after his own strobe; no input is looked at before the outcome exists.
+            # B4 measure y, a fixed delay after his own strobe; no input is read before the outcome exists.
             self.measure(t_herald, setting, pattern_index)
             self.release_end_token(token)
             # B5 scramble, reconnect.
@@ -318,7 +318,7 @@ class BobLateType(BobRound):
     def play(self, t_herald: TInt64, pattern_index: TInt32, setting: TInt32, token: TInt32):
         if self.isolate_and_take_token(t_herald):
             round_type = self.announce(setting)
-            # B4 a test: y, a fixed delay after his own strobe; no input is looked at before the outcome exists.
+            # B4 a test: y, a fixed delay after his own strobe; no input is read before the outcome exists.
             #    A key round: y = 2 + x' once x' has come, y = 2 where it has not.
             if round_type == 0:
                 self.setting_line.receive(self.setting_window_mu)

@@ -1,10 +1,10 @@
 """One bit from node to node, on two wires: a level, and a strobe whose rising edge says that it is valid.
 
-Three such lines carry the order of a round (docs/order.md): the token r and, in `late-type`, Alice's setting x
-from Alice to Bob, the round type T from Bob to Alice. The sender sets the level only just before the strobe,
-so that nothing of the next bit is on the wire earlier. The receiver takes the first edge after its gate has
-opened and the level a fixed time later; what the sender does afterwards changes nothing. Gates are opened and
-closed by sensitivity, for the reason given in `handshake`.
+Three such lines carry the order of a round (docs/order.md): the token r and, in `late-type`, Alice's setting
+x from Alice to Bob, the round type T from Bob to Alice. The sender sets the level only just before the
+strobe, so that nothing of the next bit is on the wire earlier. The receiver takes the first edge after its
+gate has opened and the level a fixed time later; what the sender does afterwards changes nothing. Gates are
+opened and closed by sensitivity, for the reason given in `handshake`.
 """
 
 from artiq.experiment import *
@@ -48,7 +48,7 @@ class SignalSender(_SignalLine):
 
     @kernel
     def send(self, bit: TInt32) -> TInt64:
-        """Set the level at the cursor and raise the strobe after the set-up time; returns the time of the edge.
+        """Set the level at the cursor, raise the strobe after the set-up time; returns the time of the edge.
 
         Leaves the cursor at the end of the strobe, whatever the bit.
         """

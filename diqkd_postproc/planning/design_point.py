@@ -121,7 +121,8 @@ class DesignPoint:
         if self.protocol == "ordered":
             if self.second_qber is not None:
                 raise ParameterError(
-                    f"second_qber={self.second_qber} belongs to protocol 'late-type'; 'ordered' has one key basis"
+                    f"second_qber={self.second_qber} belongs to protocol 'late-type'; "
+                    "'ordered' has one key basis"
                 )
         elif self.second_qber is None:
             object.__setattr__(self, "second_qber", self.qber)

@@ -111,7 +111,7 @@ class ProtocolParameters(BaseModel):
     max_late_losses: int = Field(
         default=0,
         ge=0,
-        description="rounds without an outcome of Alice's whose types may be public; each costs one bit of key",
+        description="rounds without an outcome of Alice's whose types may be public, at one bit of key each",
     )
     code_seed: int = Field(default=SYNDROME_CODE_SEED, ge=0, description="seed of the code construction")
     code_design: str | None = Field(

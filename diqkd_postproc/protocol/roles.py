@@ -23,7 +23,7 @@ ROLES: tuple[Role, Role] = get_args(Role)
 
 BOB_KEY_SETTING = 2
 SETTINGS: Mapping[str, tuple[int, ...]] = {"alice": (0, 1), "bob": (0, 1, BOB_KEY_SETTING, 3)}
-"""Measurement settings of each party: Alice's x, Bob's y. His key setting is 2 + x; in `ordered` x = 0 there."""
+"""Measurement settings of each party: Alice's x, Bob's y. His key setting is 2 + x, x = 0 in `ordered`."""
 
 KEY_SETTING: Mapping[str, int] = {"alice": 0, "bob": BOB_KEY_SETTING}
 """Setting of each party in key rounds of `ordered`: x = 0, y = 2."""

@@ -79,8 +79,8 @@ def decode(
 
     syndrome: (m,) uint8; guess: (n,) uint8, the copy; is_test: (n,) 0/1; qber, test_error: error rates of
     key and test rounds that the decoder assumes. second_basis: (n,) key rounds with error rate `second_qber`;
-    erased: (n,) rounds of which the copy knows nothing. `progress(unsatisfied, m)` is called once an iteration.
-    Raises ParameterError on wrong shapes or rates.
+    erased: (n,) rounds of which the copy knows nothing. `progress(unsatisfied, m)` is called once an
+    iteration. Raises ParameterError on wrong shapes or rates.
     """
     check_bits("syndrome", syndrome, code.syndrome_bits)
     check_bits("guess", guess, code.num_rounds)

@@ -93,7 +93,8 @@ class Batch:
     ) -> Columns:
         """This node's columns of the rounds from `next_round` on; see `columns.OWN`.
 
-        received: Alice's T', Bob's r'. received_setting: Bob's x' (`late-type`), received_end: Alice's e', else `NONE`.
+        received: Alice's T', Bob's r'. received_setting: Bob's x' (`late-type`), received_end: Alice's e',
+        else `NONE`.
         Raises ParameterError or StorageError, quoting no entry, unless they fit the draws.
         """
         own: dict[str, npt.NDArray[Any]] = {

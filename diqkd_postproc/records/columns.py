@@ -34,8 +34,9 @@ OWN: dict[str, npt.DTypeLike] = {
 }
 """What a node knows of its own rounds.
 
-setting: x or y as applied; sent: Alice's token r, Bob's type T; received: Alice's T', Bob's r', `NONE` where no
-edge came; end_token: Bob's e, Alice's e' or `NONE`; timestamp_mu: herald, edge_mu: the received edge, both of the node's own clock, -1 where there was none.
+setting: x or y as applied; sent: Alice's token r, Bob's type T; received: Alice's T', Bob's r', `NONE` where
+no edge came; end_token: Bob's e, Alice's e' or `NONE`; timestamp_mu: herald, edge_mu: the received edge, both
+of the node's own clock, -1 where there was none.
 """
 
 PEER: dict[str, npt.DTypeLike] = {

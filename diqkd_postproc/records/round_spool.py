@@ -316,8 +316,9 @@ class RoundSpool:
         count = end - self._done
         if count < 0 or end > batch.end:
             raise StorageError(
-                f"rounds {self._done} to {end - 1} cannot be recorded as lost: this node has drawn settings up "
-                f"to round {batch.end - 1}. Use the run directory itself, not an older copy, or begin a new run"
+                f"rounds {self._done} to {end - 1} cannot be recorded as lost: this node has drawn settings "
+                f"up to round {batch.end - 1}. Use the run directory itself, not an older copy, or begin a "
+                "new run"
             )
         if count:
             first_round = self._done
@@ -399,7 +400,7 @@ class RoundSpool:
         return self._table.columns(EXCHANGED_WITH_PEER, first_round)
 
     def store_peer(self, first_round: int, peer: Columns) -> None:
-        """Add the other node's `own_columns` of the rounds from `first_round` on, on disk before this returns."""
+        """Add the other node's `own_columns` from `first_round` on, on disk before this returns."""
         count = peer["sent"].size
         if first_round != self._peer_done or first_round + count > self._done:
             raise StorageError(

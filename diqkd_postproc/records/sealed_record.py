@@ -88,11 +88,11 @@ class RoundRecord:
     """All rounds of one node; arrays are (n,), read-only, checked on construction (StorageError).
 
     setting: uint8, x in {0, 1} or y in {0, 1, 2, 3} as applied: in key rounds y = 2, or 2 + x' (`late-type`);
-    outcome: uint8 of 0/1, 0 where lost; round_type: uint8, T, 1 = test, and received_type T', 2 where none came;
-    token: uint8, Alice's r, and received_token r', 2 where none came; end_token and received_end_token: e and
-    e' of Bob's optional third token; late_loss: uint8, 1 where Alice has no
-    outcome; herald_pattern: uint8 APD pattern as this node's core saw it, 0 where unknown; timestamp_mu: int64
-    herald time of the node's own clock, and edge_mu of the edge that it received, -1 where there was none;
+    outcome: uint8 of 0/1, 0 where lost; round_type: uint8, T, 1 = test, and received_type T', 2 where none
+    came; token: uint8, Alice's r, and received_token r', 2 where none came; end_token and received_end_token:
+    e and e' of Bob's optional third token; late_loss: uint8, 1 where Alice has no outcome; herald_pattern:
+    uint8 APD pattern as this node's core saw it, 0 where unknown; timestamp_mu: int64 herald time of the
+    node's own clock, and edge_mu of the edge that it received, -1 where there was none or it is unknown;
     lost: uint8, 1 = outcome unknown; attributes: provenance, gaps and losses (JSON-compatible, public).
     """
 
@@ -165,7 +165,7 @@ class RoundRecord:
 
     @property
     def exchanged(self) -> bytes:
-        """The columns of `EXCHANGED`, packed in two bits an entry: what every tag covers. Public after the run."""
+        """The columns of `EXCHANGED`, two bits an entry: what every tag covers. Public after the run."""
         packed = [
             np.packbits(np.stack((getattr(self, name) >> 1, getattr(self, name) & 1))) for name in EXCHANGED
         ]
@@ -267,8 +267,8 @@ class RoundRecord:
 def undisturbed(round_type: UInt8, token: UInt8 | None = None) -> Columns:
     """Columns of rounds on whose lines nothing went wrong, (n,) each: everything sent came as it was sent.
 
-    For records that come from elsewhere than two nodes: simulations, other people's data. token: Alice's r, by
-    default zeros.
+    For records that come from elsewhere than two nodes: simulations, other people's data. token: Alice's r,
+    by default zeros.
     """
     zeros = np.zeros_like(round_type)
     token = zeros if token is None else token

@@ -43,8 +43,8 @@ class KeyLength:
     def less_late_losses(self, max_late_losses: int) -> KeyLength:
         """The length that pays for `max_late_losses` rounds whose late loss was public, a bit each.
 
-        Whoever guesses the outcomes with those of late losses set to 0 guesses those measured by adding as many
-        uniform bits: the min-entropy is lower by one bit a round at most, and so is the Rényi entropy.
+        Whoever guesses the outcomes with those of late losses set to 0 guesses those measured by adding as
+        many uniform bits: the min-entropy is lower by one bit a round at most, and so is the Rényi entropy.
         """
         if max_late_losses == 0:
             return self

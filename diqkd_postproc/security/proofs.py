@@ -85,8 +85,8 @@ def key_length_for(
     bound: `renyi` only, None for `simple`. max_tests: N* of `counted`, None for the default limit.
     max_late_losses: rounds without an outcome of Alice's, see `KeyLength.less_late_losses`.
     extractor_error: e_PA, None for the optimum. accuracy: bits to which `paper` and `counted` find their
-    optimum. protocol: `late-type` is proven by `renyi` only. Others as in the proofs' own `key_length`. Raises
-    ParameterError for values outside their domain and for combinations that are not proven.
+    optimum. protocol: `late-type` is proven by `renyi` only. Others as in the proofs' own `key_length`.
+    Raises ParameterError for values outside their domain and for combinations that are not proven.
     """
     check_combination(proof, bound, extractor, protocol)
     gamma = Fraction(gamma)

@@ -266,8 +266,8 @@ def _abort_error(event: Aborted, max_losses: int) -> ProtocolAbort | Authenticat
     if event.wrong_tag is MessageType.ROUND_TYPES_TAG:
         return AuthenticationError(
             "Bob's tag of the round types does not fit what Alice has: the round-type line or a message was "
-            "changed, the records differ in types, tokens or late losses, or the two initial keys differ; no key was "
-            "made"
+            "changed, the records differ in types, tokens or late losses, or the two initial keys differ; no "
+            "key was made"
         )
     if event.verdict is Verdict.CONFIRMATION_TAG_WRONG:
         return AuthenticationError(

@@ -1,10 +1,10 @@
 """Content of each of the four hashes (SI section S4, steps 7, 10 and 11), as unambiguous bytes.
 
 Every content opens with its own label, the session, the initial key's name, the run, the epochs of both key
-stores, all parameters in full and the four columns T, T', r and r' of this side's record with the list of late
-losses, so that no tag can be taken for another's, moved to another session or to other parameters, without
-resting on a computational hash, and none verifies where the two records differ in any of these. Fields stand
-behind their length.
+stores, all parameters in full and the four columns T, T', r and r' of this side's record with the list of
+late losses, so that no tag can be taken for another's, moved to another session or to other parameters,
+without resting on a computational hash, and none verifies where the two records differ in any of these.
+Fields stand behind their length.
 
 G_A covers the syndrome M too, which the SI's list leaves out: authenticating it costs nothing, and a
 changed M otherwise only shows as a failed validation.

@@ -12,7 +12,7 @@ from diqkd_node.run.public_facts import CHARACTERISATION_FACTS
 from diqkd_node.run.recorded_run import RecordedRun
 from diqkd_postproc.link.characterisation import BlockScores, characterisation_parameters
 from diqkd_postproc.protocol.roles import other
-from diqkd_postproc.records.sealed_record import SHARED_OUTCOMES, RoundRecord
+from diqkd_postproc.records.sealed_record import EXCHANGED, SHARED_OUTCOMES, RoundRecord
 from diqkd_postproc.report.characterisation_files import as_dict, write_characterisation
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ class LinkCharacterisation(RecordedRun, EnvExperiment):
         columns = {
             name: np.concatenate([chunk[name] for chunk in self.peer_chunks]) for name in self.peer_chunks[0]
         }
+        # What both records hold alike has been exchanged already.
+        columns |= {name: getattr(record, name) for name in EXCHANGED}
         self.peer_record = RoundRecord(
             role=other(self.role),
             parameters=self.parameters,

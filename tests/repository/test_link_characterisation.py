@@ -9,7 +9,7 @@ import pytest
 from diqkd.cli import main
 from diqkd_node.run.outcome_sharing import SharingCoordinator
 from diqkd_postproc.protocol.errors import ParameterError
-from diqkd_postproc.records.sealed_record import RoundRecord
+from diqkd_postproc.records.sealed_record import DTYPES, RoundRecord
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.physics import constants
 from sim_devices.physics.link import LinkModel
@@ -46,7 +46,7 @@ def test_both_nodes_have_both_records(run: Path) -> None:
         assert own.role == received.role == role
         assert own.outcomes_are_shared and received.outcomes_are_shared
         assert own.parameters.key_bits == 0
-        for name in ("setting", "outcome", "round_type", "herald_pattern", "timestamp_mu", "lost"):
+        for name in DTYPES:
             np.testing.assert_array_equal(getattr(own, name), getattr(received, name))
     assert (run / "alice" / "probabilities.csv").read_bytes() == (
         run / "bob" / "probabilities.csv"

@@ -107,7 +107,7 @@ def correlated_records(
 def lose_late(
     pair: tuple[RoundRecord, RoundRecord], first: int, count: int
 ) -> tuple[RoundRecord, RoundRecord]:
-    """The records after Alice's node has lost the outcomes of these rounds, of which she never had the type."""
+    """Records after Alice's node has lost the outcomes of these rounds, of which it never had the type."""
     lost = slice(first, first + count)
     changed = []
     for record in pair:

@@ -116,8 +116,8 @@ class Player:
         return self.line_level[line](edge + 10) if edge >= 0 else None
 
     def play(self, setting: int, token: int = 1) -> bool:
-        """One round of `ordered`; False if there was no partner or no herald. Without Bob's announcement there is
-        no measurement."""
+        """One round of `ordered`; False if there was no partner or no herald. Without Bob's announcement
+        there is no measurement."""
         if not self.synchronise():
             return False
         herald, pattern = self.search()

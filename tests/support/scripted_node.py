@@ -20,8 +20,9 @@ class ScriptedApparatus:
     """Every window heralds, every handshake is answered, the ion is bright, unless a test changes that.
 
     Hooks `on_level`, `on_dds`, `on_run`, `counts`, `lock`, `strobe`, `handshake`, `clicks` may be replaced;
-    `strobe` says for the strobe of a line whether its edge comes in a gate, `edge_delay_mu` when, `levels` what the
-    line's level is then; `clicks` gives the pattern of the detectors in an attempt of a node without entangler core.
+    `strobe` says for the strobe of a line whether its edge comes in a gate, `edge_delay_mu` when, `levels`
+    what the line's level is then; `clicks` gives the pattern of the detectors in an attempt of a node without
+    entangler core.
     """
 
     def __init__(self) -> None:

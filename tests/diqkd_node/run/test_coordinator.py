@@ -246,7 +246,7 @@ def test_interrupted_run_goes_on(nodes: Nodes, in_order: tuple[str, ...], total:
 
 
 def test_types_of_rounds_that_bob_has_not_played_stay_here(nodes: Nodes) -> None:
-    """A forged hello claims that both nodes have played the whole batch (ORDER 5.3): Bob enters his indices as
+    """A forged hello claims that both nodes have played the whole batch: Bob enters his indices as
     used up before he sends a type, so that these tests are lost."""
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
@@ -553,7 +553,14 @@ def test_shared_outcomes_have_no_place_in_a_key_run(nodes: Nodes) -> None:
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())
     nodes.connections["alice"].send(
-        "shared_rounds", first=0, settings="00", outcomes="01", lost="00", timestamps="00" * 8, patterns="03"
+        "shared_rounds",
+        first=0,
+        settings="00",
+        outcomes="01",
+        lost="00",
+        timestamps="00" * 8,
+        edges="00" * 8,
+        patterns="03",
     )
     with pytest.raises(RemoteProtocolError, match="'shared_rounds' message came where 'batch_ready' was due"):
         nodes.coordinators["bob"].begin_batch()

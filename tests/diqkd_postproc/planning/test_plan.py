@@ -173,7 +173,10 @@ def test_illegal_efficiencies_are_named(efficiency):
 @pytest.mark.parametrize(
     ("link", "published"),
     [
-        (DesignPoint(syndrome_bits=296_517, proof="renyi", extractor="toeplitz", protocol="late-type"), 613_650),
+        (
+            DesignPoint(syndrome_bits=296_517, proof="renyi", extractor="toeplitz", protocol="late-type"),
+            613_650,
+        ),
         (
             DesignPoint(
                 100_000, Fraction(1, 4), 2.677, 0.0144, 1e-10, 26_763,
@@ -200,7 +203,7 @@ def test_a_second_key_basis_costs_its_own_syndrome():
         (1 - 13 / 256) * 0.49991595 / 2 + 13 / 256 * DesignPoint(gamma=Fraction(255, 256)).shannon_limit,
         abs=2e-3,
     )
-    with pytest.raises(ParameterError, match="second_qber=0.11 belongs to protocol 'late-type'"):
+    with pytest.raises(ParameterError, match=r"second_qber=0\.11 belongs to protocol 'late-type'"):
         DesignPoint(second_qber=0.11)
     with pytest.raises(ParameterError, match="for which proof 'paper' says nothing"):
         DesignPoint(protocol="late-type")
