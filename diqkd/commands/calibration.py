@@ -21,14 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `diqkd calibration`."""
     actions = Actions(parser)
 
-    show = actions.add("show", "what a result says", show_result)
+    show = actions.add("show", "what a result says", _show_result)
     show.add_argument("result", type=Path, help="result file of a calibration (JSON)")
     show.add_argument("--plot", type=Path, help="draw its figure again (PNG, PDF, SVG)")
 
     apply = actions.add(
         "apply",
         "write a result into a node's configuration, unless it is implausible",
-        apply_to_configuration,
+        _apply_to_configuration,
     )
     apply.add_argument("result", type=Path, help="result file of a calibration (JSON)")
     apply.add_argument(
@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     apply.add_argument("--dry-run", action="store_true", help="only say what would change")
 
-    history_parser = actions.add("history", "what calibrations have changed in a configuration", show_history)
+    history_parser = actions.add(
+        "history", "what calibrations have changed in a configuration", _show_history
+    )
     history_parser.add_argument("configuration", type=Path, help="configuration file of the node")
 
 
@@ -62,7 +64,7 @@ def print_calibration(path: Path) -> None:
     console.print(f"result: {path}", soft_wrap=True)
 
 
-def show_result(arguments: Namespace) -> None:
+def _show_result(arguments: Namespace) -> None:
     """`diqkd calibration show`."""
     result = CalibrationResult.load(arguments.result)
     if arguments.plot is not None:
@@ -73,7 +75,7 @@ def show_result(arguments: Namespace) -> None:
         print_calibration(arguments.result)
 
 
-def apply_to_configuration(arguments: Namespace) -> None:
+def _apply_to_configuration(arguments: Namespace) -> None:
     """`diqkd calibration apply`."""
     changes = apply_result(arguments.result, arguments.configuration, arguments.dry_run)
     if arguments.json:
@@ -94,7 +96,7 @@ def _short(value: object) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def show_history(arguments: Namespace) -> None:
+def _show_history(arguments: Namespace) -> None:
     """`diqkd calibration history`."""
     entries = history(arguments.configuration)
     if arguments.json:

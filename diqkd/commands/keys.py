@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_new_credential_arguments(new)
 
     take = actions.add(
-        "import", "make one key store from an initial key that both nodes have already", take_over
+        "import", "make one key store from an initial key that both nodes have already", _take_over
     )
     take.add_argument("initial_key", type=Path, help="private file of random bytes, used from its first bit")
     take.add_argument("store", type=Path, help="new key store of this node")
@@ -121,7 +121,7 @@ def init(arguments: Namespace) -> None:
     )
 
 
-def take_over(arguments: Namespace) -> None:
+def _take_over(arguments: Namespace) -> None:
     """`diqkd keys import`: a key store from a K0 that came another way."""
     name = arguments.name
     if not (name and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES):

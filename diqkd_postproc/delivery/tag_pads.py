@@ -66,7 +66,7 @@ class SharedKey:
     num_bits: int
 
 
-def exchanges_per_block(key_bits: int) -> int:
+def _exchanges_per_block(key_bits: int) -> int:
     """Few in a short key, where a restart should not lose much; the same on both nodes."""
     return min(MAX_EXCHANGES_IN_BLOCK, max(2, key_bits // 4096))
 
@@ -164,7 +164,7 @@ class TagPads:
         total = sum(key.num_bits for key in self._generated.held() if key.session_id in sessions)
         try:
             return self._generated.reserve(
-                EXCHANGE_BITS * exchanges_per_block(total),
+                EXCHANGE_BITS * _exchanges_per_block(total),
                 [f"{PURPOSE} {role} {uuid.uuid4()}"],
                 purpose=PURPOSE,
                 sessions=sessions,
@@ -203,7 +203,7 @@ class TagPads:
 
 def _first_blocks(session_id: str, key_bits: int, link: Piece) -> list[Piece]:
     """The first blocks of both roles, by the length of the key alone; none where it is too short."""
-    num_bits = EXCHANGE_BITS * exchanges_per_block(key_bits)
+    num_bits = EXCHANGE_BITS * _exchanges_per_block(key_bits)
     start = link.first_bit + link.num_bits
     if start + len(ROLES) * FIRST_BLOCKS * num_bits > key_bits:
         return []

@@ -143,7 +143,7 @@ def add_ratios(a: Density, b: Density) -> Density:
     return result
 
 
-def variable_update(
+def _variable_update(
     density: Density, channels: Sequence[tuple[Density, Mapping[int, float]]], grid: Grid
 ) -> Density:
     """Density out of the variables; `channels`: each class's channel and its edge fractions by degree."""
@@ -177,10 +177,10 @@ def converges(
     """Whether the error rate of variable-to-check messages falls below `target`."""
     silent = np.zeros(2 * grid.half_size + 1)
     silent[grid.half_size] = 1.0
-    message = variable_update(silent, channels, grid)
+    message = _variable_update(silent, channels, grid)
     before = grid.entropy(message)
     for _ in range(max_iterations):
-        message = variable_update(check_update(message, check_degrees, grid), channels, grid)
+        message = _variable_update(check_update(message, check_degrees, grid), channels, grid)
         if grid.error_rate(message) < target:
             return True
         entropy = grid.entropy(message)

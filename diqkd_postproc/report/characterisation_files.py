@@ -35,7 +35,7 @@ def write_characterisation(
     texts = {
         RESULT_NAME: json.dumps({"name": "link_characterisation"} | as_dict(result), indent=2) + "\n",
         PROBABILITIES_NAME: probabilities_csv(result),
-        WINDOWS_NAME: windows_csv(result),
+        WINDOWS_NAME: _windows_csv(result),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def probabilities_csv(result: Characterisation) -> str:
     return _csv(("x", "y", "a", "b", "count", "probability", "standard_error"), rows)
 
 
-def windows_csv(result: Characterisation) -> str:
+def _windows_csv(result: Characterisation) -> str:
     """Moving averages as CSV, one row a window; time is that of its middle, since the first herald."""
     windows = result.windows
     columns = (

@@ -99,7 +99,7 @@ def save_figure(figure: Figure, path: Path | str, provenance: Mapping[str, Any] 
     """
     path = Path(path)
     if provenance is not None:
-        figure.supxlabel(provenance_line(provenance), fontsize=7.5, color=MUTED, x=0.995, ha="right")
+        figure.supxlabel(_provenance_line(provenance), fontsize=7.5, color=MUTED, x=0.995, ha="right")
     # A date would make every SVG of the same data a different file.
     metadata = {".png": {"Title": path.stem}, ".svg": {"Date": None}}.get(path.suffix)
     try:
@@ -110,7 +110,7 @@ def save_figure(figure: Figure, path: Path | str, provenance: Mapping[str, Any] 
         raise ParameterError(f"{path} has no known ending; write a .png, .pdf or .svg") from None
 
 
-def provenance_line(provenance: Mapping[str, Any]) -> str:
+def _provenance_line(provenance: Mapping[str, Any]) -> str:
     """RID, node, time and versions in one line, as far as they are known."""
     parts = []
     if "rid" in provenance:

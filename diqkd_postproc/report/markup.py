@@ -20,7 +20,7 @@ class Markup:
 Content = Markup | str
 
 
-def html_of(content: Content) -> str:
+def _html_of(content: Content) -> str:
     """Markup as it is, text escaped."""
     return content.html if isinstance(content, Markup) else escape(content, quote=True)
 
@@ -30,7 +30,7 @@ def element(name: str, *content: Content, css: str = "", **attributes: str) -> M
     if css:
         attributes = {"class": css, **attributes}
     head = "".join(f' {key}="{escape(value, quote=True)}"' for key, value in attributes.items())
-    return Markup(f"<{name}{head}>{''.join(map(html_of, content))}</{name}>")
+    return Markup(f"<{name}{head}>{''.join(map(_html_of, content))}</{name}>")
 
 
 def counted(number: int, noun: str) -> str:
@@ -40,7 +40,7 @@ def counted(number: int, noun: str) -> str:
 
 def joined(parts: Iterable[Content]) -> Markup:
     """One after the other."""
-    return Markup("\n".join(map(html_of, parts)))
+    return Markup("\n".join(map(_html_of, parts)))
 
 
 def table(rows: Iterable[Sequence[Content]], headings: Sequence[str] = (), css: str = "") -> Markup:
