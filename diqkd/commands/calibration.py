@@ -1,4 +1,8 @@
-"""`diqkd calibration`: results of calibrations, shown or written into a node's configuration."""
+"""`diqkd calibration`: results of calibrations, shown or written into a node's configuration.
+
+Results are the JSON files that a calibration experiment writes; configurations are the JSON files of
+`NodeConfiguration`. An implausible result is refused with a DiqkdError and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,6 @@ from diqkd_node.calibration.result import CalibrationResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd calibration`."""
     actions = Actions(parser)
 
     show = actions.add("show", "what a result says", _show_result)
@@ -43,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def print_calibration(path: Path) -> None:
-    """What a result file says, on stdout."""
+    """Print a result file: quantities with errors, goodness of fit, proposed settings, notes.
+
+    Raises ParameterError for a file that cannot be read or holds no result.
+    """
     result = CalibrationResult.load(path)
     table = Table(title=f"{result.title}, {result.role}", show_header=False)
     for name, quantity in result.finding.quantities.items():
@@ -65,7 +71,6 @@ def print_calibration(path: Path) -> None:
 
 
 def _show_result(arguments: Namespace) -> None:
-    """`diqkd calibration show`."""
     result = CalibrationResult.load(arguments.result)
     if arguments.plot is not None:
         figures.save(result, arguments.plot)
@@ -76,7 +81,6 @@ def _show_result(arguments: Namespace) -> None:
 
 
 def _apply_to_configuration(arguments: Namespace) -> None:
-    """`diqkd calibration apply`."""
     changes = apply_result(arguments.result, arguments.configuration, arguments.dry_run)
     if arguments.json:
         print_json(
@@ -97,7 +101,6 @@ def _short(value: object) -> str:
 
 
 def _show_history(arguments: Namespace) -> None:
-    """`diqkd calibration history`."""
     entries = history(arguments.configuration)
     if arguments.json:
         print_json({"configuration": str(arguments.configuration), "changes": entries})

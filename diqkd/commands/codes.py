@@ -41,7 +41,6 @@ DEFAULT_FRAMES = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd codes`."""
     actions = Actions(parser)
 
     design = actions.add("design", "the code that a run would use, or a new one", _design_code)

@@ -1,4 +1,8 @@
-"""`diqkd key`: keys from a delivery service, as an application gets them."""
+"""`diqkd key`: keys from a delivery service, as an application gets them.
+
+Needs the extra `delivery`. Keys go to private files named after their key_ID; with `--json` the answer on
+stdout names the files, and holds keys only with `--show`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,6 @@ from diqkd_postproc.protocol.errors import ParameterError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd key`."""
     actions = Actions(parser)
     status = actions.add("status", "What keys can be had for a peer.", _show_status)
     get = actions.add(
@@ -38,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _show_status(arguments: Namespace) -> None:
-    """`diqkd key status`."""
     require_delivery()
     from diqkd_postproc.delivery.client import SaeClient, SaeProfile
 
@@ -51,7 +53,6 @@ def _show_status(arguments: Namespace) -> None:
 
 
 def _get_keys(arguments: Namespace) -> None:
-    """`diqkd key get`."""
     require_delivery()
     from diqkd_postproc.delivery.client import SaeClient, SaeProfile, prepare_output, write_keys
 

@@ -31,7 +31,6 @@ from diqkd_postproc.signals import interrupt_on_termination, let_finish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd postprocess`."""
     parser.add_argument("role", choices=ROLES)
     parser.add_argument("--parameters", type=Path, required=True, help="parameter file of the run (TOML)")
     parser.add_argument("--record", type=Path, required=True, help="sealed record of this node (HDF5)")

@@ -46,7 +46,11 @@ PADS_GONE, STORE_FAILED = "pads are gone", "the key store cannot be used"
 
 
 class NoAnswer(Unavailable):
-    """It is unknown what has become of a request."""
+    """It is unknown what has become of a request.
+
+    The peer may have set the bits aside or not, so that they can be neither delivered nor freed here before
+    it has agreed to cancel them.
+    """
 
 
 @dataclass(slots=True)
@@ -182,7 +186,11 @@ class AuthenticatedExchange:
         return frame(FAILURE, NO_TAG, encoded(failure))
 
     def receive_answer(self, tag: bytes, body: bytes) -> None:
-        """An answer has arrived; AuthenticationError if it is forged, nothing if nobody waits for it."""
+        """Verify an answer of the peer and complete the pending request with its outcomes.
+
+        tag: (TAG_BYTES). An answer to another exchange than the pending one is ignored. Raises
+        AuthenticationError for a tag that does not verify, RemoteProtocolError for a malformed body.
+        """
         answer = decoded(Answer, body)
         pending = self._pending_for(answer.block, answer.exchange)
         if pending is None:
@@ -193,7 +201,11 @@ class AuthenticatedExchange:
         pending.answer.set_result(list(answer.outcomes))
 
     def receive_failure(self, tag: bytes, body: bytes) -> None:
-        """The peer could not process the request. Untagged: it can only make this node give up."""
+        """End the pending request with NoAnswer, as the peer could not process it.
+
+        Untagged: forged, it can only make this node give up. Raises RemoteProtocolError for one that carries
+        a tag.
+        """
         if tag != NO_TAG:
             raise RemoteProtocolError("a failure carries no tag")
         failure = decoded(Failure, body)

@@ -62,7 +62,10 @@ class Caller:
 
 
 class KeyDeliveryApi:
-    """Answers the requests of SAEs."""
+    """API of one KME: routes, rights of the caller, and one line of the audit log a request.
+
+    Resources of clause 5, tables 1 to 3; unknown ones are 404, wrong methods 405.
+    """
 
     def __init__(self, configuration: DeliveryConfiguration, pool: Pool, audit_log: AuditLog) -> None:
         self._configuration = configuration
@@ -71,7 +74,11 @@ class KeyDeliveryApi:
         self._audit_log = audit_log
 
     async def answer(self, request: HttpRequest, caller: Caller) -> HttpResponse:
-        """The answer to one request; every refusal becomes its status code, and every outcome a line."""
+        """The answer to one request; every refusal becomes its status code, and every outcome a line.
+
+        A refusal becomes its status code, missing key or a failing store 503. Keys whose line cannot be
+        written are not handed out. Only cancellation is raised.
+        """
         method, peer = _route(request.path)
         if not method:
             return HttpResponse(status=404, body=data_formats.error("no such resource"))

@@ -58,7 +58,11 @@ class _KeyRequestInProgress:
 
 
 class KeyPool:
-    """Gives keys to the SAEs of one KME."""
+    """Gives keys to the SAEs of one KME.
+
+    Two tasks, one for new and one for known keys, gather the requests that are waiting, at most
+    MAX_KEYS_IN_EXCHANGE keys at a time. At most MAX_WAITING requests wait in each.
+    """
 
     def __init__(
         self, generated: GeneratedKeys, reservations: Reservations, link: KmeLink, store_thread: StoreThread
@@ -105,7 +109,12 @@ class KeyPool:
     async def allot(
         self, master: str, slave: str, number: int, size: int, is_abandoned: Callable[[], bool]
     ) -> tuple[Key, ...]:
-        """New keys of `size` bits that the other KME holds for `slave`; gone from the pool."""
+        """New keys of `size` bits that the other KME holds for `slave`; gone from the pool.
+
+        Returns `number` keys. is_abandoned: whether the client has gone, for which nothing is delivered.
+        Raises Unavailable where the other KME is away, refuses or does not agree, InsufficientKeyError where
+        too few bits are left.
+        """
         if not self._link.is_up:
             raise Unavailable("the other KME cannot be reached; ask again later")
         request = self._begin(master, slave, is_abandoned, number=number, size=size)
@@ -114,7 +123,11 @@ class KeyPool:
     async def collect(
         self, master: str, slave: str, key_ids: Sequence[str], is_abandoned: Callable[[], bool]
     ) -> tuple[Key, ...]:
-        """The keys of these ids, made for `slave` at the request of `master`; all or none, once."""
+        """The keys of these ids, made for `slave` at the request of `master`; all or none, once.
+
+        Raises BadRequest for an id that is not here any more, Unauthorized for one made for other SAEs;
+        errors of the store leave the keys where they were.
+        """
         owners = Owners(master=master, slave=slave)
         labels = await self._store_thread.run(self._reservations.claim, owners, key_ids)
         try:

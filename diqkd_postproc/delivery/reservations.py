@@ -29,7 +29,10 @@ NOT_FOUND = "one or more keys specified are not found on KME"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owners:
-    """The two SAEs that a key is for."""
+    """The two SAEs that a key is for.
+
+    Both are SAE IDs; `master` requested the key at its KME, `slave` fetches it at the other.
+    """
 
     master: str
     slave: str
@@ -60,7 +63,11 @@ class Reservations:
         return self._generated.reserved(self._mine)
 
     def reserve(self, owners: Sequence[Owners], size: int, sessions: Sequence[str]) -> tuple[Piece, ...]:
-        """Set aside a piece of `size` bits for each of `owners` under a new id; all or none."""
+        """Set aside a piece of `size` bits for each of `owners` under a new id; all or none.
+
+        sessions: names of the keys that the peer has too. Raises InsufficientKeyError where their free bits
+        do not suffice.
+        """
         labels = [pair.label(str(uuid.uuid4())) for pair in owners]
         return self._generated.reserve(
             size, labels, purpose=self._mine, sessions=sessions, from_end=self._from_end
@@ -98,7 +105,10 @@ class Reservations:
         return tuple(expected)
 
     def collect(self, labels: Sequence[str]) -> tuple[Key, ...]:
-        """The bits of claimed keys; gone from the store."""
+        """The bits of claimed keys; gone from the store.
+
+        Raises InsufficientKeyError where one has left the store meanwhile; then none is delivered.
+        """
         bits = self._generated.deliver(labels, purpose=self._theirs)
         return tuple(Key(key_id=_key_id_of(n), key=key) for n, key in zip(labels, bits, strict=True))
 

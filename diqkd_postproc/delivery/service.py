@@ -33,7 +33,10 @@ STOPPING_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningService:
-    """A service that is up: where SAEs connect, and where the other KME does, if it has to."""
+    """A service that is up: where SAEs connect, and where the other KME does, if it has to.
+
+    Addresses are (host, port) as bound; `link_address` is None where this KME connects to the other.
+    """
 
     api_address: tuple[str, int]
     link_address: tuple[str, int] | None
@@ -45,7 +48,11 @@ class RunningService:
 async def running_service(
     configuration: DeliveryConfiguration, limits: HttpLimits | None = None
 ) -> AsyncIterator[RunningService]:
-    """A service that is up while the block runs. Everything that can be wrong with files is raised first."""
+    """A service that is up while the block runs. Everything that can be wrong with files is raised first.
+
+    limits: bounds of HTTP connections, None for the defaults. Raises StorageError or ParameterError for
+    files, credentials and addresses that cannot be used.
+    """
     kme = configuration.kme
     async with contextlib.AsyncExitStack() as stack:
         context = service_context(kme.certificate, kme.private_key, kme.authority)
@@ -75,7 +82,10 @@ async def running_service(
 async def serve_until_stopped(
     configuration: DeliveryConfiguration, on_start: Callable[[RunningService], None]
 ) -> None:
-    """Run the service until SIGTERM or SIGINT."""
+    """Run the service until SIGTERM or SIGINT.
+
+    on_start: called once when all listeners are up. Errors as `running_service`.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -36,7 +36,11 @@ _LABEL = re.compile(r"tag pads (alice|bob) [^\n]{1,120}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangePads:
-    """What authenticates one exchange. block, exchange: public names of the pads."""
+    """Authentication of one exchange: hash seed and the pads of request and answer.
+
+    block, exchange: public names of the pads. seed: HASH_SEED_BITS, reused within its session's key; pads:
+    PAD_BYTES each, used once.
+    """
 
     block: str
     exchange: int
@@ -131,7 +135,11 @@ class TagPads:
         return None
 
     def expect(self, label: str, exchange: int) -> ExchangePads | None:
-        """Pads for an exchange that the peer has started; None where they are gone or not ours to use."""
+        """Pads for an exchange that the peer has started; None where they are gone or not ours to use.
+
+        The pads are not spent yet: `retire` does that when the request has verified. Opening a block takes
+        it out of the ledger.
+        """
         if owner_role(label) in (None, self._role):
             return None
         block = self._opened(label)
@@ -160,7 +168,11 @@ class TagPads:
         return tuple(piece for piece in in_reserve if piece.label not in usable_by_peer)[:MAX_OFFERS]
 
     def new_block(self, role: str, sessions: Sequence[str]) -> tuple[Piece, ...]:
-        """Set aside one more block for the exchanges of `role`; none where no bits are left."""
+        """Set aside one more block for the exchanges of `role`; none where no bits are left.
+
+        One piece of EXCHANGE_BITS times a number that the common length of the sessions' keys decides; Bob
+        takes it from the end of the keys.
+        """
         total = sum(key.num_bits for key in self._generated.held() if key.session_id in sessions)
         try:
             return self._generated.reserve(

@@ -25,7 +25,11 @@ HOSTS = ("localhost", "127.0.0.1", "::1")
 def write_certificates(
     directory: Path, services: Sequence[str], clients: Sequence[str], hosts: Sequence[str]
 ) -> None:
-    """Make an authority, whose own key is forgotten at once, and certificates signed by it."""
+    """Make an authority, whose own key is forgotten at once, and certificates signed by it.
+
+    services, clients: IDs of KMEs and SAEs, which name the files. hosts: names and addresses of the
+    services. Raises StorageError where the folder is not private.
+    """
     make_private_directory(directory)
     if os.path.lexists(directory / "authority.crt"):
         raise StorageError(f"{directory} holds certificates already; choose another folder")

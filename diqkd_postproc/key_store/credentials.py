@@ -27,14 +27,21 @@ _SCRYPT_BLOCK = 8
 
 
 class Credential(Protocol):
-    """A secret from which the key that encrypts a store's own key is derived."""
+    """A secret from which the key that encrypts a store's own key is derived.
+
+    Derivations are public JSON members of the store: kind, salt (hexadecimal, SALT_BYTES) and, of a
+    passphrase, log2_cost.
+    """
 
     def new_derivation(self) -> dict[str, Any]:
         """Public settings of a fresh derivation: its kind, salt and cost."""
         ...
 
     def derive(self, derivation: dict[str, Any]) -> bytes:
-        """(KEY_BYTES) the key; StorageError where the store wants another kind of credential."""
+        """(KEY_BYTES) the key; StorageError where the store wants another kind of credential.
+
+        Raises ParameterError for an unusable secret: an empty passphrase, a short key file.
+        """
         ...
 
 
@@ -104,7 +111,10 @@ class PassphraseFile:
 
 @dataclass(frozen=True)
 class KeyFile:
-    """A private file of at least MIN_KEY_FILE_BYTES random bytes, for example on a token."""
+    """A private file of at least MIN_KEY_FILE_BYTES random bytes, for example on a token.
+
+    Read up to MAX_SECRET_BYTES. The content is not stretched, so that it has to be random.
+    """
 
     path: Path
 

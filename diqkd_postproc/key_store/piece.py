@@ -36,7 +36,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldKey:
-    """How many bits of a generated key are in which state; public."""
+    """How many bits of a generated key are in which state; public.
+
+    The three counts add up to `num_bits`. Pieces that are set aside count as reserved until they are used.
+    """
 
     session_id: str
     num_bits: int
@@ -59,12 +62,18 @@ def set_aside(num_bits: int) -> tuple[tuple[str, int], ...]:
 
 
 def set_aside_label(purpose: str, session_id: str, index: int = 0) -> str:
-    """Label of a piece that is set aside when the key of a session is activated."""
+    """Label of a piece that is set aside when the key of a session is activated.
+
+    Alike on both nodes, as session ids are. index: which of several, in the order of `set_aside`.
+    """
     return f"{purpose} {index} of {session_id}"
 
 
 def side_by_side(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Pieces of a key without a gap between them, in order: what is read and written as one range."""
+    """Pieces of a key without a gap between them, in order: what is read and written as one range.
+
+    Sorted by session and first bit; each list is one range without a gap.
+    """
     neighbours: list[Piece] = []
     for piece in sorted(pieces, key=lambda piece: (piece.session_id, piece.first_bit)):
         last = neighbours[-1] if neighbours else None

@@ -97,11 +97,17 @@ class GeneratedKeys:
         )
 
     def available_bits(self, sessions: Sequence[str] | None = None) -> int:
-        """Free bits of all keys, or of the keys of these sessions."""
+        """Free bits of all keys, or of the keys of these sessions.
+
+        Pieces that are set aside do not count. StorageError as `held`.
+        """
         return sum(key.available for key in self.held() if sessions is None or key.session_id in sessions)
 
     def find(self, label: str) -> Piece | None:
-        """The reserved or delivered piece of this name, None if there is none."""
+        """The reserved or delivered piece of this name, None if there is none.
+
+        label: unique in the store. A free range has no name.
+        """
         found = self._named("label = ?", label)
         return found[0] if found else None
 
@@ -345,7 +351,11 @@ class GeneratedKeys:
         return all(np.array_equal(self._read(number, at, n), bits[at : at + n]) for at, n in rows)
 
     def add(self, initial_key: int, session_id: str, bits: Bits) -> None:
-        """Store the key of a session with its set-aside pieces, inside the caller's transaction."""
+        """Store the key of a session with its set-aside pieces, inside the caller's transaction.
+
+        initial_key: number of the initial key that made it, from 1. bits: (l,) uint8 of 0/1. Raises
+        StorageError where the session or initial key has made one already.
+        """
         self._ledger.execute(
             "INSERT INTO generated (initial_key, session_id, num_bits) VALUES (?, ?, ?)",
             (initial_key, session_id, int(bits.size)),

@@ -407,7 +407,10 @@ class KeyStore:
         self._ledger.seal_anew(credential, (self._segments, self.generated.blocks))
 
     def close(self) -> None:
-        """Close the file; nothing is pending between calls."""
+        """Close the file; nothing is pending between calls.
+
+        A session that goes on needs a store that is opened anew.
+        """
         self._ledger.close()
 
     def __enter__(self) -> KeyStore:

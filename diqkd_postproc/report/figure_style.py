@@ -76,7 +76,10 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """An empty figure of this size in inches; the style holds within the block, so save it there."""
+    """An empty figure of this size in inches; the style holds within the block, so save it there.
+
+    Rendered by Agg without a display; matplotlib's own settings of the caller are restored after the block.
+    """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -86,7 +89,11 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def shade(axes: Axes, gap: Gap, scale: float, smallest: float) -> None:
-    """Mark a pause; `scale`: seconds of the axis's unit, `smallest`: what is still seen."""
+    """Mark a pause; `scale`: seconds of the axis's unit, `smallest`: what is still seen.
+
+    The band is never narrower than `smallest`, in the axis's unit, so that a short pause stays visible in a
+    long run.
+    """
     start = gap.start_s / scale
     axes.axvspan(start, max(gap.end_s / scale, start + smallest), color=ORANGE, alpha=0.35, linewidth=0)
 
