@@ -21,8 +21,8 @@ MAX_TIME_POINTS = 4000
 def draw_characterisation(result: Characterisation, path: Path, provenance: Mapping[str, Any]) -> None:
     """Write the picture; see `save_figure` for formats and errors.
 
-    Bands are 95 % intervals of each moving window; pauses of the link are shaded. provenance: as
-    `save_figure`.
+    Bands are the 95 % intervals of each moving window; the lowest panel is the time against the Bell pairs.
+    provenance: as `save_figure`.
     """
     windows = result.windows
     middle = windows.first_round + windows.window / 2

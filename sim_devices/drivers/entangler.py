@@ -1,4 +1,4 @@
-"""The entangler gateware core (`entangler.driver.Entangler`).
+"""Entangler gateware core (`entangler.driver.Entangler`).
 
 The sequencer repeats attempt cycles until a herald pattern matches or the time is over. Which cycle heralds
 is the apparatus' business; here are the registers and the timing of the driver.

@@ -1,4 +1,4 @@
-"""The laboratory process: owns the tape and both ions' joint state, and serves the two nodes.
+"""Laboratory process: holds the tape and both ions' joint state, and serves the two nodes.
 
 A round belongs to Bob first. His apparatus gets entries of the tape with his reduced state, draws his outcome
 from the pulses that he plays, and returns (T, effect, outcome). From these follow the conditional states of
