@@ -54,7 +54,7 @@ def write_trial(arguments: Namespace) -> None:
                 f"{store} is not there: give the run directory of a finished `diqkd demo --run-dir RUN`"
             )
     ports = (arguments.alice_port, arguments.bob_port)
-    folder = trial.write_trial(arguments.run, stores, ports, arguments.link_port)
+    folder = trial.write_trial(arguments.run, stores, ports, arguments.kme_port)
     print(f"Wrote {folder}. Start the two services, each in a terminal of its own:\n")
     for role in ROLES:
         print(f"    diqkd serve --config {folder / f'{role}.toml'}")

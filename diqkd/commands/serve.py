@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> None:
     configuration = load_configuration(arguments.config)
 
     def announce(service: RunningService) -> None:
-        addresses = {"api": service.api_address, "link": service.link_address}
+        addresses = {"api": service.api_address, "link": service.kme_address}
         shown = {name: f"{a[0]}:{a[1]}" if a else None for name, a in addresses.items()}
         if arguments.json:
             print_json({"kme": configuration.kme.id, **shown})

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from diqkd_postproc.authentication import one_time_tag, verify
-from diqkd_postproc.delivery.link_messages import (
+from diqkd_postproc.delivery.exchange_messages import (
     ANSWER,
     FAILURE,
     NO_TAG,
@@ -103,9 +103,9 @@ class AuthenticatedExchange:
         async with self._one_at_a_time:
             pads, offers = await self._store_thread.run(self._prepare, sessions, peer_needs_pads)
             if pads is None:
-                raise Unavailable("no bits are left to authenticate the link between the KMEs")
-            asked = [*groups, *(Group(kind="pads", ranges=[Range.of(piece)]) for piece in offers)]
-            body = encoded(Request(block=pads.block, exchange=pads.exchange, groups=asked))
+                raise Unavailable("no bits are left to authenticate the exchanges between the KMEs")
+            all_groups = [*groups, *(Group(kind="pads", ranges=[Range.of(piece)]) for piece in offers)]
+            body = encoded(Request(block=pads.block, exchange=pads.exchange, groups=all_groups))
             tag = one_time_tag(
                 pads.seed, pads.request_pad, tagged_content(REQUEST, self._me, self._peer, body)
             )
@@ -119,7 +119,7 @@ class AuthenticatedExchange:
                 raise NoAnswer("the other KME does not answer") from None
             finally:
                 self._pending = None
-            if len(outcomes) != len(asked):
+            if len(outcomes) != len(all_groups):
                 raise NoAnswer("the other KME answered another number of groups than were requested")
             await self._note_offers(offers, outcomes[len(groups) :])
             return outcomes[: len(groups)]

@@ -2,8 +2,8 @@
 
 Which name counts is configured, one of `common_name` (of the subject), `uri` or `dns` (of the subject
 alternative names). A certificate names its owner only if that field has exactly one value: of two, one could
-be meant for us and the other for whoever signed. The chain, the dates and the key usage are OpenSSL's affair,
-before anything here is asked.
+be meant for us and the other for whoever signed. OpenSSL has verified
+chain, dates and key usage before anything here is called.
 """
 
 from __future__ import annotations

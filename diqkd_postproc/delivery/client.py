@@ -1,7 +1,7 @@
 """An SAE's side of the key delivery API, for trials and scripts: one request, one answer.
 
-A key comes out of the KME exactly once. Where it is to be written is therefore made ready before it is asked
-for, and nothing is ever asked for twice.
+A key comes out of the KME exactly once. Where it is to be written is therefore made ready before the request,
+and no request is ever repeated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _REFUSALS: dict[int, type[Refusal]] = {400: BadRequest, 401: Unauthorized, 503: 
 
 
 class SaeProfile(BaseModel):
-    """Who an SAE is and which KME it asks; a TOML file, with paths relative to it.
+    """Who an SAE is and which KME serves it; a TOML file, with paths relative to it.
 
     service: `https://HOST:PORT`. certificate, private_key, authority: PEM files; the authority signs the
     certificate of the KME. timeout_s: of each read and write on the connection.
@@ -98,8 +98,8 @@ class SaeClient:
         number, size: how many keys, bits of each; None for the KME's defaults. A key that is lost on its way
         cannot be had again.
         """
-        asked = {name: value for name, value in (("number", number), ("size", size)) if value is not None}
-        return _keys(self._call("POST", slave, "enc_keys", asked))
+        request = {name: value for name, value in (("number", number), ("size", size)) if value is not None}
+        return _keys(self._call("POST", slave, "enc_keys", request))
 
     def keys_with_ids(self, master: str, key_ids: Sequence[str]) -> tuple[Key, ...]:
         """Get key with key IDs (clause 5.4): the keys that `master` has been given.
@@ -107,8 +107,8 @@ class SaeClient:
         All or none, in the order of `key_ids`, and once: BadRequest where an id is unknown or was fetched
         before.
         """
-        asked = {"key_IDs": [{"key_ID": key_id} for key_id in key_ids]}
-        return _keys(self._call("POST", master, "dec_keys", asked))
+        request = {"key_IDs": [{"key_ID": key_id} for key_id in key_ids]}
+        return _keys(self._call("POST", master, "dec_keys", request))
 
     def _call(self, method: str, peer: str, name: str, document: Mapping[str, Any] | None) -> dict[str, Any]:
         body = None if document is None else json.dumps(document).encode()
@@ -156,7 +156,7 @@ def write_keys(directory: Path, keys: Sequence[Key]) -> list[Path]:
         reason = storage_error("write", path, error) if isinstance(error, OSError) else error
         raise StorageError(
             f"{reason}. {len(paths)} of {len(keys)} keys are in {directory}; the others were delivered and "
-            "are lost, ask for others"
+            "are lost, request others"
         ) from None
     return paths
 

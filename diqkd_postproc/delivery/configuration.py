@@ -99,7 +99,7 @@ class Api(_Table):
         )
 
 
-class Link(_Table):
+class PeerKme(_Table):
     """[link]: the other KME. One of the two listens, the other connects.
 
     peer: its KME ID, which its certificate has to name. timeout_s: of one exchange, in which a request may
@@ -141,14 +141,14 @@ class DeliveryConfiguration(_Table):
 
     kme: Node
     api: Api
-    link: Link
+    peer_kme: PeerKme = Field(alias="link")
     sae: tuple[Sae, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kme.passphrase_file and self.kme.key_file:
             raise ValueError("give passphrase_file or key_file, not both")
-        nodes = {self.kme.id, self.link.peer}
+        nodes = {self.kme.id, self.peer_kme.peer}
         if len(nodes) != 2:
             raise ValueError("kme.id and link.peer are the same")
         ids = [sae.id for sae in self.sae]

@@ -48,7 +48,7 @@ class Pool(Protocol):
         """(keys of `size` bits that are left, most that there were)."""
 
     @property
-    def is_linked(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether the other KME can be reached."""
 
 
@@ -130,21 +130,21 @@ class KeyDeliveryApi:
         left, most = await self._pool.counts(self._limits.key_size)
         return data_formats.status(
             source_kme=self._configuration.kme.id,
-            target_kme=self._configuration.link.peer,
+            target_kme=self._configuration.peer_kme.peer,
             master_sae=sae,
             slave_sae=peer,
             stored_key_count=left,
             max_key_count=most,
             limits=self._limits,
-            extension={"diqkd_link": "up" if self._pool.is_linked else "down"},
+            extension={"diqkd_link": "up" if self._pool.is_connected else "down"},
         )
 
     async def _get_keys(self, request: HttpRequest, master: str, slave: str) -> tuple[Key, ...]:
         if request.method == "GET":
-            asked = data_formats.parse_key_request_query(request.query)
+            wanted = data_formats.parse_key_request_query(request.query)
         else:
-            asked = data_formats.parse_key_request(_body(request))
-        number, size = data_formats.draw_of(asked, self._limits)
+            wanted = data_formats.parse_key_request(_body(request))
+        number, size = data_formats.draw_of(wanted, self._limits)
         return await self._pool.allot(master, slave, number, size, request.is_abandoned)
 
     async def _get_keys_with_ids(self, request: HttpRequest, slave: str, master: str) -> tuple[Key, ...]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from diqkd_postproc.delivery import tag_pads
 from diqkd_postproc.delivery.configuration import DeliveryConfiguration
 from diqkd_postproc.delivery.data_formats import Key
-from diqkd_postproc.delivery.link_messages import Group, Outcome, Range
+from diqkd_postproc.delivery.exchange_messages import Group, Outcome, Range
 from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
 from diqkd_postproc.key_store import RESERVED, GeneratedKeys, Piece
 from diqkd_postproc.protocol.errors import InsufficientKeyError

@@ -7,8 +7,8 @@ as a whole when its first pad is needed. What is left of an open block is lost w
 
 A block belongs to the KME that starts exchanges with it. Its first blocks lie behind the pieces that are set
 aside in every key, where the key's length alone decides, hence alike on both nodes; later ones are agreed
-upon in an exchange, as keys are. The hash seed of an exchange is the link key of the session that its block
-is from; it is reused, as Wegman and Carter allow.
+upon in an exchange, as keys are. The hash seed of an exchange is the delivery seed of the session that its
+block is from; it is reused, as Wegman and Carter allow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from diqkd_postproc.authentication import HASH_BITS
 from diqkd_postproc.key_store import RESERVED, GeneratedKeys, KeyReuseError, Piece
-from diqkd_postproc.key_store.piece import LINK, set_aside_label
+from diqkd_postproc.key_store.piece import DELIVERY_SEED, set_aside_label
 from diqkd_postproc.protocol.errors import InsufficientKeyError
 from diqkd_postproc.protocol.roles import ROLES
 
@@ -64,7 +64,7 @@ class _OpenBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedKey:
-    """A generated key that can be delivered from: it has a link key and pads."""
+    """A generated key that can be delivered from: it has a delivery seed and pads."""
 
     session_id: str
     num_bits: int
@@ -97,8 +97,8 @@ class TagPads:
         """
         ready, unfit = [], []
         for key in self._generated.held():
-            link = self._generated.find(set_aside_label(LINK, key.session_id))
-            blocks = [] if link is None else _first_blocks(key.session_id, key.num_bits, link)
+            seed = self._generated.find(set_aside_label(DELIVERY_SEED, key.session_id))
+            blocks = [] if seed is None else _first_blocks(key.session_id, key.num_bits, seed)
             missing = [block for block in blocks if self._generated.find(block.label) is None]
             try:
                 self._generated.apply_reservations(missing)
@@ -197,7 +197,7 @@ class TagPads:
             piece = self._generated.find(label)
             if piece is None or piece.purpose != PURPOSE or piece.state != RESERVED:
                 return None
-            seed = self._generated.link_key(piece.session_id)
+            seed = self._generated.delivery_seed(piece.session_id)
             (bits,) = self._generated.deliver([label], purpose=PURPOSE)
             pads = [bits[at : at + PAD_BYTES] for at in range(0, piece.num_bits // 8, PAD_BYTES)]
             self._open[label] = _OpenBlock(seed, pads)
@@ -213,10 +213,10 @@ class TagPads:
         )
 
 
-def _first_blocks(session_id: str, key_bits: int, link: Piece) -> list[Piece]:
+def _first_blocks(session_id: str, key_bits: int, seed: Piece) -> list[Piece]:
     """The first blocks of both roles, by the length of the key alone; none where it is too short."""
     num_bits = EXCHANGE_BITS * _exchanges_per_block(key_bits)
-    start = link.first_bit + link.num_bits
+    start = seed.end
     if start + len(ROLES) * FIRST_BLOCKS * num_bits > key_bits:
         return []
     names = [f"{PURPOSE} {role} {number} of {session_id}" for number in range(FIRST_BLOCKS) for role in ROLES]

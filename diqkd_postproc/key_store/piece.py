@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from diqkd_postproc.key_store.initial_key import PAD_BITS, PAD_NAMES
 
 AVAILABLE, RESERVED, DELIVERED = "available", "reserved", "delivered"
-DELIVERY, PADS, LINK, EXPORT = "delivery", "pads", "link", "export"
+DELIVERY, PADS, DELIVERY_SEED, EXPORT = "delivery", "pads", "link", "export"
 PAD_SETS = 4
 PAD_SET_BITS = PAD_BITS * len(PAD_NAMES)
-LINK_KEY_BITS = 256
+DELIVERY_SEED_BITS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +51,13 @@ class HeldKey:
 def set_aside(num_bits: int) -> tuple[tuple[str, int], ...]:
     """Purpose and length of the pieces that a key of this length begins with.
 
-    Pads: PAD_SETS sets, but at most a quarter of the key, and one set if that is all it can pay for. Link:
-    LINK_KEY_BITS, where half of the key is left to be delivered.
+    Pads: PAD_SETS sets, but at most a quarter of the key, and one set if that is all it can pay for.
+    Delivery seed: DELIVERY_SEED_BITS, where half of the key is left to be delivered.
     """
     num_sets = min(PAD_SETS, max(num_bits // (4 * PAD_SET_BITS), num_bits >= PAD_SET_BITS))
     pads = ((PADS, PAD_SET_BITS),) * num_sets
-    if num_sets and 2 * (num_sets * PAD_SET_BITS + LINK_KEY_BITS) <= num_bits:
-        return (*pads, (LINK, LINK_KEY_BITS))
+    if num_sets and 2 * (num_sets * PAD_SET_BITS + DELIVERY_SEED_BITS) <= num_bits:
+        return (*pads, (DELIVERY_SEED, DELIVERY_SEED_BITS))
     return pads
 
 

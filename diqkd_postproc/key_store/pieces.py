@@ -20,7 +20,7 @@ the keys (`from_end`). Where the peer may have heard of a reservation that came 
 
 The first bits of every key are set aside when it is activated, by its length alone, hence alike on both
 nodes (`set_aside`): sets of one-time pads for later sessions (`KeyStore.renew`), then the authentication key
-of the link between the nodes' key delivery (`link_key`; reusable, never delivered).
+of the exchanges between the nodes' key delivery services (`delivery_seed`; reusable, never delivered).
 
 A count of delivered bits that contradicts the pieces means a damaged or altered file, and nothing is
 issued from it: zeros would pass for a key.
@@ -40,8 +40,8 @@ from diqkd_postproc.key_store.piece import (
     AVAILABLE,
     DELIVERED,
     DELIVERY,
+    DELIVERY_SEED,
     EXPORT,
-    LINK,
     PADS,
     RESERVED,
     HeldKey,
@@ -307,17 +307,19 @@ class GeneratedKeys:
                 self._ledger.execute(_INSERT, (number, start, stop - start, AVAILABLE, None, None))
             self._ledger.advance_epoch()
 
-    def link_key(self, session_id: str) -> bytes:
-        """The bits set aside to authenticate the nodes' delivery link: LINK_KEY_BITS, never delivered.
+    def delivery_seed(self, session_id: str) -> bytes:
+        """Hash seed of the exchanges of key delivery: DELIVERY_SEED_BITS set aside, never delivered.
 
         Raises UnknownPieceError where this session has no key here, or one too short to set any aside.
         """
-        return np.packbits(self.peek(set_aside_label(LINK, session_id), purpose=LINK)).tobytes()
+        return np.packbits(
+            self.peek(set_aside_label(DELIVERY_SEED, session_id), purpose=DELIVERY_SEED)
+        ).tobytes()
 
     def peek(self, label: str, *, purpose: str) -> Bits:
         """Bits of a reserved piece that stays reserved: (num_bits,) uint8 of 0/1.
 
-        Only for secrets that may be used again, such as `link_key`. Raises as `deliver`.
+        Only for secrets that may be used again, such as `delivery_seed`. Raises as `deliver`.
         """
         piece = self._reserved_piece(label, purpose)
         number, _ = self._key(piece.session_id)
