@@ -23,6 +23,7 @@ from diqkd_postproc.protocol.balance_sheet import BalanceSheet
 from diqkd_postproc.protocol.errors import StorageError
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS, chsh_score_of_losing
+from diqkd_postproc.protocol.version import __version__
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report.run_directory import REMARK_NAME, find_nodes
 from diqkd_postproc.security.key_length import KeyLength
@@ -31,7 +32,6 @@ from diqkd_postproc.session.engine import derive_session_id
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.messages import Decision, Verdict
 from diqkd_postproc.session.result_file import load_result
-from diqkd_postproc.version import __version__
 
 Ending = Literal["key", "aborted", "unfinished", "acquired"]
 

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from diqkd_postproc.link.timeline import Gap
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
-from diqkd_postproc.version import __version__
+from diqkd_postproc.protocol.version import __version__
 
 COLOURS = {
     "ink": "#1b2330",
