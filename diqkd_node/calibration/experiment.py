@@ -1,4 +1,4 @@
-"""The experiment around a scan: arguments, progress, pauses, and what becomes of the result.
+"""Base of the calibration experiments: arguments, progress, pauses, result and its application.
 
 A subclass, one a file in `repository/`, says what to scan and how to fit it. The data of every shot is public
 here: nothing in a calibration depends on settings or outcomes of a key run.
