@@ -108,7 +108,7 @@ def attack_demonstration(
             seen |= _facts_of_report(directory)
     if attack.name in BELL_ATTACKS:
         theory = acceptance(scenario.parameters, scenario.link, tampering)
-        notebook = _eves_knowledge(scenario, directory / "alice" / "record.h5")
+        notebook = eves_knowledge(scenario, directory / "alice" / "record.h5")
         seen |= _theory(theory, scenario.parameters) | notebook.to_dict()
     _print_findings(attack, scenario, seen, as_json)
     if failure is not None:
@@ -184,7 +184,7 @@ class Knowledge:
         return {"key_rounds": self.key_rounds, "eve_noted": self.noted, "eve_right": self.right}
 
 
-def _eves_knowledge(scenario: Scenario, record_path: Path) -> Knowledge:
+def eves_knowledge(scenario: Scenario, record_path: Path) -> Knowledge:
     """Open Eve's notebook: it follows from the laboratory's seed."""
     record = RoundRecord.read(record_path)
     configuration = LaboratoryConfiguration(
