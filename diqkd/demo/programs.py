@@ -71,7 +71,7 @@ class Child:
     def result(self) -> dict[str, Any]:
         """The JSON document that the program printed; its own error and exit code if it failed.
 
-        Waits for its end. Raises ChildError, with the last lines of its stderr, for an exit code other than
+        Waits for its end. Raises ChildError, with the last line of its stderr, for an exit code other than
         0.
         """
         code = self.process.wait()

@@ -60,8 +60,8 @@ class _KeyRequestInProgress:
 class KeyPool:
     """Gives keys to the SAEs of one KME.
 
-    Two tasks, one for new and one for known keys, gather the requests that are waiting, at most
-    MAX_KEYS_IN_EXCHANGE keys at a time. At most MAX_WAITING requests wait in each.
+    Two tasks, one for new and one for known keys, gather the requests that are waiting, until they
+    want MAX_KEYS_IN_EXCHANGE keys. At most MAX_WAITING requests wait in each.
     """
 
     def __init__(

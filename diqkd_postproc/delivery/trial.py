@@ -28,7 +28,7 @@ def write_certificates(
     """Make an authority, whose own key is forgotten at once, and certificates signed by it.
 
     services, clients: IDs of KMEs and SAEs, which name the files. hosts: names and addresses of the
-    services. Raises StorageError where the folder is not private.
+    services. Raises StorageError where the folder is not private or holds certificates already.
     """
     make_private_directory(directory)
     if os.path.lexists(directory / "authority.crt"):

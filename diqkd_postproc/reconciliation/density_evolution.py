@@ -187,7 +187,7 @@ def converges(
     """Whether the error rate of variable-to-check messages falls below `target`.
 
     channels: densities with the edge fractions by column degree that see them. target: error probability.
-    False after `max_iterations`.
+    False where an iteration makes too little progress, or after `max_iterations`.
     """
     silent = np.zeros(2 * grid.half_size + 1)
     silent[grid.half_size] = 1.0
