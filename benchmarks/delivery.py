@@ -1,8 +1,8 @@
 """Requests a second of the key delivery service, and what each costs: python -m benchmarks.delivery
 
-Two services with their link run as processes on this machine and are asked over loopback, by mutual TLS:
+Two connected services run as processes on this machine and serve requests over loopback, by mutual TLS:
 Get status, Get key (one key of 256 bits) and Get key with key IDs, the same keys from the other side. Every
-kind is asked `--requests` times over `--connections` connections that stay open.
+kind is requested `--requests` times over `--connections` connections that stay open.
 
 The figure to compare is the processor time that a request costs each service, which other work on the
 machine disturbs least. The inverse of the greater one is what a core at each node could serve, that of their
@@ -69,9 +69,9 @@ def serve(configuration: Path, orders: Connection) -> None:
 
     async def run() -> None:
         async with running_service(load_configuration(configuration)) as service:
-            orders.send((service.api_address, service.link_address))
+            orders.send((service.api_address, service.kme_address))
             while await asyncio.to_thread(orders.recv) == "time":
-                orders.send((time.process_time(), service.link.is_up))
+                orders.send((time.process_time(), service.kme_connection.is_up))
 
     asyncio.run(run())
 
@@ -167,13 +167,13 @@ def run(requests: int, connections: int) -> dict[str, Any]:
                 service.start()
                 services.append(service)
                 orders.append(here)
-                api, link = here.recv()
+                api, kme_address = here.recv()
                 ports.append(api[1])
-                if link is not None:
+                if kme_address is not None:
                     text = (
                         (files / "bob.toml")
                         .read_text()
-                        .replace('connect = "127.0.0.1:0', f'connect = "127.0.0.1:{link[1]}')
+                        .replace('connect = "127.0.0.1:0', f'connect = "127.0.0.1:{kme_address[1]}')
                     )
                     (files / "bob.toml").write_text(text)
 

@@ -1,6 +1,6 @@
 """SIGKILL of key delivery services under load: python -m campaigns.delivery_kills --kills 50
 
-Two services with their link; at each node two applications ask for keys without pause and have the peer fetch
+Two connected services; at each node two applications request keys without pause and have the peer fetch
 every other key at once, the rest in the end. At random moments one of the services is killed and started
 again. In the end:
 
@@ -57,12 +57,12 @@ class Services:
         process = self._context.Process(target=serve, args=(self.files / f"{role}.toml", there), daemon=True)
         process.start()
         self._running[role] = process, here
-        api, link = here.recv()
+        api, kme_address = here.recv()
         self._replace(f"{role}.toml", 'listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{api[1]}"')
         self._replace(f"sae-{role}.toml", "localhost:0", f"localhost:{api[1]}")
-        if link is not None:
-            self._replace(f"{role}.toml", 'listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{link[1]}"')
-            self._replace("bob.toml", 'connect = "127.0.0.1:0"', f'connect = "127.0.0.1:{link[1]}"')
+        if kme_address is not None:
+            self._replace(f"{role}.toml", 'listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{kme_address[1]}"')
+            self._replace("bob.toml", 'connect = "127.0.0.1:0"', f'connect = "127.0.0.1:{kme_address[1]}"')
 
     def _replace(self, name: str, old: str, new: str) -> None:
         path = self.files / name
@@ -161,7 +161,7 @@ async def settle(files: Path) -> None:
         running_service(load_configuration(files / "alice.toml")) as alice,
         running_service(load_configuration(files / "bob.toml")) as bob,
     ):
-        while not (alice.link.is_up and bob.link.is_up):
+        while not (alice.kme_connection.is_up and bob.kme_connection.is_up):
             await asyncio.sleep(0.05)
         for service in (alice, bob):
             await service.pool.settled()

@@ -54,7 +54,7 @@ from diqkd_postproc.session.framing import (
     encode_frame,
 )
 from diqkd_postproc.session.journal import SessionJournal
-from diqkd_postproc.session.messages import MessageType, RoundTypesTag, payload_limits
+from diqkd_postproc.session.messages import RoundTypesTag, payload_limits
 
 BOUNDARIES = (0, 1, 0x7F, 0x80, 0xFF)
 LENGTHS = (0, 1, 7, 8, 9, 2**16, 2**31 - 1, 2**31, 2**32 - 1)

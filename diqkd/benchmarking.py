@@ -150,7 +150,7 @@ def benchmark_extractor(
     return report
 
 
-def benchmark_toeplitz(num_rounds: int, repeats: int) -> dict[str, Any]:
+def _benchmark_toeplitz(num_rounds: int, repeats: int) -> dict[str, Any]:
     """Toeplitz extraction, scaled from 1.5e6 -> 500 000 bits."""
     from diqkd_postproc.privacy_amplification.toeplitz import ToeplitzExtractor
 
@@ -210,7 +210,7 @@ def run_benchmarks(
             num_rounds, repeats, chosen.get("syndrome_bits"), chosen.get("ensemble_name") or "near-limit"
         ),
         "extractor": lambda: benchmark_extractor(num_rounds, repeats, chosen.get("num_threads"), every),
-        "toeplitz": lambda: benchmark_toeplitz(num_rounds, repeats),
+        "toeplitz": lambda: _benchmark_toeplitz(num_rounds, repeats),
         "hash": lambda: benchmark_hash(HASHED_BYTES, repeats, every),
     }
     report: dict[str, Any] = {"machine": describe_machine()}

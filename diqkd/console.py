@@ -66,7 +66,11 @@ class ProgressDisplay:
             )
 
     def listening(self, host: str, port: int) -> None:
-        """Print where this process waits for its peer; with port 0 nobody else could know."""
+        """Print where this process waits for its peer; with port 0 nobody else could know.
+
+        The line is for people and goes to stderr, or as a JSON event where progress is machine-readable: the
+        programs of a demonstration read the port from it.
+        """
         if self._lines:
             print(json.dumps({"listening": f"{host}:{port}"}), file=sys.stderr, flush=True)
         else:

@@ -1,4 +1,4 @@
-"""What an experiment of one node asks for: which node it is, and with which calibrated values it runs."""
+"""Arguments that every experiment of one node has: its role, and the file of its calibrated values."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from diqkd_postproc.version import __version__
+from diqkd_postproc.protocol.version import __version__
 
 if TYPE_CHECKING:
     from diqkd_postproc.key_store import KeyStore

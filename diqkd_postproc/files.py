@@ -87,7 +87,10 @@ def _check_status(path: Path, status: os.stat_result, directory: bool) -> None:
 
 
 def check_private_directory(path: Path | str) -> Path:
-    """Raise StorageError unless `path` is a real directory of this user, mode 0700 or stricter."""
+    """Raise StorageError unless `path` is a real directory of this user, mode 0700 or stricter.
+
+    A symbolic link is refused. On Windows only the kind is checked, as rights are the account's there.
+    """
     path = Path(path)
     try:
         _check_status(path, os.lstat(path), directory=True)
@@ -135,7 +138,11 @@ def check_private_file(path: Path | str) -> Path:
 
 
 def create_private_file(path: Path | str) -> int:
-    """Create a new file with mode 0600 and return its write descriptor; an existing file is an error."""
+    """Create a new file with mode 0600 and return its write descriptor; an existing file is an error.
+
+    Missing parents are created with mode 0700. Raises StorageError where the file exists or the folder is
+    not private.
+    """
     path = Path(path)
     make_private_directory(path.parent)
     try:
@@ -150,7 +157,10 @@ def create_private_file(path: Path | str) -> int:
 
 
 def open_private_file(path: Path | str) -> BinaryIO:
-    """Open an existing private file for reading; the checks are made on the opened file itself."""
+    """Open an existing private file for reading; the checks are made on the opened file itself.
+
+    So a file that is exchanged between check and opening is refused. Raises StorageError.
+    """
     path = Path(path)
     check_private_file(path)
     try:
@@ -166,7 +176,11 @@ def open_private_file(path: Path | str) -> BinaryIO:
 
 
 def forbid_core_dumps() -> None:
-    """Keep this process and its children from writing their memory to a file when they crash."""
+    """Keep this process and its children from writing their memory to a file when they crash.
+
+    Sets the soft limit RLIMIT_CORE to zero; an unprivileged process could raise it again. Nothing on
+    Windows.
+    """
     if sys.platform != "win32":
         import resource
 

@@ -22,7 +22,7 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def num_processors() -> int:
+def _num_processors() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -36,7 +36,7 @@ def describe_machine() -> dict[str, Any]:
 
     return {
         "processor": processor_name(),
-        "processors": num_processors(),
+        "processors": _num_processors(),
         "instruction_sets": list(instruction_sets()),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""What `artiq_master` is to a node's experiments, for simulated nodes: pipelines, priorities, datasets.
+"""Stand-in for `artiq_master`: pipelines, priorities and datasets of simulated nodes' experiments.
 
 Experiments of a pipeline run one at a time, the one of highest priority first. One that calls
 `scheduler.pause` makes way for those of higher priority, which then run inside that call, on the same

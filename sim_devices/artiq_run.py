@@ -1,4 +1,4 @@
-"""Run one experiment file on a device_db, as `artiq_run` does, with or without ARTIQ installed.
+"""Stand-in for `artiq_run`: runs one experiment file on a device_db, with or without ARTIQ installed.
 
 The managers that an experiment sees (devices, datasets, arguments, the scheduler) are here. Datasets live in
 memory: those marked `broadcast` are also handed to `dataset_sink` as they change, and nothing is written.

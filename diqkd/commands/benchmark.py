@@ -1,4 +1,8 @@
-"""`diqkd benchmark`: the numerics on the user's own machine."""
+"""`diqkd benchmark`: the numerics on the user's own machine.
+
+Subjects: decoder, extractor, Toeplitz hash and the authentication's hash, each timed cold once and then warm
+`--repeat` times; times in seconds.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,6 @@ SUBJECTS = ("decoder", "extractor", "toeplitz", "hash")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd benchmark`."""
     parser.description = "Median seconds of warm repeats at the size of a run; the machine is named."
     parser.add_argument("subject", nargs="?", choices=[*SUBJECTS, "all"], default="all")
     parser.add_argument("--rounds", type=argument_types.count, default=1_500_000, help="number of rounds n")
@@ -36,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """`diqkd benchmark`."""
     subjects = SUBJECTS if arguments.subject == "all" else (arguments.subject,)
     report = run_benchmarks(
         subjects,  # type: ignore[arg-type]

@@ -1,4 +1,8 @@
-"""`diqkd calibration`: results of calibrations, shown or written into a node's configuration."""
+"""`diqkd calibration`: results of calibrations, shown or written into a node's configuration.
+
+Results are the JSON files that a calibration experiment writes; configurations are the JSON files of
+`NodeConfiguration`. An implausible result is refused with a DiqkdError and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +22,16 @@ from diqkd_node.calibration.result import CalibrationResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd calibration`."""
     actions = Actions(parser)
 
-    show = actions.add("show", "what a result says", show_result)
+    show = actions.add("show", "what a result says", _show_result)
     show.add_argument("result", type=Path, help="result file of a calibration (JSON)")
     show.add_argument("--plot", type=Path, help="draw its figure again (PNG, PDF, SVG)")
 
     apply = actions.add(
         "apply",
         "write a result into a node's configuration, unless it is implausible",
-        apply_to_configuration,
+        _apply_to_configuration,
     )
     apply.add_argument("result", type=Path, help="result file of a calibration (JSON)")
     apply.add_argument(
@@ -36,12 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     apply.add_argument("--dry-run", action="store_true", help="only say what would change")
 
-    history_parser = actions.add("history", "what calibrations have changed in a configuration", show_history)
+    history_parser = actions.add(
+        "history", "what calibrations have changed in a configuration", _show_history
+    )
     history_parser.add_argument("configuration", type=Path, help="configuration file of the node")
 
 
 def print_calibration(path: Path) -> None:
-    """What a result file says, on stdout."""
+    """Print a result file: quantities with errors, goodness of fit, proposed settings, notes.
+
+    Raises ParameterError for a file that cannot be read or holds no result.
+    """
     result = CalibrationResult.load(path)
     table = Table(title=f"{result.title}, {result.role}", show_header=False)
     for name, quantity in result.finding.quantities.items():
@@ -62,8 +70,7 @@ def print_calibration(path: Path) -> None:
     console.print(f"result: {path}", soft_wrap=True)
 
 
-def show_result(arguments: Namespace) -> None:
-    """`diqkd calibration show`."""
+def _show_result(arguments: Namespace) -> None:
     result = CalibrationResult.load(arguments.result)
     if arguments.plot is not None:
         figures.save(result, arguments.plot)
@@ -73,8 +80,7 @@ def show_result(arguments: Namespace) -> None:
         print_calibration(arguments.result)
 
 
-def apply_to_configuration(arguments: Namespace) -> None:
-    """`diqkd calibration apply`."""
+def _apply_to_configuration(arguments: Namespace) -> None:
     changes = apply_result(arguments.result, arguments.configuration, arguments.dry_run)
     if arguments.json:
         print_json(
@@ -94,8 +100,7 @@ def _short(value: object) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def show_history(arguments: Namespace) -> None:
-    """`diqkd calibration history`."""
+def _show_history(arguments: Namespace) -> None:
     entries = history(arguments.configuration)
     if arguments.json:
         print_json({"configuration": str(arguments.configuration), "changes": entries})

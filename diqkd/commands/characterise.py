@@ -1,4 +1,8 @@
-"""`diqkd characterise`: Fig. 3, its table and its numbers, from both records of a characterisation run."""
+"""`diqkd characterise`: Fig. 3, its table and its numbers, from both records of a characterisation run.
+
+Records are HDF5 files of the same run, in either order. With `-o` it writes the JSON, two CSV tables and the
+picture of `report.characterisation_files`; without, it only prints.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,6 @@ from diqkd_postproc.report.characterisation_files import as_dict, write_characte
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd characterise`."""
     parser.description = (
         "Put both nodes' records of a characterisation run together: CHSH score, bit error rate, "
         "probabilities with errors, moving averages with 95 % bands, herald rate and pauses."
@@ -36,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """`diqkd characterise`."""
     alice, bob = read_records(arguments.alice, arguments.bob)
     files: dict[str, str] = {}
     if arguments.output is not None:

@@ -41,10 +41,9 @@ DEFAULT_FRAMES = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd codes`."""
     actions = Actions(parser)
 
-    design = actions.add("design", "the code that a run would use, or a new one", design_code)
+    design = actions.add("design", "the code that a run would use, or a new one", _design_code)
     _add_channel(design)
     _add_length(design, several=False)
     design.add_argument(
@@ -59,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take channel, length and seed from this parameter file, and write the design into it",
     )
 
-    evaluate = actions.add("evaluate", "simulate frames and count failures", evaluate_codes)
+    evaluate = actions.add("evaluate", "simulate frames and count failures", _evaluate_codes)
     evaluate.description = (
         "Simulate frames with the real encoder and decoder. "
         "Several lengths or true channels make a grid of tasks."
@@ -93,11 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--dask", metavar="ADDRESS", help="scheduler of a running Dask cluster")
 
-    combine = actions.add("combine", "merge result files: one line a task", combine_results)
+    combine = actions.add("combine", "merge result files: one line a task", _combine_results)
     combine.add_argument("results", type=Path, nargs="+")
     combine.add_argument("-o", "--output", type=Path, help="write the merged results to this new file")
 
-    plot = actions.add("plot", "failure rate against syndrome length", plot_results)
+    plot = actions.add("plot", "failure rate against syndrome length", _plot_results)
     plot.add_argument("results", type=Path, nargs="+")
     plot.add_argument("-o", "--output", type=Path, required=True, help="figure: .svg, .pdf or .png")
     plot.add_argument(
@@ -185,7 +184,7 @@ def _tasks(arguments: Namespace) -> list[FrameTask]:
     return tasks
 
 
-def design_code(arguments: Namespace) -> None:
+def _design_code(arguments: Namespace) -> None:
     """`diqkd codes design`."""
     from dataclasses import replace
 
@@ -217,7 +216,7 @@ def design_code(arguments: Namespace) -> None:
         print(f"{name + ' columns':16} {shares}")
 
 
-def evaluate_codes(arguments: Namespace) -> None:
+def _evaluate_codes(arguments: Namespace) -> None:
     """`diqkd codes evaluate`."""
     rule = StopRule(
         num_frames=arguments.frames, max_failures=arguments.max_failures, seconds=arguments.seconds
@@ -242,7 +241,7 @@ def evaluate_codes(arguments: Namespace) -> None:
     _print_statistics(list(collected.values()), arguments.json)
 
 
-def combine_results(arguments: Namespace) -> None:
+def _combine_results(arguments: Namespace) -> None:
     """`diqkd codes combine`."""
     statistics = list(read_results(*arguments.results).values())
     if arguments.output is not None:
@@ -253,7 +252,7 @@ def combine_results(arguments: Namespace) -> None:
     _print_statistics(statistics, arguments.json)
 
 
-def plot_results(arguments: Namespace) -> None:
+def _plot_results(arguments: Namespace) -> None:
     """`diqkd codes plot`."""
     statistics = list(read_results(*arguments.results).values())
     plot_failure_rates(statistics, arguments.output, arguments.against)

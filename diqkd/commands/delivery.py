@@ -1,4 +1,8 @@
-"""`diqkd delivery`: certificates and a trial of key delivery on one machine."""
+"""`diqkd delivery`: certificates and a trial of key delivery on one machine.
+
+Needs the extra `delivery`. What it writes is for trials: the private keys are made here, whereas a
+laboratory gets certificates from an authority of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,6 @@ from diqkd_postproc.protocol.roles import ROLES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd delivery`."""
     actions = Actions(parser)
     trial = actions.add(
         "trial",
@@ -41,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def write_trial(arguments: Namespace) -> None:
-    """`diqkd delivery trial`."""
     require_delivery()
     from diqkd_postproc.delivery import trial
 
@@ -52,7 +54,7 @@ def write_trial(arguments: Namespace) -> None:
                 f"{store} is not there: give the run directory of a finished `diqkd demo --run-dir RUN`"
             )
     ports = (arguments.alice_port, arguments.bob_port)
-    folder = trial.write_trial(arguments.run, stores, ports, arguments.link_port)
+    folder = trial.write_trial(arguments.run, stores, ports, arguments.kme_port)
     print(f"Wrote {folder}. Start the two services, each in a terminal of its own:\n")
     for role in ROLES:
         print(f"    diqkd serve --config {folder / f'{role}.toml'}")
@@ -63,7 +65,6 @@ def write_trial(arguments: Namespace) -> None:
 
 
 def write_certificates(arguments: Namespace) -> None:
-    """`diqkd delivery certificates`."""
     require_delivery()
     from diqkd_postproc.delivery import trial
 

@@ -1,4 +1,8 @@
-"""`diqkd key`: keys from a delivery service, as an application gets them."""
+"""`diqkd key`: keys from a delivery service, as an application gets them.
+
+Needs the extra `delivery`. Keys go to private files named after their key_ID; with `--json` the answer on
+stdout names the files, and holds keys only with `--show`.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,13 @@ from diqkd_postproc.protocol.errors import ParameterError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd key`."""
     actions = Actions(parser)
-    status = actions.add("status", "What keys can be had for a peer.", show_status)
+    status = actions.add("status", "What keys can be had for a peer.", _show_status)
     get = actions.add(
         "get",
         "Get new keys for a peer, or with --key-id those that the peer has been given. Each is written to "
         "a private file of its own, and cannot be had again.",
-        get_keys,
+        _get_keys,
     )
     for action in (status, get):
         action.add_argument(
@@ -37,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     get.add_argument("--show", action="store_true", help="print the keys too, in base64")
 
 
-def show_status(arguments: Namespace) -> None:
-    """`diqkd key status`."""
+def _show_status(arguments: Namespace) -> None:
     require_delivery()
     from diqkd_postproc.delivery.client import SaeClient, SaeProfile
 
@@ -50,8 +52,7 @@ def show_status(arguments: Namespace) -> None:
         print(f"{name:24} {value}")
 
 
-def get_keys(arguments: Namespace) -> None:
-    """`diqkd key get`."""
+def _get_keys(arguments: Namespace) -> None:
     require_delivery()
     from diqkd_postproc.delivery.client import SaeClient, SaeProfile, prepare_output, write_keys
 

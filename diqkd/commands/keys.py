@@ -1,4 +1,8 @@
-"""`diqkd keys`: initial keys, what became of them, and the pads of the next session."""
+"""`diqkd keys`: initial keys, what became of them, and the pads of the next session.
+
+No action prints a bit of a key. Stores that are encrypted are opened with the options of
+`diqkd.options.credentials`.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,6 @@ from diqkd_postproc.session.result_file import load_result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd keys`."""
     actions = Actions(parser)
 
     new = actions.add("init", "make a pair of key stores", init)
@@ -45,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_new_credential_arguments(new)
 
     take = actions.add(
-        "import", "make one key store from an initial key that both nodes have already", take_over
+        "import", "make one key store from an initial key that both nodes have already", _take_over
     )
     take.add_argument("initial_key", type=Path, help="private file of random bytes, used from its first bit")
     take.add_argument("store", type=Path, help="new key store of this node")
@@ -121,8 +124,7 @@ def init(arguments: Namespace) -> None:
     )
 
 
-def take_over(arguments: Namespace) -> None:
-    """`diqkd keys import`: a key store from a K0 that came another way."""
+def _take_over(arguments: Namespace) -> None:
     name = arguments.name
     if not (name and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES):
         raise ParameterError(f"--name {name!r} has to be 1 to {MAX_NAME_BYTES} printable bytes")
@@ -170,7 +172,11 @@ def show(arguments: Namespace) -> None:
 
 
 def renew(arguments: Namespace) -> None:
-    """`diqkd keys next`: the next K0 from K1."""
+    """`diqkd keys next`: the next K0 from K1.
+
+    Prints the new key_id. LocalProtocolError while pads of the present K0 are unused, InsufficientKeyError
+    where no set of pads is left.
+    """
     credential = credential_of(arguments, arguments.store)
     with ExitStack() as stack:
         keys = stack.enter_context(KeyStore.open(arguments.store, credential=credential))
@@ -195,7 +201,11 @@ def renew(arguments: Namespace) -> None:
 
 
 def export(arguments: Namespace) -> None:
-    """`diqkd keys export`: the free bits of the latest key into a private file."""
+    """`diqkd keys export`: the free bits of the latest key into a private file.
+
+    Prints the number of bits. The file is packed big-endian and zero-padded; the bits are zeroed in the
+    store. StorageError where none is free or the file exists.
+    """
     credential = credential_of(arguments, arguments.store)
     with KeyStore.open(arguments.store, credential=credential) as keys:
         num_bits = keys.export_key(arguments.output)
@@ -207,7 +217,11 @@ def export(arguments: Namespace) -> None:
 
 
 def passphrase(arguments: Namespace) -> None:
-    """`diqkd keys passphrase`: everything encrypted anew."""
+    """`diqkd keys passphrase`: everything encrypted anew.
+
+    The new credential comes from the options or the terminal; with `--decrypt` the store is stored in plain
+    afterwards. LockedStoreError without the present credential.
+    """
     store = arguments.store
     with KeyStore.open(store, credential=credential_of(arguments, store)) as keys:
         keys.change_credential(new_credential_of(arguments, str(store), wanted=not arguments.decrypt))

@@ -14,7 +14,6 @@ from diqkd_postproc.signals import interrupt_on_termination
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd lab-day`."""
     parser.description = (
         "Both nodes generate key unattended in a laboratory that drifts, and calibrate when that "
         "is due. Time is compressed: every simulated round stands for several. Ends with a picture of the "
@@ -43,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """`diqkd lab-day`."""
     with interrupt_on_termination():
         simulate_day(
             LabDay(

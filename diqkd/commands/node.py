@@ -17,7 +17,6 @@ from sim_devices.artiq_run import TerminationRequested, run_experiment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd node`."""
     parser.add_argument(
         "experiment", type=Path, help="experiment file, for example repository/key_generation.py"
     )
@@ -30,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """`diqkd node`: run an experiment as artiq_run would, with graceful termination on a signal."""
+    """`diqkd node`: run an experiment as artiq_run would, with graceful termination on a signal.
+
+    Public datasets go to the progress display, and with `--json` to stdout at the end. The first SIGINT or
+    SIGTERM requests termination, as `artiq_client delete --graceful` does; the second interrupts.
+    """
     values = {}
     for text in arguments.arguments:
         name, separator, value = text.partition("=")

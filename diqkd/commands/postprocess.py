@@ -31,7 +31,6 @@ from diqkd_postproc.signals import interrupt_on_termination, let_finish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd postprocess`."""
     parser.add_argument("role", choices=ROLES)
     parser.add_argument("--parameters", type=Path, required=True, help="parameter file of the run (TOML)")
     parser.add_argument("--record", type=Path, required=True, help="sealed record of this node (HDF5)")
@@ -93,8 +92,8 @@ def run(arguments: Namespace) -> None:
         if arguments.json:
             print_json(result.to_dict() | {"peak_memory_mib": peak_memory_mib()})
         else:
-            print_result(result)
-            print_remaining_step(arguments, result)
+            _print_result(result)
+            _print_remaining_step(arguments, result)
 
 
 def _exchange(
@@ -125,7 +124,7 @@ def _exchange(
         raise
 
 
-def print_remaining_step(arguments: Namespace, result: SessionResult) -> None:
+def _print_remaining_step(arguments: Namespace, result: SessionResult) -> None:
     """What has still to be done when this side has its key."""
     if arguments.exchange is None:
         if not result.peer_confirmed:
@@ -138,7 +137,7 @@ def print_remaining_step(arguments: Namespace, result: SessionResult) -> None:
         print(f"carry {own_file} to Alice: she has no key before that")
 
 
-def print_result(result: SessionResult) -> None:
+def _print_result(result: SessionResult) -> None:
     """What a session gave, for people."""
     console = Console()
     console.print(balance_table(result.balance_sheet))

@@ -18,14 +18,17 @@ from diqkd_postproc.records.sealed_record import RoundRecord, setting_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd record`."""
     actions = Actions(parser)
     shown = actions.add("show", "public facts of a record; never settings or outcomes", show)
     shown.add_argument("record", type=Path)
 
 
 def show(arguments: Namespace) -> None:
-    """`diqkd record show`: facts of a record, never settings or measured outcomes."""
+    """`diqkd record show`: facts of a record, never settings or measured outcomes.
+
+    Herald patterns and losses are counted; times are machine units of the node. Errors as
+    `RoundRecord.read`.
+    """
     record = RoundRecord.read(arguments.record)
     patterns, counts = np.unique(record.herald_pattern, return_counts=True)
     heralded = record.timestamp_mu[record.timestamp_mu >= 0]

@@ -12,7 +12,6 @@ from diqkd_postproc.report import write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd report`."""
     parser.add_argument("run", type=Path, help="run directory of a node, or of a demo")
     parser.add_argument("--public", action="store_true", help="leave out what must stay in the laboratory")
     parser.add_argument("--pdf", action="store_true", help="print a PDF too (needs Chromium or Chrome)")
@@ -25,7 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """`diqkd report`: what a run was and gave, as one page."""
+    """`diqkd report`: what a run was and gave, as one page.
+
+    Prints the names of the files written. StorageError where the directory holds no sealed record,
+    ParameterError where `--pdf` finds no browser.
+    """
     answer = write_report(
         arguments.run,
         public=arguments.public,

@@ -1,4 +1,8 @@
-"""`diqkd serve`: this node's keys for applications (ETSI GS QKD 014)."""
+"""`diqkd serve`: this node's keys for applications (ETSI GS QKD 014).
+
+Needs the extra `delivery`. Addresses are printed when all listeners are up: on stderr, or with `--json` as
+one object on stdout. SIGTERM and SIGINT end the service in order.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,6 @@ from diqkd.options.extras import require_delivery
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `diqkd serve`."""
     parser.add_argument("--config", type=Path, required=True, help="configuration file (TOML)")
     parser.add_argument(
         "--json", action="store_true", help="print the addresses as JSON on stdout when all is up"
@@ -23,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """`diqkd serve`."""
     require_delivery()
     from diqkd_postproc.delivery.configuration import load_configuration
     from diqkd_postproc.delivery.service import RunningService, serve_until_stopped
@@ -33,7 +35,7 @@ def run(arguments: Namespace) -> None:
     configuration = load_configuration(arguments.config)
 
     def announce(service: RunningService) -> None:
-        addresses = {"api": service.api_address, "link": service.link_address}
+        addresses = {"api": service.api_address, "link": service.kme_address}
         shown = {name: f"{a[0]}:{a[1]}" if a else None for name, a in addresses.items()}
         if arguments.json:
             print_json({"kme": configuration.kme.id, **shown})

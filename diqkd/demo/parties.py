@@ -33,7 +33,10 @@ CONNECT_TIMEOUT_S = 120.0
 
 
 def source_file(name: str) -> Path:
-    """A file of `repository/` or `device_db/`: from the source tree, or where the wheel puts it."""
+    """A file of `repository/` or `device_db/`, from the source tree or from the wheel.
+
+    name: path relative to the root of the source tree. Raises StorageError where neither has it.
+    """
     here = Path(sim_devices.__file__).resolve().parent
     for root in (here.parent, here / "installed"):
         if (root / name).is_file():

@@ -69,7 +69,11 @@ class Child:
         return self.address
 
     def result(self) -> dict[str, Any]:
-        """The JSON document that the program printed; its own error and exit code if it failed."""
+        """The JSON document that the program printed; its own error and exit code if it failed.
+
+        Waits for its end. Raises ChildError, with the last line of its stderr, for an exit code other than
+        0.
+        """
         code = self.process.wait()
         for reader in self.readers:
             reader.join(timeout=5)
@@ -133,7 +137,11 @@ class Programs:
         return child
 
     def results(self, children: dict[str, Child]) -> dict[str, dict[str, Any]]:
-        """Results of all; if one fails the others are requested to stop, and the first failure is raised."""
+        """Results of all; if one fails the others are requested to stop, and the first failure is raised.
+
+        name -> JSON document of each. After all have ended raises the ChildError of one that failed, of
+        several the one that is neither an interrupt (130) nor a usage error.
+        """
         waiting = dict(children)
         done: dict[str, dict[str, Any]] = {}
         failures: list[ChildError] = []

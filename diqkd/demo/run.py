@@ -27,7 +27,7 @@ REPORTED = (ProtocolAbort.exit_code, AuthenticationError.exit_code)
 
 
 @contextmanager
-def name_folder_on_interrupt(console: Console, directory: Path) -> Iterator[None]:
+def _name_folder_on_interrupt(console: Console, directory: Path) -> Iterator[None]:
     """Name the folder with which the same command goes on, if the run is interrupted."""
     try:
         yield
@@ -70,7 +70,7 @@ def demonstrate(
     prepare_run(directory, scenario.parameters, seed)
     announce(console, scenario)
     with (
-        name_folder_on_interrupt(console, directory),
+        _name_folder_on_interrupt(console, directory),
         Programs() as programs,
         ProgressDisplay(progress_mode) as progress,
     ):

@@ -16,7 +16,11 @@ from diqkd_postproc.key_store.credentials import (
 
 
 def add_credential_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what opens an encrypted store; without any, its passphrase is read from the terminal."""
+    """Add what opens an encrypted store; without any, its passphrase is read from the terminal.
+
+    `--passphrase-file` and `--key-file` exclude each other. Neither takes a secret itself: other processes
+    can read a command line.
+    """
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--passphrase-file",

@@ -7,7 +7,10 @@ from fractions import Fraction
 
 
 def count(text: str) -> int:
-    """A number of rounds or bits; scientific notation allowed as long as the value is whole."""
+    """A number of rounds or bits; scientific notation allowed as long as the value is whole.
+
+    Accepts `1500000`, `1.5e6` and `1_500_000`; the value is from 1 to 2^63 - 1.
+    """
     try:
         value = float(text)
     except ValueError:
@@ -23,7 +26,10 @@ def count_or_none(text: str) -> int:
 
 
 def gamma(text: str) -> Fraction:
-    """A test probability k/2^b, given as `13/256` or as an exactly representable decimal."""
+    """A test probability k/2^b, given as `13/256` or as an exactly representable decimal.
+
+    Kept exact as a Fraction; whether it is k/2^b and inside (0, 1) is checked where it is used.
+    """
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""The experiment around a scan: arguments, progress, pauses, and what becomes of the result.
+"""Base of the calibration experiments: arguments, progress, pauses, result and its application.
 
 A subclass, one a file in `repository/`, says what to scan and how to fit it. The data of every shot is public
 here: nothing in a calibration depends on settings or outcomes of a key run.
@@ -71,6 +71,22 @@ class CalibrationExperiment(HasEnvironment):
             tooltip,
         )
 
+    def setattr_arrival_time(self, way):
+        """The time that the ion takes on its `way`, in the group "Scan"."""
+        self.setattr_argument(
+            "arrival_time",
+            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0, step=10e-6),
+            "Scan",
+            f"Time that the ion takes {way}: ten time constants of the electrodes.",
+        )
+
+    def setattr_transition(self, *transitions):
+        """The transition to calibrate, in the group "Scan"; it is the subject of the result."""
+        levels = {"map": "+1/2 to -3/2", "qubit": "-1/2 to -3/2", "shelve": "+1/2 to +3/2"}
+        described = "; ".join(f"{name}: {levels[name]}" for name in transitions)
+        choice = EnumerationValue(list(transitions), default="qubit")
+        self.setattr_argument("transition", choice, "Scan", f"S1/2 to D5/2. {described}.")
+
     def make_scan(self):
         """The scan, made with `self.scan_data(...)`."""
         raise NotImplementedError
@@ -81,7 +97,7 @@ class CalibrationExperiment(HasEnvironment):
 
     def subject(self):
         """What of several was calibrated, in words."""
-        return ""
+        return getattr(self, "transition", "")
 
     def prepare(self):
         if self.update_configuration and not self.configuration_file:

@@ -1,4 +1,4 @@
-"""The result of a calibration: a JSON file that says what was found, how sure it is, and how it was found.
+"""Result of a calibration: a JSON file with the values found, their errors, and how they were found.
 
 It holds the figure's points and curves too, so that the figure can be drawn again from the file alone.
 """

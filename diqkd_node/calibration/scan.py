@@ -1,4 +1,4 @@
-"""The machinery of every scan: points in any order, shots within a point, results to the host, rest between.
+"""Kernel of every scan: points in any order, shots within a point, results to the host, rest between.
 
 One kernel runs a whole scan, because starting one takes longer than a point. It asks the host for the next
 point (`ScanData.next_point`), which is where the host waits for laser and ion, or ends; shots leave in chunks

@@ -1,4 +1,4 @@
-"""The host's half of a scan: which point comes next, and what the shots of each gave.
+"""Host side of a scan: the order of its points, and the shots of each.
 
 A point counts when all its shots are in and the laser was locked at its end; otherwise it is repeated.
 """

@@ -133,7 +133,3 @@ class TwoNodeScan(TwoNodeRun):
     def analyze(self):
         if self.run_id:
             self.write_results(self.rounds)
-
-    def write_json(self, name: str, document: dict[str, Any]) -> None:
-        """Write a result into the run directory."""
-        (self.directory / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The real-time line that tells whether the 674 nm laser is locked to its cavity (1 = locked)."""
+"""Real-time line with the state of the 674 nm laser's lock to its cavity (1 = locked)."""
 
 from artiq.experiment import *
 

@@ -6,7 +6,7 @@ other KME is the slave.
 
     SAE --TLS--> key_delivery_api -> key_pool -> key store
                                         |
-                                     kme_link <--TLS, one-time tags--> kme_link of the other node
+                                     kme_connection <--TLS, one-time tags--> kme_connection of the other node
 
 An application fetches keys with any client of the standard, or with ours:
 

@@ -17,7 +17,11 @@ _log = logging.getLogger(__name__)
 
 
 class ApiListener:
-    """Accepts SAEs until closed."""
+    """Listener for SAEs: their certificates become callers, their requests go to the API.
+
+    Connections are bounded by `max_connections` in all and `max_connections_per_sae` for each SAE; callers
+    whose certificate names no SAE share one such bound. What exceeds a bound is closed and logged.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,10 @@ class ApiListener:
         return await self._listener.start(self._configuration.api.listen)
 
     async def close(self, seconds: float) -> None:
-        """Accept nobody any more, finish the requests that are being served, then drop who is left."""
+        """Accept nobody any more, finish the requests that are being served, then drop who is left.
+
+        seconds: how long requests that are being served may take to end.
+        """
         self._listener.stop_listening()
         for connection in list(self._connections):
             connection.finish()

@@ -54,7 +54,12 @@ class AuditLog:
         size: int | None = None,
         reason: str = "",
     ) -> None:
-        """Append one line; StorageError where that fails. size: bits of each key."""
+        """Append one line.
+
+        action: method of the API, or start and stop. outcome: HTTP status, or a word. sae, peer_sae: who
+        requested, and the other SAE. size: bits of each key. Free text is cut to MAX_FIELD_CHARACTERS; empty
+        members are left out. Raises StorageError where the line cannot be written whole.
+        """
         entry: dict[str, object] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "action": action,

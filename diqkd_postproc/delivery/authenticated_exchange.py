@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from diqkd_postproc.authentication import one_time_tag, verify
-from diqkd_postproc.delivery.link_messages import (
+from diqkd_postproc.delivery.exchange_messages import (
     ANSWER,
     FAILURE,
     NO_TAG,
@@ -46,7 +46,11 @@ PADS_GONE, STORE_FAILED = "pads are gone", "the key store cannot be used"
 
 
 class NoAnswer(Unavailable):
-    """It is unknown what has become of a request."""
+    """It is unknown what has become of a request.
+
+    The peer may have set the bits aside or not, so that they can be neither delivered nor freed here before
+    it has agreed to cancel them.
+    """
 
 
 @dataclass(slots=True)
@@ -99,9 +103,9 @@ class AuthenticatedExchange:
         async with self._one_at_a_time:
             pads, offers = await self._store_thread.run(self._prepare, sessions, peer_needs_pads)
             if pads is None:
-                raise Unavailable("no bits are left to authenticate the link between the KMEs")
-            asked = [*groups, *(Group(kind="pads", ranges=[Range.of(piece)]) for piece in offers)]
-            body = encoded(Request(block=pads.block, exchange=pads.exchange, groups=asked))
+                raise Unavailable("no bits are left to authenticate the exchanges between the KMEs")
+            all_groups = [*groups, *(Group(kind="pads", ranges=[Range.of(piece)]) for piece in offers)]
+            body = encoded(Request(block=pads.block, exchange=pads.exchange, groups=all_groups))
             tag = one_time_tag(
                 pads.seed, pads.request_pad, tagged_content(REQUEST, self._me, self._peer, body)
             )
@@ -115,7 +119,7 @@ class AuthenticatedExchange:
                 raise NoAnswer("the other KME does not answer") from None
             finally:
                 self._pending = None
-            if len(outcomes) != len(asked):
+            if len(outcomes) != len(all_groups):
                 raise NoAnswer("the other KME answered another number of groups than were requested")
             await self._note_offers(offers, outcomes[len(groups) :])
             return outcomes[: len(groups)]
@@ -182,7 +186,11 @@ class AuthenticatedExchange:
         return frame(FAILURE, NO_TAG, encoded(failure))
 
     def receive_answer(self, tag: bytes, body: bytes) -> None:
-        """An answer has arrived; AuthenticationError if it is forged, nothing if nobody waits for it."""
+        """Verify an answer of the peer and complete the pending request with its outcomes.
+
+        tag: (TAG_BYTES). An answer to another exchange than the pending one is ignored. Raises
+        AuthenticationError for a tag that does not verify, RemoteProtocolError for a malformed body.
+        """
         answer = decoded(Answer, body)
         pending = self._pending_for(answer.block, answer.exchange)
         if pending is None:
@@ -193,7 +201,11 @@ class AuthenticatedExchange:
         pending.answer.set_result(list(answer.outcomes))
 
     def receive_failure(self, tag: bytes, body: bytes) -> None:
-        """The peer could not process the request. Untagged: it can only make this node give up."""
+        """End the pending request with NoAnswer, as the peer could not process it.
+
+        Untagged: forged, it can only make this node give up. Raises RemoteProtocolError for one that carries
+        a tag.
+        """
         if tag != NO_TAG:
             raise RemoteProtocolError("a failure carries no tag")
         failure = decoded(Failure, body)

@@ -2,8 +2,8 @@
 
 Which name counts is configured, one of `common_name` (of the subject), `uri` or `dns` (of the subject
 alternative names). A certificate names its owner only if that field has exactly one value: of two, one could
-be meant for us and the other for whoever signed. The chain, the dates and the key usage are OpenSSL's affair,
-before anything here is asked.
+be meant for us and the other for whoever signed. OpenSSL has verified
+chain, dates and key usage before anything here is called.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 
 def owner_of(certificate: bytes, field: NameField) -> str | None:
-    """The name in a certificate (DER) that a verified chain vouches for; None unless there is exactly one."""
+    """The name in a certificate (DER) that a verified chain vouches for; None unless there is exactly one.
+
+    field: where the name is: the subject's common name, or a URI or DNS name among the alternatives. Nothing
+    is verified here; TLS has verified the chain.
+    """
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         if field == "common_name":
@@ -48,7 +52,11 @@ def fingerprint(certificate: bytes) -> str:
 
 
 class TrialAuthority:
-    """A certificate authority for trials: its private key exists in this process only, never in a file."""
+    """A certificate authority for trials: its private key exists in this process only, never in a file.
+
+    P-256 keys, signatures with SHA-256; certificates are valid from five minutes ago, for clocks that
+    differ, for `valid_days` days.
+    """
 
     def __init__(self, name: str, valid_days: int = 30) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())

@@ -1,7 +1,7 @@
 """An SAE's side of the key delivery API, for trials and scripts: one request, one answer.
 
-A key comes out of the KME exactly once. Where it is to be written is therefore made ready before it is asked
-for, and nothing is ever asked for twice.
+A key comes out of the KME exactly once. Where it is to be written is therefore made ready before the request,
+and no request is ever repeated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ _REFUSALS: dict[int, type[Refusal]] = {400: BadRequest, 401: Unauthorized, 503: 
 
 
 class SaeProfile(BaseModel):
-    """Who an SAE is and which KME it asks; a TOML file, with paths relative to it."""
+    """Who an SAE is and which KME serves it; a TOML file, with paths relative to it.
+
+    service: `https://HOST:PORT`. certificate, private_key, authority: PEM files; the authority signs the
+    certificate of the KME. timeout_s: of each read and write on the connection.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +67,11 @@ class SaeProfile(BaseModel):
 
 
 class SaeClient:
-    """Asks one KME on behalf of one SAE."""
+    """Client of one KME for one SAE; every call is one HTTPS connection and is never repeated.
+
+    Calls raise BadRequest (400), Unauthorized (401), Unavailable (503, or no connection), and
+    RemoteProtocolError for an answer that is not of the standard.
+    """
 
     def __init__(self, profile: SaeProfile) -> None:
         try:
@@ -78,18 +86,29 @@ class SaeClient:
         self._context = client_context(profile.certificate, profile.private_key, profile.authority)
 
     def status(self, peer: str) -> dict[str, Any]:
-        """Get status: what can be had for `peer` as the slave."""
+        """Get status (clause 5.2): how many keys there are for `peer` as the slave.
+
+        Returns the Status object (clause 6.1): sizes in bits, counts of keys of the default size.
+        """
         return self._call("GET", peer, "status", None)
 
     def new_keys(self, slave: str, number: int | None = None, size: int | None = None) -> tuple[Key, ...]:
-        """Get key: new keys that `slave` can then fetch at its KME. size: bits of each key."""
-        asked = {name: value for name, value in (("number", number), ("size", size)) if value is not None}
-        return _keys(self._call("POST", slave, "enc_keys", asked))
+        """Get key (clause 5.3): new keys, which `slave` can then fetch at its KME.
+
+        number, size: how many keys, bits of each; None for the KME's defaults. A key that is lost on its way
+        cannot be had again.
+        """
+        request = {name: value for name, value in (("number", number), ("size", size)) if value is not None}
+        return _keys(self._call("POST", slave, "enc_keys", request))
 
     def keys_with_ids(self, master: str, key_ids: Sequence[str]) -> tuple[Key, ...]:
-        """Get key with key IDs: the keys that `master` has been given."""
-        asked = {"key_IDs": [{"key_ID": key_id} for key_id in key_ids]}
-        return _keys(self._call("POST", master, "dec_keys", asked))
+        """Get key with key IDs (clause 5.4): the keys that `master` has been given.
+
+        All or none, in the order of `key_ids`, and once: BadRequest where an id is unknown or was fetched
+        before.
+        """
+        request = {"key_IDs": [{"key_ID": key_id} for key_id in key_ids]}
+        return _keys(self._call("POST", master, "dec_keys", request))
 
     def _call(self, method: str, peer: str, name: str, document: Mapping[str, Any] | None) -> dict[str, Any]:
         body = None if document is None else json.dumps(document).encode()
@@ -137,13 +156,16 @@ def write_keys(directory: Path, keys: Sequence[Key]) -> list[Path]:
         reason = storage_error("write", path, error) if isinstance(error, OSError) else error
         raise StorageError(
             f"{reason}. {len(paths)} of {len(keys)} keys are in {directory}; the others were delivered and "
-            "are lost, ask for others"
+            "are lost, request others"
         ) from None
     return paths
 
 
 def prepare_output(directory: Path) -> None:
-    """Make the folder for keys before any is asked for; StorageError where it is not private."""
+    """Make the private folder for keys before any key is requested.
+
+    Raises StorageError where it exists and is not private: requested keys would then be lost.
+    """
     make_private_directory(directory)
 
 

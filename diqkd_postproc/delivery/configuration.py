@@ -68,7 +68,11 @@ class Node(_Table):
 
 
 class Api(_Table):
-    """[api]: where SAEs connect, and what they may request (sizes in bits)."""
+    """[api]: where SAEs connect, and what they may request (sizes in bits).
+
+    sae_id_field: where an SAE's certificate has its name. max_key_per_request: keys in one request.
+    max_connections, max_connections_per_sae: open TLS connections.
+    """
 
     listen: Address
     sae_id_field: NameField = "common_name"
@@ -95,8 +99,12 @@ class Api(_Table):
         )
 
 
-class Link(_Table):
-    """[link]: the other KME. One of the two listens, the other connects."""
+class PeerKme(_Table):
+    """[link]: the other KME. One of the two listens, the other connects.
+
+    peer: its KME ID, which its certificate has to name. timeout_s: of one exchange, in which a request may
+    be sent again on a new connection.
+    """
 
     peer: Name
     listen: Address | None = None
@@ -125,18 +133,22 @@ class Sae(_Table):
 
 
 class DeliveryConfiguration(_Table):
-    """The whole file."""
+    """Configuration of one KME: the whole file.
+
+    Ids and certificate names are unique, every SAE is at one of the two KMEs, and peers are known SAEs;
+    anything else is a validation error.
+    """
 
     kme: Node
     api: Api
-    link: Link
+    peer_kme: PeerKme = Field(alias="link")
     sae: tuple[Sae, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kme.passphrase_file and self.kme.key_file:
             raise ValueError("give passphrase_file or key_file, not both")
-        nodes = {self.kme.id, self.link.peer}
+        nodes = {self.kme.id, self.peer_kme.peer}
         if len(nodes) != 2:
             raise ValueError("kme.id and link.peer are the same")
         ids = [sae.id for sae in self.sae]
@@ -157,7 +169,10 @@ class DeliveryConfiguration(_Table):
         return next((item.kme for item in self.sae if item.id == sae), None)
 
     def may_share(self, master: str, slave: str) -> bool:
-        """Whether these two SAEs, at different KMEs, may share keys."""
+        """Whether these two SAEs, at different KMEs, may share keys.
+
+        Each has to name the other, or to have no list of peers. Unknown SAEs may not.
+        """
         found = {sae.id: sae for sae in self.sae}
         one, other = found.get(master), found.get(slave)
         if one is None or other is None or one.kme == other.kme:
@@ -166,7 +181,11 @@ class DeliveryConfiguration(_Table):
 
 
 def load_configuration(path: Path) -> DeliveryConfiguration:
-    """Read a configuration; ParameterError names the member and what is wrong with it."""
+    """Read a configuration file, with paths resolved against its folder.
+
+    Raises ParameterError that names the file, the member and what is wrong with it. The files that it names
+    are not opened here.
+    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -31,7 +31,10 @@ class _Format(BaseModel):
 
 
 class KeyRequest(_Format):
-    """Clause 6.2: how many keys of how many bits. None stands for the default."""
+    """Key request (clause 6.2): `number` keys of `size` bits; None stands for the default.
+
+    Optional extensions are ignored, mandatory ones and additional slave SAEs are refused by `draw_of`.
+    """
 
     number: int | None = None
     size: int | None = None
@@ -52,7 +55,10 @@ class _KeyIds(_Format):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLimits:
-    """Limits of one request, as Status states them (clause 6.1). Sizes in bits."""
+    """Limits of one request, as Status states them (clause 6.1). Sizes in bits.
+
+    key_size: default of a request. max_sae_id_count: additional slave SAEs, of which none are offered.
+    """
 
     key_size: int = 256
     min_key_size: int = 64
@@ -63,7 +69,10 @@ class KeyLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A delivered key: its id and its bits, packed."""
+    """A delivered key: its id and its bits, packed.
+
+    key: packed big-endian, as many whole bytes as the requested size has. Not shown by `repr`.
+    """
 
     key_id: str
     key: bytes
@@ -73,7 +82,10 @@ class Key:
 
 
 def parse_key_request(body: bytes) -> KeyRequest:
-    """A Key request from the body of a POST; an empty body requests the defaults."""
+    """A Key request from the body of a POST; an empty body requests the defaults.
+
+    Raises BadRequest for anything but one JSON object with known members of the right types, each once.
+    """
     return _validated(KeyRequest, _json_object(body)) if body else KeyRequest()
 
 
@@ -116,7 +128,11 @@ def draw_of(request: KeyRequest, limits: KeyLimits) -> tuple[int, int]:
 
 
 def parse_key_ids(body: bytes, limits: KeyLimits) -> tuple[str, ...]:
-    """The ids of a Key IDs object (clause 6.4), in order, in canonical form."""
+    """The ids of a Key IDs object (clause 6.4), in order, in canonical form.
+
+    Canonical: a UUID in lower case with hyphens. Raises BadRequest for an empty list, one longer than
+    `max_key_per_request`, an id that is no UUID or is there twice.
+    """
     return _canonical_ids((item.key_id for item in _validated(_KeyIds, _json_object(body)).key_ids), limits)
 
 
@@ -129,7 +145,10 @@ def parse_key_ids_query(query: str, limits: KeyLimits) -> tuple[str, ...]:
 
 
 def key_container(keys: Sequence[Key]) -> bytes:
-    """A Key container (clause 6.3): ids, and bits in base64."""
+    """A Key container (clause 6.3): ids, and bits in base64.
+
+    UTF-8 JSON without white space; the order is that of `keys`.
+    """
     items = [{"key_ID": key.key_id, "key": base64.b64encode(key.key).decode()} for key in keys]
     return _encoded({"keys": items})
 
@@ -145,7 +164,11 @@ def status(
     limits: KeyLimits,
     extension: Mapping[str, Any],
 ) -> bytes:
-    """A Status object (clause 6.1)."""
+    """Status object (clause 6.1), UTF-8 JSON.
+
+    stored_key_count, max_key_count: keys of the default size that are left, and that there were. extension:
+    becomes `status_extension`; the members are ours.
+    """
     return _encoded(
         {
             "source_KME_ID": source_kme,

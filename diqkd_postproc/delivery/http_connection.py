@@ -34,7 +34,10 @@ class HttpLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """A whole request. `is_abandoned` returns whether the client has closed the connection since."""
+    """A whole request. `is_abandoned` returns whether the client has closed the connection since.
+
+    path: percent-encoded, as received. query: as received. body: empty where there was none.
+    """
 
     method: str
     path: str
@@ -66,7 +69,11 @@ class _Unacceptable(Exception):
 
 
 class HttpConnection:
-    """Serves the requests of one connected client with `handler` until either side ends."""
+    """Serves the requests of one connected client with `handler` until either side ends.
+
+    One request at a time, HTTP/1.1 by h11; what exceeds `limits` is answered by 4xx and ends the connection.
+    Pipelined requests wait.
+    """
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ class Pool(Protocol):
         """(keys of `size` bits that are left, most that there were)."""
 
     @property
-    def is_linked(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether the other KME can be reached."""
 
 
@@ -62,7 +62,10 @@ class Caller:
 
 
 class KeyDeliveryApi:
-    """Answers the requests of SAEs."""
+    """API of one KME: routes, rights of the caller, and one line of the audit log a request.
+
+    Resources of clause 5, tables 1 to 3; unknown ones are 404, wrong methods 405.
+    """
 
     def __init__(self, configuration: DeliveryConfiguration, pool: Pool, audit_log: AuditLog) -> None:
         self._configuration = configuration
@@ -71,7 +74,11 @@ class KeyDeliveryApi:
         self._audit_log = audit_log
 
     async def answer(self, request: HttpRequest, caller: Caller) -> HttpResponse:
-        """The answer to one request; every refusal becomes its status code, and every outcome a line."""
+        """The answer to one request; every refusal becomes its status code, and every outcome a line.
+
+        A refusal becomes its status code, missing key or a failing store 503. Keys whose line cannot be
+        written are not handed out. Only cancellation is raised.
+        """
         method, peer = _route(request.path)
         if not method:
             return HttpResponse(status=404, body=data_formats.error("no such resource"))
@@ -123,21 +130,21 @@ class KeyDeliveryApi:
         left, most = await self._pool.counts(self._limits.key_size)
         return data_formats.status(
             source_kme=self._configuration.kme.id,
-            target_kme=self._configuration.link.peer,
+            target_kme=self._configuration.peer_kme.peer,
             master_sae=sae,
             slave_sae=peer,
             stored_key_count=left,
             max_key_count=most,
             limits=self._limits,
-            extension={"diqkd_link": "up" if self._pool.is_linked else "down"},
+            extension={"diqkd_link": "up" if self._pool.is_connected else "down"},
         )
 
     async def _get_keys(self, request: HttpRequest, master: str, slave: str) -> tuple[Key, ...]:
         if request.method == "GET":
-            asked = data_formats.parse_key_request_query(request.query)
+            wanted = data_formats.parse_key_request_query(request.query)
         else:
-            asked = data_formats.parse_key_request(_body(request))
-        number, size = data_formats.draw_of(asked, self._limits)
+            wanted = data_formats.parse_key_request(_body(request))
+        number, size = data_formats.draw_of(wanted, self._limits)
         return await self._pool.allot(master, slave, number, size, request.is_abandoned)
 
     async def _get_keys_with_ids(self, request: HttpRequest, slave: str, master: str) -> tuple[Key, ...]:

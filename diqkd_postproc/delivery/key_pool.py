@@ -1,8 +1,8 @@
 """The pool of keys behind the API: requests of many clients, few commits.
 
-A commit waits for the disk and an exchange with the other KME costs 128 bits of key, so whatever has been
-asked for meanwhile shares the next one. A key is handed out when the other KME has said, under a tag, that
-it holds the same bits for the slave, durably; and after they have left this node's ledger.
+A commit waits for the disk and an exchange with the other KME costs 128 bits of key, so that all requests
+that have come meanwhile share the next one. A key is handed out when the other KME has stated, under a
+tag, that it holds the same bits for the slave, durably; and after they have left this node's ledger.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from diqkd_postproc.delivery.data_formats import Key
-from diqkd_postproc.delivery.kme_link import KmeLink
-from diqkd_postproc.delivery.link_messages import Group, Range
+from diqkd_postproc.delivery.exchange_messages import Group, Range
+from diqkd_postproc.delivery.kme_connection import KmeConnection
 from diqkd_postproc.delivery.refusals import Unavailable
 from diqkd_postproc.delivery.reservations import Owners, Reservations
 from diqkd_postproc.delivery.store_thread import StoreThread
@@ -58,14 +58,22 @@ class _KeyRequestInProgress:
 
 
 class KeyPool:
-    """Gives keys to the SAEs of one KME."""
+    """Gives keys to the SAEs of one KME.
+
+    Two tasks, one for new and one for known keys, gather the requests that are waiting, until they
+    want MAX_KEYS_IN_EXCHANGE keys. At most MAX_WAITING requests wait in each.
+    """
 
     def __init__(
-        self, generated: GeneratedKeys, reservations: Reservations, link: KmeLink, store_thread: StoreThread
+        self,
+        generated: GeneratedKeys,
+        reservations: Reservations,
+        connection: KmeConnection,
+        store_thread: StoreThread,
     ) -> None:
         self._generated = generated
         self._reservations = reservations
-        self._link = link
+        self._connection = connection
         self._store_thread = store_thread
         self._new: asyncio.Queue[_KeyRequestInProgress] = asyncio.Queue(MAX_WAITING)
         self._known: asyncio.Queue[_KeyRequestInProgress] = asyncio.Queue(MAX_WAITING)
@@ -74,15 +82,15 @@ class KeyPool:
         self._held: tuple[HeldKey, ...] | None = None
         self._held_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
-        link.on_link = self._cancel_left_overs
+        connection.on_connect = self._cancel_left_overs
 
     @property
-    def is_linked(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether the other KME can be reached."""
-        return self._link.is_up
+        return self._connection.is_up
 
     async def start(self) -> None:
-        """Begin to deliver; what an earlier process left half done is cancelled when the link is up."""
+        """Begin to deliver; what an earlier process left undone is cancelled when the peer is connected."""
         self._to_cancel = await self._store_thread.run(self._reservations.left_over)
         loop = asyncio.get_running_loop()
         self._tasks = [
@@ -105,16 +113,25 @@ class KeyPool:
     async def allot(
         self, master: str, slave: str, number: int, size: int, is_abandoned: Callable[[], bool]
     ) -> tuple[Key, ...]:
-        """New keys of `size` bits that the other KME holds for `slave`; gone from the pool."""
-        if not self._link.is_up:
-            raise Unavailable("the other KME cannot be reached; ask again later")
+        """New keys of `size` bits that the other KME holds for `slave`; gone from the pool.
+
+        Returns `number` keys. is_abandoned: whether the client has gone, for which nothing is delivered.
+        Raises Unavailable where the other KME is away, refuses or does not agree, InsufficientKeyError where
+        too few bits are left.
+        """
+        if not self._connection.is_up:
+            raise Unavailable("the other KME cannot be reached; request again later")
         request = self._begin(master, slave, is_abandoned, number=number, size=size)
         return await self._enqueue(self._new, request)
 
     async def collect(
         self, master: str, slave: str, key_ids: Sequence[str], is_abandoned: Callable[[], bool]
     ) -> tuple[Key, ...]:
-        """The keys of these ids, made for `slave` at the request of `master`; all or none, once."""
+        """The keys of these ids, made for `slave` at the request of `master`; all or none, once.
+
+        Raises BadRequest for an id that is not here any more, Unauthorized for one made for other SAEs;
+        errors of the store leave the keys where they were.
+        """
         owners = Owners(master=master, slave=slave)
         labels = await self._store_thread.run(self._reservations.claim, owners, key_ids)
         try:
@@ -132,8 +149,8 @@ class KeyPool:
         if self._held is None or now > self._held_until:
             self._held = await self._store_thread.run(self._generated.held)
             self._held_until = now + COUNTS_LIFETIME_S
-        known = {key.session_id for key in self._link.keys}
-        sessions = set(self._link.sessions) if self._link.is_up else known
+        known = {key.session_id for key in self._connection.keys}
+        sessions = set(self._connection.sessions) if self._connection.is_up else known
         held = [key for key in self._held if key.session_id in sessions]
         return sum(key.available // size for key in held), sum(key.num_bits // size for key in held)
 
@@ -162,7 +179,7 @@ class KeyPool:
         try:
             queue.put_nowait(request)
         except asyncio.QueueFull:
-            raise Unavailable(f"{MAX_WAITING} requests are waiting already; ask again later") from None
+            raise Unavailable(f"{MAX_WAITING} requests are waiting already; request again later") from None
         return await request.keys
 
     async def _serve(
@@ -193,11 +210,11 @@ class KeyPool:
                 raise
 
     async def _allot_all(self, requests: list[_KeyRequestInProgress]) -> None:
-        if not self._link.is_up:
-            raise Unavailable("the other KME cannot be reached; ask again later")
+        if not self._connection.is_up:
+            raise Unavailable("the other KME cannot be reached; request again later")
         requests = _not_abandoned(requests)
         try:
-            failed = await self._store_thread.run(self._reserve_all, requests, self._link.sessions)
+            failed = await self._store_thread.run(self._reserve_all, requests, self._connection.sessions)
             for request, error in failed:
                 request.fail(error)
             reserved = [request for request in requests if request.pieces]
@@ -215,7 +232,7 @@ class KeyPool:
         groups = [
             Group(kind="keys", ranges=[Range.of(piece) for piece in request.pieces]) for request in reserved
         ]
-        outcomes = list(zip(reserved, await self._link.exchange(groups), strict=True))
+        outcomes = list(zip(reserved, await self._connection.exchange(groups), strict=True))
         agreed = _not_abandoned([request for request, outcome in outcomes if outcome == "done"])
         keys = await self._store_thread.run(self._deliver_all, agreed)
         for request, delivered in zip(agreed, keys, strict=True):
@@ -276,7 +293,9 @@ class KeyPool:
             request.attempts += 1
             request.pieces = ()
             if request.attempts >= MAX_ATTEMPTS or self._new.full():
-                request.fail(Unavailable("the two KMEs do not agree on which bits are free; ask again later"))
+                request.fail(
+                    Unavailable("the two KMEs do not agree on which bits are free; request again later")
+                )
             else:
                 self._new.put_nowait(request)
 
@@ -284,10 +303,10 @@ class KeyPool:
         """Request the peer to free what no client received, then free it here."""
         async with self._cancelling:
             pieces = self._to_cancel[:MAX_KEYS_IN_EXCHANGE]
-            if not pieces and not self._link.peer_needs_pads:
+            if not pieces and not self._connection.peer_needs_pads:
                 return
             try:
-                await self._link.exchange([Group(kind="cancel", ranges=[Range.of(p)]) for p in pieces])
+                await self._connection.exchange([Group(kind="cancel", ranges=[Range.of(p)]) for p in pieces])
                 await self._store_thread.run(self._reservations.give_up, pieces)
             except DiqkdError as error:
                 _log.warning("%d pieces are still to be cancelled: %s", len(pieces), error)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from diqkd_postproc.delivery import tag_pads
 from diqkd_postproc.delivery.configuration import DeliveryConfiguration
 from diqkd_postproc.delivery.data_formats import Key
-from diqkd_postproc.delivery.link_messages import Group, Outcome, Range
+from diqkd_postproc.delivery.exchange_messages import Group, Outcome, Range
 from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
 from diqkd_postproc.key_store import RESERVED, GeneratedKeys, Piece
 from diqkd_postproc.protocol.errors import InsufficientKeyError
@@ -29,7 +29,10 @@ NOT_FOUND = "one or more keys specified are not found on KME"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owners:
-    """The two SAEs that a key is for."""
+    """The two SAEs that a key is for.
+
+    Both are SAE IDs; `master` requested the key at its KME, `slave` fetches it at the other.
+    """
 
     master: str
     slave: str
@@ -39,7 +42,7 @@ class Owners:
         return f"{key_id} {self.master} {self.slave}"
 
 
-def purpose_of(role: str) -> str:
+def _purpose_of(role: str) -> str:
     """The purpose of pieces that the KME of this role has reserved for its masters."""
     return f"delivery from {role}"
 
@@ -51,16 +54,20 @@ class Reservations:
         self._generated = generated
         self._configuration = configuration
         role = configuration.kme.role
-        self._mine, self._theirs = purpose_of(role), purpose_of(other(role))
+        self._mine, self._theirs = _purpose_of(role), _purpose_of(other(role))
         self._from_end = role == "bob"
-        self._held = {key_id_of(p.label): p.label for p in generated.reserved(self._theirs)}
+        self._held = {_key_id_of(p.label): p.label for p in generated.reserved(self._theirs)}
 
     def left_over(self) -> tuple[Piece, ...]:
         """Own reservations that nobody got, from before a restart or a lost answer: to be cancelled."""
         return self._generated.reserved(self._mine)
 
     def reserve(self, owners: Sequence[Owners], size: int, sessions: Sequence[str]) -> tuple[Piece, ...]:
-        """Set aside a piece of `size` bits for each of `owners` under a new id; all or none."""
+        """Set aside a piece of `size` bits for each of `owners` under a new id; all or none.
+
+        sessions: names of the keys that the peer has too. Raises InsufficientKeyError where their free bits
+        do not suffice.
+        """
         labels = [pair.label(str(uuid.uuid4())) for pair in owners]
         return self._generated.reserve(
             size, labels, purpose=self._mine, sessions=sessions, from_end=self._from_end
@@ -70,7 +77,7 @@ class Reservations:
         """The bits of own reservations that the peer has agreed to; gone from the store."""
         bits = self._generated.deliver([piece.label for piece in pieces], purpose=self._mine)
         return tuple(
-            Key(key_id=key_id_of(piece.label), key=key) for piece, key in zip(pieces, bits, strict=True)
+            Key(key_id=_key_id_of(piece.label), key=key) for piece, key in zip(pieces, bits, strict=True)
         )
 
     def give_up(self, pieces: Sequence[Piece]) -> None:
@@ -98,13 +105,16 @@ class Reservations:
         return tuple(expected)
 
     def collect(self, labels: Sequence[str]) -> tuple[Key, ...]:
-        """The bits of claimed keys; gone from the store."""
+        """The bits of claimed keys; gone from the store.
+
+        Raises InsufficientKeyError where one has left the store meanwhile; then none is delivered.
+        """
         bits = self._generated.deliver(labels, purpose=self._theirs)
-        return tuple(Key(key_id=key_id_of(n), key=key) for n, key in zip(labels, bits, strict=True))
+        return tuple(Key(key_id=_key_id_of(n), key=key) for n, key in zip(labels, bits, strict=True))
 
     def unclaim(self, labels: Sequence[str]) -> None:
         """Let claimed keys be claimed again, as far as they were not collected."""
-        self._held |= {key_id_of(label): label for label in labels if self._is_reserved(label, self._theirs)}
+        self._held |= {_key_id_of(label): label for label in labels if self._is_reserved(label, self._theirs)}
 
     def settle(self, groups: Sequence[Group]) -> list[Outcome]:
         """Carry out what the peer requests; what is done is durable.
@@ -119,7 +129,7 @@ class Reservations:
         for place in self._applied(reserve):
             outcomes[place] = "done"
             if groups[place].kind == "keys":
-                self._held |= {key_id_of(piece.label): piece.label for piece in reserve[place]}
+                self._held |= {_key_id_of(piece.label): piece.label for piece in reserve[place]}
         for place, group in enumerate(groups):
             if group.kind == "cancel" and wanted[place]:
                 self._cancel(wanted[place])
@@ -139,8 +149,8 @@ class Reservations:
     def _cancel(self, pieces: Sequence[Piece]) -> None:
         """Give up what the peer reserved, even where its reservation never arrived here."""
         for piece in pieces:
-            if self._held.get(key_id_of(piece.label)) == piece.label:
-                del self._held[key_id_of(piece.label)]
+            if self._held.get(_key_id_of(piece.label)) == piece.label:
+                del self._held[_key_id_of(piece.label)]
             if self._generated.find(piece.label) is None:
                 self._applied({0: [piece]})
             if self._is_reserved(piece.label, self._theirs):
@@ -174,7 +184,7 @@ class Reservations:
         return piece is not None and (piece.state, piece.purpose) == (RESERVED, purpose)
 
 
-def key_id_of(label: str) -> str:
+def _key_id_of(label: str) -> str:
     """The key_ID in a piece's label."""
     return label.partition(" ")[0]
 

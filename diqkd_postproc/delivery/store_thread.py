@@ -21,7 +21,10 @@ class StoreThread:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="key store")
 
     async def run(self, function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-        """The function's result. Once begun it runs to its end, even if the caller is cancelled."""
+        """The function's result. Once begun it runs to its end, even if the caller is cancelled.
+
+        What the function raises comes through. RuntimeError after `close`.
+        """
         future = self._executor.submit(function, *arguments, **named)
         return await asyncio.wrap_future(future)
 

@@ -7,8 +7,8 @@ as a whole when its first pad is needed. What is left of an open block is lost w
 
 A block belongs to the KME that starts exchanges with it. Its first blocks lie behind the pieces that are set
 aside in every key, where the key's length alone decides, hence alike on both nodes; later ones are agreed
-upon in an exchange, as keys are. The hash seed of an exchange is the link key of the session that its block
-is from; it is reused, as Wegman and Carter allow.
+upon in an exchange, as keys are. The hash seed of an exchange is the delivery seed of the session that its
+block is from; it is reused, as Wegman and Carter allow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from diqkd_postproc.authentication import HASH_BITS
 from diqkd_postproc.key_store import RESERVED, GeneratedKeys, KeyReuseError, Piece
-from diqkd_postproc.key_store.piece import LINK, set_aside_label
+from diqkd_postproc.key_store.piece import DELIVERY_SEED, set_aside_label
 from diqkd_postproc.protocol.errors import InsufficientKeyError
 from diqkd_postproc.protocol.roles import ROLES
 
@@ -36,7 +36,11 @@ _LABEL = re.compile(r"tag pads (alice|bob) [^\n]{1,120}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangePads:
-    """What authenticates one exchange. block, exchange: public names of the pads."""
+    """Authentication of one exchange: hash seed and the pads of request and answer.
+
+    block, exchange: public names of the pads. seed: HASH_SEED_BITS, reused within its session's key; pads:
+    PAD_BYTES each, used once.
+    """
 
     block: str
     exchange: int
@@ -60,13 +64,13 @@ class _OpenBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedKey:
-    """A generated key that can be delivered from: it has a link key and pads."""
+    """A generated key that can be delivered from: it has a delivery seed and pads."""
 
     session_id: str
     num_bits: int
 
 
-def exchanges_per_block(key_bits: int) -> int:
+def _exchanges_per_block(key_bits: int) -> int:
     """Few in a short key, where a restart should not lose much; the same on both nodes."""
     return min(MAX_EXCHANGES_IN_BLOCK, max(2, key_bits // 4096))
 
@@ -93,8 +97,8 @@ class TagPads:
         """
         ready, unfit = [], []
         for key in self._generated.held():
-            link = self._generated.find(set_aside_label(LINK, key.session_id))
-            blocks = [] if link is None else _first_blocks(key.session_id, key.num_bits, link)
+            seed = self._generated.find(set_aside_label(DELIVERY_SEED, key.session_id))
+            blocks = [] if seed is None else _first_blocks(key.session_id, key.num_bits, seed)
             missing = [block for block in blocks if self._generated.find(block.label) is None]
             try:
                 self._generated.apply_reservations(missing)
@@ -131,7 +135,11 @@ class TagPads:
         return None
 
     def expect(self, label: str, exchange: int) -> ExchangePads | None:
-        """Pads for an exchange that the peer has started; None where they are gone or not ours to use."""
+        """Pads for an exchange that the peer has started; None where they are gone or not ours to use.
+
+        The pads are not spent yet: `retire` does that when the request has verified. Opening a block takes
+        it out of the ledger.
+        """
         if owner_role(label) in (None, self._role):
             return None
         block = self._opened(label)
@@ -160,11 +168,15 @@ class TagPads:
         return tuple(piece for piece in in_reserve if piece.label not in usable_by_peer)[:MAX_OFFERS]
 
     def new_block(self, role: str, sessions: Sequence[str]) -> tuple[Piece, ...]:
-        """Set aside one more block for the exchanges of `role`; none where no bits are left."""
+        """Set aside one more block for the exchanges of `role`; none where no bits are left.
+
+        One piece of EXCHANGE_BITS times a number that the common length of the sessions' keys decides; Bob
+        takes it from the end of the keys.
+        """
         total = sum(key.num_bits for key in self._generated.held() if key.session_id in sessions)
         try:
             return self._generated.reserve(
-                EXCHANGE_BITS * exchanges_per_block(total),
+                EXCHANGE_BITS * _exchanges_per_block(total),
                 [f"{PURPOSE} {role} {uuid.uuid4()}"],
                 purpose=PURPOSE,
                 sessions=sessions,
@@ -185,7 +197,7 @@ class TagPads:
             piece = self._generated.find(label)
             if piece is None or piece.purpose != PURPOSE or piece.state != RESERVED:
                 return None
-            seed = self._generated.link_key(piece.session_id)
+            seed = self._generated.delivery_seed(piece.session_id)
             (bits,) = self._generated.deliver([label], purpose=PURPOSE)
             pads = [bits[at : at + PAD_BYTES] for at in range(0, piece.num_bits // 8, PAD_BYTES)]
             self._open[label] = _OpenBlock(seed, pads)
@@ -201,10 +213,10 @@ class TagPads:
         )
 
 
-def _first_blocks(session_id: str, key_bits: int, link: Piece) -> list[Piece]:
+def _first_blocks(session_id: str, key_bits: int, seed: Piece) -> list[Piece]:
     """The first blocks of both roles, by the length of the key alone; none where it is too short."""
-    num_bits = EXCHANGE_BITS * exchanges_per_block(key_bits)
-    start = link.first_bit + link.num_bits
+    num_bits = EXCHANGE_BITS * _exchanges_per_block(key_bits)
+    start = seed.end
     if start + len(ROLES) * FIRST_BLOCKS * num_bits > key_bits:
         return []
     names = [f"{PURPOSE} {role} {number} of {session_id}" for number in range(FIRST_BLOCKS) for role in ROLES]

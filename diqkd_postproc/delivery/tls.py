@@ -16,7 +16,11 @@ _CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 def service_context(certificate: Path, private_key: Path, authority: Path) -> ssl.SSLContext:
-    """For the side that listens; a client without a certificate of `authority` gets no connection."""
+    """For the side that listens; a client without a certificate of `authority` gets no connection.
+
+    Arguments are PEM files; the private key has to be a private file. Raises StorageError where one is
+    unreadable or they do not fit together.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])
@@ -24,7 +28,10 @@ def service_context(certificate: Path, private_key: Path, authority: Path) -> ss
 
 
 def client_context(certificate: Path, private_key: Path, authority: Path) -> ssl.SSLContext:
-    """For the side that connects; it checks the name of the host as well as the authority."""
+    """For the side that connects; it checks the name of the host as well as the authority.
+
+    Arguments and errors as `service_context`.
+    """
     return _finished(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, private_key, authority)
 
 

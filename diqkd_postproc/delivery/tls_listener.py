@@ -23,7 +23,11 @@ OnClient = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None
 
 
 class TlsListener:
-    """Calls `on_client` for every client that has shown a certificate; closes the connection after that."""
+    """Calls `on_client` for every client that has shown a certificate; closes the connection after that.
+
+    max_connections: clients with a certificate at a time; what exceeds it is closed. Handshakes under way
+    are bounded by MAX_HANDSHAKES and HANDSHAKE_S.
+    """
 
     def __init__(self, context: ssl.SSLContext, on_client: OnClient, max_connections: int) -> None:
         self._context = context

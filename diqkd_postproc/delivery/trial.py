@@ -25,7 +25,11 @@ HOSTS = ("localhost", "127.0.0.1", "::1")
 def write_certificates(
     directory: Path, services: Sequence[str], clients: Sequence[str], hosts: Sequence[str]
 ) -> None:
-    """Make an authority, whose own key is forgotten at once, and certificates signed by it."""
+    """Make an authority, whose own key is forgotten at once, and certificates signed by it.
+
+    services, clients: IDs of KMEs and SAEs, which name the files. hosts: names and addresses of the
+    services. Raises StorageError where the folder is not private or holds certificates already.
+    """
     make_private_directory(directory)
     if os.path.lexists(directory / "authority.crt"):
         raise StorageError(f"{directory} holds certificates already; choose another folder")
@@ -37,7 +41,7 @@ def write_certificates(
     authority.write(directory / "authority.crt")
 
 
-def write_trial(run: Path, stores: Sequence[Path], api_ports: Sequence[int], link_port: int) -> Path:
+def write_trial(run: Path, stores: Sequence[Path], api_ports: Sequence[int], kme_port: int) -> Path:
     """Write a trial for the key stores of Alice and Bob into RUN/delivery; returns that folder."""
     folder = make_private_directory(run / "delivery")
     kmes = [f"kme-{role}" for role in ROLES]
@@ -46,7 +50,7 @@ def write_trial(run: Path, stores: Sequence[Path], api_ports: Sequence[int], lin
     for place, role in enumerate(ROLES):
         store = os.path.relpath(stores[place], folder).replace(os.sep, "/")
         replace_atomically(
-            folder / f"{role}.toml", _configuration(place, store, kmes, saes, api_ports, link_port).encode()
+            folder / f"{role}.toml", _configuration(place, store, kmes, saes, api_ports, kme_port).encode()
         )
         replace_atomically(folder / f"sae-{role}.toml", _profile(saes[place], api_ports[place]).encode())
     return folder
@@ -70,14 +74,14 @@ def _configuration(
     kmes: Sequence[str],
     saes: Sequence[str],
     api_ports: Sequence[int],
-    link_port: int,
+    kme_port: int,
 ) -> str:
     me, peer = kmes[place], kmes[1 - place]
     tables = [
         f'[kme]\nid = "{me}"\nrole = "{ROLES[place]}"\nkey_store = {json.dumps(store)}\n'
         f'audit_log = "audit-{ROLES[place]}.jsonl"\n{_files(me)}',
         f'[api]\nlisten = "127.0.0.1:{api_ports[place]}"\n',
-        f'[link]\npeer = "{peer}"\n{("listen", "connect")[place]} = "127.0.0.1:{link_port}"\n',
+        f'[link]\npeer = "{peer}"\n{("listen", "connect")[place]} = "127.0.0.1:{kme_port}"\n',
         *(f'[[sae]]\nid = "{sae}"\nkme = "{kme}"\n' for sae, kme in zip(saes, kmes, strict=True)),
     ]
     return "\n".join(tables)

@@ -24,13 +24,20 @@ Bits = npt.NDArray[np.uint8]
 
 
 class KeyBlocks:
-    """Bits of the generated keys by key number and position; inside the caller's transaction."""
+    """Bits of the generated keys by key number and position; inside the caller's transaction.
+
+    key: number of the key in the store. Read errors are StorageError: a block that is missing, shorter than
+    the range needs, or sealed for another row.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def write(self, key: int, bits: Bits) -> None:
-        """Store a new key, (l,) uint8 of 0/1."""
+        """Store a new key, (l,) uint8 of 0/1.
+
+        The last block is zero-padded to whole bytes; its length in bits is that of the key.
+        """
         for start in range(0, bits.size, BLOCK_BITS):
             block, packed = start // BLOCK_BITS, np.packbits(bits[start : start + BLOCK_BITS]).tobytes()
             sealed = self._ledger.seal(packed, "blocks", key, block, 0)
@@ -44,7 +51,11 @@ class KeyBlocks:
         return np.concatenate(parts)
 
     def take(self, key: int, first_bit: int, num_bits: int) -> Bits:
-        """(num_bits,) uint8 of 0/1: bits that are being delivered, overwritten with zeros."""
+        """(num_bits,) uint8 of 0/1: bits that are being delivered, overwritten with zeros.
+
+        The count of delivered bits of each block rises by as many; the caller checks it against the pieces
+        before.
+        """
         parts = [np.empty(0, dtype=np.uint8)]
         for block, low, high in _blocks_of(first_bit, num_bits):
             bits, count = self._block(key, block, high)
@@ -59,7 +70,10 @@ class KeyBlocks:
         return np.concatenate(parts)
 
     def delivered_bits(self, key: int, first_bit: int, num_bits: int) -> int:
-        """Bits that were zeroed in the blocks that a range touches, by the blocks' own count."""
+        """Bits that were zeroed in the blocks that a range touches, by the blocks' own count.
+
+        Of whole blocks, also outside the range: 0 where there is none.
+        """
         first, last = first_bit // BLOCK_BITS, (first_bit + num_bits - 1) // BLOCK_BITS
         row = self._ledger.row(
             "SELECT total(delivered_bits) FROM blocks WHERE key = ? AND block BETWEEN ? AND ?",

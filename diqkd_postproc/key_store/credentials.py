@@ -27,14 +27,21 @@ _SCRYPT_BLOCK = 8
 
 
 class Credential(Protocol):
-    """A secret from which the key that encrypts a store's own key is derived."""
+    """A secret from which the key that encrypts a store's own key is derived.
+
+    Derivations are public JSON members of the store: kind, salt (hexadecimal, SALT_BYTES) and, of a
+    passphrase, log2_cost.
+    """
 
     def new_derivation(self) -> dict[str, Any]:
         """Public settings of a fresh derivation: its kind, salt and cost."""
         ...
 
     def derive(self, derivation: dict[str, Any]) -> bytes:
-        """(KEY_BYTES) the key; StorageError where the store wants another kind of credential."""
+        """(KEY_BYTES) the key; StorageError where the store wants another kind of credential.
+
+        Raises ParameterError for an unusable secret: an empty passphrase, a short key file.
+        """
         ...
 
 
@@ -48,63 +55,78 @@ def require_cryptography() -> None:
         ) from None
 
 
-def _new_passphrase_derivation() -> dict[str, Any]:
-    return {"kind": "passphrase", "salt": os.urandom(SALT_BYTES).hex(), "log2_cost": SCRYPT_LOG2_COST}
+class _StretchedPassphrase:
+    """Derivation by scrypt from a passphrase, which a subclass has, reads or asks for."""
 
-
-@dataclass(frozen=True)
-class Passphrase:
-    """A passphrase that the caller has."""
-
-    text: str = field(repr=False)
+    def _passphrase(self) -> str:
+        raise NotImplementedError
 
     def new_derivation(self) -> dict[str, Any]:
-        """scrypt at today's cost."""
-        return _new_passphrase_derivation()
+        """scrypt at today's cost, SCRYPT_LOG2_COST."""
+        return {"kind": "passphrase", "salt": os.urandom(SALT_BYTES).hex(), "log2_cost": SCRYPT_LOG2_COST}
 
     def derive(self, derivation: dict[str, Any]) -> bytes:
-        """scrypt at the stored cost."""
+        """(KEY_BYTES) scrypt at the stored cost, up to MAX_SCRYPT_LOG2_COST.
+
+        Raises StorageError for a derivation of another kind or cost, ParameterError for an empty passphrase.
+        """
         from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
         if derivation["kind"] != "passphrase":
             raise StorageError("it is encrypted under a key file, not under a passphrase; give --key-file")
-        if not self.text:
-            raise ParameterError("the passphrase is empty")
         salt, cost = bytes.fromhex(derivation["salt"]), int(derivation["log2_cost"])
         if not 1 <= cost <= MAX_SCRYPT_LOG2_COST:
             raise StorageError(f"it asks for an scrypt cost of 2^{cost}; it is damaged or was altered")
-        return Scrypt(salt=salt, length=KEY_BYTES, n=1 << cost, r=_SCRYPT_BLOCK, p=1).derive(
-            self.text.encode()
-        )
+        if not (text := self._passphrase()):
+            raise ParameterError("the passphrase is empty")
+        return Scrypt(salt=salt, length=KEY_BYTES, n=1 << cost, r=_SCRYPT_BLOCK, p=1).derive(text.encode())
 
 
 @dataclass(frozen=True)
-class PassphraseFile:
-    """A passphrase on the first line of a private file."""
+class Passphrase(_StretchedPassphrase):
+    """A passphrase that the caller has."""
+
+    text: str = field(repr=False)
+
+    def _passphrase(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class PassphraseFile(_StretchedPassphrase):
+    """A passphrase on the first line of a private file, UTF-8, without its end of line."""
 
     path: Path
 
-    def new_derivation(self) -> dict[str, Any]:
-        """As `Passphrase`."""
-        return _new_passphrase_derivation()
-
-    def derive(self, derivation: dict[str, Any]) -> bytes:
-        """As `Passphrase`."""
+    def _passphrase(self) -> str:
         with open_private_file(self.path) as file:
             line = file.read(MAX_SECRET_BYTES).partition(b"\n")[0].removesuffix(b"\r")
         try:
-            text = line.decode()
+            return line.decode()
         except UnicodeDecodeError:  # a random file has line ends anywhere: hardly anything might be left
             raise ParameterError(
                 f"{self.path} holds no passphrase: its first line is not text (UTF-8); give random bytes as "
                 "a key file, --key-file"
             ) from None
-        return Passphrase(text).derive(derivation)
+
+
+@dataclass(frozen=True)
+class PassphrasePrompt(_StretchedPassphrase):
+    """A passphrase typed on the terminal, read only when a store needs it."""
+
+    what: str
+
+    def _passphrase(self) -> str:
+        _require_terminal(f"{self.what} is encrypted")
+        return getpass.getpass(f"passphrase of {self.what}: ")
 
 
 @dataclass(frozen=True)
 class KeyFile:
-    """A private file of at least MIN_KEY_FILE_BYTES random bytes, for example on a token."""
+    """A private file of at least MIN_KEY_FILE_BYTES random bytes, for example on a token.
+
+    Read up to MAX_SECRET_BYTES. The content is not stretched, so that it has to be random.
+    """
 
     path: Path
 
@@ -128,22 +150,6 @@ class KeyFile:
             )
         salt = bytes.fromhex(derivation["salt"])
         return HKDF(SHA256(), KEY_BYTES, salt, b"diqkd key store").derive(content)
-
-
-@dataclass(frozen=True)
-class PassphrasePrompt:
-    """Passphrase typed on the terminal, read only when a store needs it."""
-
-    what: str
-
-    def new_derivation(self) -> dict[str, Any]:
-        """As `Passphrase`."""
-        return _new_passphrase_derivation()
-
-    def derive(self, derivation: dict[str, Any]) -> bytes:
-        """As `Passphrase`."""
-        _require_terminal(f"{self.what} is encrypted")
-        return Passphrase(getpass.getpass(f"passphrase of {self.what}: ")).derive(derivation)
 
 
 def ask_new_passphrase(what: str) -> Passphrase:

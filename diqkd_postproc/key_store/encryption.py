@@ -26,7 +26,10 @@ _NONCE_BYTES = 12
 
 
 class WrongCredentialError(StorageError):
-    """The passphrase or key file does not open this key store."""
+    """The passphrase or key file does not open this key store.
+
+    Or the sealed key of the store was altered: the authenticated encryption cannot tell the two apart.
+    """
 
 
 class LockedStoreError(StorageError):
@@ -38,7 +41,11 @@ class SealError(StorageError):
 
 
 class BlobSeal(Protocol):
-    """How secret columns are stored."""
+    """How secret columns are stored.
+
+    row: name of the table and public columns, JSON-able; the same values have to be given to open what was
+    sealed with them.
+    """
 
     def seal(self, plain: bytes, *row: object) -> bytes:
         """What to store for `plain` in the row with these public columns."""
@@ -53,33 +60,32 @@ class PlainBlobs:
     """No encryption: the file's mode, and the disk's encryption, have to do."""
 
     def seal(self, plain: bytes, *row: object) -> bytes:
-        """`plain` itself."""
         return plain
 
     def open(self, stored: bytes, *row: object) -> bytes:
-        """`stored` itself."""
         return bytes(stored)
 
 
 class LockedBlobs:
-    """An encrypted store that was opened without its credential: public facts only."""
+    """Seal of an encrypted store without its credential: both methods raise LockedStoreError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def seal(self, plain: bytes, *row: object) -> bytes:
-        """Raises LockedStoreError."""
         raise LockedStoreError(
             f"{self._path} is encrypted; give its passphrase or key file (--passphrase-file, --key-file)"
         )
 
     def open(self, stored: bytes, *row: object) -> bytes:
-        """Raises LockedStoreError."""
         return self.seal(stored)
 
 
 class EncryptedBlobs:
-    """AES-256-GCM under the store's own key."""
+    """AES-256-GCM under the store's own key; stored: nonce (96 bits) | ciphertext | tag (128 bits).
+
+    Raises SealError where value and row do not belong together.
+    """
 
     def __init__(self, key: bytes) -> None:
         """key: (KEY_BYTES)."""
@@ -88,12 +94,10 @@ class EncryptedBlobs:
         self._aead = AESGCM(key)
 
     def seal(self, plain: bytes, *row: object) -> bytes:
-        """nonce | ciphertext | tag."""
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + bytes(self._aead.encrypt(nonce, plain, _associated_data(row)))
 
     def open(self, stored: bytes, *row: object) -> bytes:
-        """The plain bytes; SealError if value and row do not belong together."""
         from cryptography.exceptions import InvalidTag
 
         nonce, sealed = bytes(stored[:_NONCE_BYTES]), bytes(stored[_NONCE_BYTES:])
@@ -104,7 +108,11 @@ class EncryptedBlobs:
 
 
 def new_encryption(credential: Credential, store_id: str) -> tuple[str, EncryptedBlobs]:
-    """A fresh key: its sealed form, public JSON text to keep in the store, and what uses it."""
+    """A fresh key: its sealed form, public JSON text to keep in the store, and what uses it.
+
+    The text is JSON: the derivation, and the key sealed under the derived one. Raises StorageError without
+    the package `cryptography`, and as `Credential.derive`.
+    """
     require_cryptography()
     key = os.urandom(KEY_BYTES)
     return _seal_key(key, credential, store_id), EncryptedBlobs(key)

@@ -29,7 +29,11 @@ _WRITE_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC
 
 
 def state_directory() -> Path:
-    """Where this account keeps what has to outlive its data; see the module's description."""
+    """Where this account keeps what has to outlive its data; see the module's description.
+
+    Not created here. Raises StorageError where the account has no home directory and no variable names
+    another.
+    """
     if chosen := os.environ.get("DIQKD_STATE_DIR"):
         return Path(chosen)
     if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
@@ -72,7 +76,10 @@ class EpochWitness:
         return int(text) if len(text) == _DIGITS and text.isdigit() else 0
 
     def note(self, epoch: int) -> None:
-        """Raise the note to `epoch`. A failure is no error: the change that it records has been made."""
+        """Raise the note to `epoch`. A failure is no error: the change that it records has been made.
+
+        Overwritten in place, 20 digits: a power cut can garble it, which counts as 0. It never goes down.
+        """
         if epoch <= self.seen():
             return
         with contextlib.suppress(OSError):

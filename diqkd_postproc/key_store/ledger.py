@@ -121,7 +121,11 @@ class Ledger:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """One immediate transaction; what was done in it is on disk when the block has ended."""
+        """One immediate transaction; what was done in it is on disk when the block has ended.
+
+        Raises StorageError where the file is an old copy or its encryption was changed; what the block
+        raises rolls back.
+        """
         with transaction(self.connection, self.path):
             self._refuse_old_copy()
             self._refuse_other_encryption()
@@ -134,11 +138,19 @@ class Ledger:
         self.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'epoch'")
 
     def seal(self, plain: bytes, *row: object) -> bytes:
-        """What to store of a secret value in the row with these public columns."""
+        """What to store of a secret value in the row with these public columns.
+
+        row: name of the table and public columns, as for `unseal`. Raises LockedStoreError without the
+        credential.
+        """
         return self._blobs.seal(plain, *row)
 
     def unseal(self, stored: bytes, *row: object) -> bytes:
-        """A stored secret value; StorageError if it does not belong to this row."""
+        """A stored secret value; StorageError if it does not belong to this row.
+
+        Raises StorageError also where another process has changed the encryption since this file was opened,
+        LockedStoreError without the credential.
+        """
         # Outside a change, whose beginning has checked it, another process may have changed the encryption.
         if not self.connection.in_transaction:
             self._refuse_other_encryption()
@@ -148,7 +160,10 @@ class Ledger:
             raise self.damaged(str(error)) from None
 
     def seal_anew(self, credential: Credential | None, secrets: Iterable[Secrets]) -> None:
-        """Give the store a new key under `credential`, or none, and seal every secret value again."""
+        """Give the store a new key under `credential`, or none, and seal every secret value again.
+
+        One transaction: after an error or a crash the store is as it was, under the earlier credential.
+        """
         store_id = self.meta("store_id")
         text, blobs = (None, PlainBlobs()) if credential is None else new_encryption(credential, store_id)
         before = self._blobs, self._encryption
@@ -168,7 +183,10 @@ class Ledger:
             raise
 
     def execute(self, statement: str, values: tuple[Any, ...] = ()) -> None:
-        """Run one statement of a change."""
+        """Run one statement of a change.
+
+        Raises StorageError with the remedy for what SQLite raises (`database_error`).
+        """
         try:
             self.connection.execute(statement, values)
         except DATABASE_ERRORS as error:

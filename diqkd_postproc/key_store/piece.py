@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from diqkd_postproc.key_store.initial_key import PAD_BITS, PAD_NAMES
 
 AVAILABLE, RESERVED, DELIVERED = "available", "reserved", "delivered"
-DELIVERY, PADS, LINK, EXPORT = "delivery", "pads", "link", "export"
+DELIVERY, PADS, DELIVERY_SEED, EXPORT = "delivery", "pads", "link", "export"
 PAD_SETS = 4
 PAD_SET_BITS = PAD_BITS * len(PAD_NAMES)
-LINK_KEY_BITS = 256
+DELIVERY_SEED_BITS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldKey:
-    """How many bits of a generated key are in which state; public."""
+    """How many bits of a generated key are in which state; public.
+
+    The three counts add up to `num_bits`. Pieces that are set aside count as reserved until they are used.
+    """
 
     session_id: str
     num_bits: int
@@ -48,23 +51,29 @@ class HeldKey:
 def set_aside(num_bits: int) -> tuple[tuple[str, int], ...]:
     """Purpose and length of the pieces that a key of this length begins with.
 
-    Pads: PAD_SETS sets, but at most a quarter of the key, and one set if that is all it can pay for. Link:
-    LINK_KEY_BITS, where half of the key is left to be delivered.
+    Pads: PAD_SETS sets, but at most a quarter of the key, and one set if that is all it can pay for.
+    Delivery seed: DELIVERY_SEED_BITS, where half of the key is left to be delivered.
     """
     num_sets = min(PAD_SETS, max(num_bits // (4 * PAD_SET_BITS), num_bits >= PAD_SET_BITS))
     pads = ((PADS, PAD_SET_BITS),) * num_sets
-    if num_sets and 2 * (num_sets * PAD_SET_BITS + LINK_KEY_BITS) <= num_bits:
-        return (*pads, (LINK, LINK_KEY_BITS))
+    if num_sets and 2 * (num_sets * PAD_SET_BITS + DELIVERY_SEED_BITS) <= num_bits:
+        return (*pads, (DELIVERY_SEED, DELIVERY_SEED_BITS))
     return pads
 
 
 def set_aside_label(purpose: str, session_id: str, index: int = 0) -> str:
-    """Label of a piece that is set aside when the key of a session is activated."""
+    """Label of a piece that is set aside when the key of a session is activated.
+
+    Alike on both nodes, as session ids are. index: which of several, in the order of `set_aside`.
+    """
     return f"{purpose} {index} of {session_id}"
 
 
 def side_by_side(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Pieces of a key without a gap between them, in order: what is read and written as one range."""
+    """Pieces of a key without a gap between them, in order: what is read and written as one range.
+
+    Sorted by session and first bit; each list is one range without a gap.
+    """
     neighbours: list[Piece] = []
     for piece in sorted(pieces, key=lambda piece: (piece.session_id, piece.first_bit)):
         last = neighbours[-1] if neighbours else None

@@ -20,7 +20,7 @@ the keys (`from_end`). Where the peer may have heard of a reservation that came 
 
 The first bits of every key are set aside when it is activated, by its length alone, hence alike on both
 nodes (`set_aside`): sets of one-time pads for later sessions (`KeyStore.renew`), then the authentication key
-of the link between the nodes' key delivery (`link_key`; reusable, never delivered).
+of the exchanges between the nodes' key delivery services (`delivery_seed`; reusable, never delivered).
 
 A count of delivered bits that contradicts the pieces means a damaged or altered file, and nothing is
 issued from it: zeros would pass for a key.
@@ -40,8 +40,8 @@ from diqkd_postproc.key_store.piece import (
     AVAILABLE,
     DELIVERED,
     DELIVERY,
+    DELIVERY_SEED,
     EXPORT,
-    LINK,
     PADS,
     RESERVED,
     HeldKey,
@@ -97,11 +97,17 @@ class GeneratedKeys:
         )
 
     def available_bits(self, sessions: Sequence[str] | None = None) -> int:
-        """Free bits of all keys, or of the keys of these sessions."""
+        """Free bits of all keys, or of the keys of these sessions.
+
+        Pieces that are set aside do not count. StorageError as `held`.
+        """
         return sum(key.available for key in self.held() if sessions is None or key.session_id in sessions)
 
     def find(self, label: str) -> Piece | None:
-        """The reserved or delivered piece of this name, None if there is none."""
+        """The reserved or delivered piece of this name, None if there is none.
+
+        label: unique in the store. A free range has no name.
+        """
         found = self._named("label = ?", label)
         return found[0] if found else None
 
@@ -301,17 +307,19 @@ class GeneratedKeys:
                 self._ledger.execute(_INSERT, (number, start, stop - start, AVAILABLE, None, None))
             self._ledger.advance_epoch()
 
-    def link_key(self, session_id: str) -> bytes:
-        """The bits set aside to authenticate the nodes' delivery link: LINK_KEY_BITS, never delivered.
+    def delivery_seed(self, session_id: str) -> bytes:
+        """Hash seed of the exchanges of key delivery: DELIVERY_SEED_BITS set aside, never delivered.
 
         Raises UnknownPieceError where this session has no key here, or one too short to set any aside.
         """
-        return np.packbits(self.peek(set_aside_label(LINK, session_id), purpose=LINK)).tobytes()
+        return np.packbits(
+            self.peek(set_aside_label(DELIVERY_SEED, session_id), purpose=DELIVERY_SEED)
+        ).tobytes()
 
     def peek(self, label: str, *, purpose: str) -> Bits:
         """Bits of a reserved piece that stays reserved: (num_bits,) uint8 of 0/1.
 
-        Only for secrets that may be used again, such as `link_key`. Raises as `deliver`.
+        Only for secrets that may be used again, such as `delivery_seed`. Raises as `deliver`.
         """
         piece = self._reserved_piece(label, purpose)
         number, _ = self._key(piece.session_id)
@@ -345,7 +353,11 @@ class GeneratedKeys:
         return all(np.array_equal(self._read(number, at, n), bits[at : at + n]) for at, n in rows)
 
     def add(self, initial_key: int, session_id: str, bits: Bits) -> None:
-        """Store the key of a session with its set-aside pieces, inside the caller's transaction."""
+        """Store the key of a session with its set-aside pieces, inside the caller's transaction.
+
+        initial_key: number of the initial key that made it, from 1. bits: (l,) uint8 of 0/1. Raises
+        StorageError where the session or initial key has made one already.
+        """
         self._ledger.execute(
             "INSERT INTO generated (initial_key, session_id, num_bits) VALUES (?, ?, ?)",
             (initial_key, session_id, int(bits.size)),

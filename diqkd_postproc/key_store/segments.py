@@ -63,7 +63,10 @@ class Segments:
         self._ledger = ledger
 
     def row(self, name: str, columns: str) -> tuple[Any, ...]:
-        """Columns of one segment; StorageError if there is no such segment."""
+        """Columns of one segment; StorageError if there is no such segment.
+
+        columns: SQL, of our own text only.
+        """
         row = self._ledger.row(f"SELECT {columns} FROM segments WHERE name = ?", (name,))
         if row is None:
             raise StorageError(
@@ -100,7 +103,10 @@ class Segments:
         return int(self.row(name, "num_bits")[0])
 
     def peek_seed(self, name: str) -> bytes:
-        """A reusable seed, packed."""
+        """A reusable seed, packed.
+
+        Big-endian, zero-padded to whole bytes. LocalProtocolError for a pad, which only `consume` returns.
+        """
         if name not in SEED_NAMES:
             raise LocalProtocolError(
                 f"{name} is not a reusable seed ({', '.join(SEED_NAMES)}); pads are consumed"
@@ -161,7 +167,10 @@ class Segments:
         return bits
 
     def spend_pads(self, session_id: str) -> None:
-        """Zero all pads for a session that made a key, inside the caller's transaction."""
+        """Zero all pads for a session that made a key, inside the caller's transaction.
+
+        Raises KeyReuseError where a pad was released to another session; then none is zeroed.
+        """
         owners = self._ledger.rows("SELECT name, session_id FROM segments WHERE state != ?", (UNUSED,))
         if foreign := sorted(name for name, owner in owners if owner != session_id):
             raise KeyReuseError(f"{', '.join(foreign)} belong to another session; this one generates no key")

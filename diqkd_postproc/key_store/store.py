@@ -247,7 +247,7 @@ class KeyStore:
     def activate(self, session_id: str | bytes, key_bits: npt.ArrayLike) -> None:
         """Add the generated key, (l,) of 0/1, and zero the pads, in one transaction: K0 becomes K1.
 
-        Its first bits are set aside for pads and for the delivery link (`pieces`). Repeating it with the same
+        Its first bits are set aside for pads and for key delivery (`pieces`). Repeating it with the same
         key changes nothing. Raises KeyReuseError if a pad belongs to another session, LocalProtocolError if
         this session has generated a different key already.
         """
@@ -416,7 +416,10 @@ class KeyStore:
         self._ledger.seal_anew(credential, (self._segments, self.generated.blocks))
 
     def close(self) -> None:
-        """Close the file; nothing is pending between calls."""
+        """Close the file; nothing is pending between calls.
+
+        A session that goes on needs a store that is opened anew.
+        """
         self._ledger.close()
 
     def __enter__(self) -> KeyStore:

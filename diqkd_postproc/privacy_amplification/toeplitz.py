@@ -41,7 +41,11 @@ def toeplitz_seed_bits(num_input_bits: int, num_output_bits: int) -> int:
 
 
 class ToeplitzExtractor:
-    """Extractor of l nearly uniform bits out of n. `extract` may be called from several threads."""
+    """Extractor of l nearly uniform bits out of n. `extract` may be called from several threads.
+
+    Input (n,) and output (l,) uint8 of 0/1, seed (n + l - 1,). The product is a convolution by
+    number-theoretic transform.
+    """
 
     def __init__(self, num_input_bits: int, num_output_bits: int) -> None:
         self.num_input_bits = num_input_bits

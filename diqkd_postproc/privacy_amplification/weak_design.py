@@ -31,7 +31,10 @@ BASIC_OVERLAP = math.e
 
 
 def next_prime(number: int) -> int:
-    """The smallest prime not below `number`."""
+    """The smallest prime not below `number`.
+
+    By trial division up to the square root; `number` below 2 gives 2.
+    """
     candidate = max(2, number)
     while any(candidate % divisor == 0 for divisor in range(2, math.isqrt(candidate) + 1)):
         candidate += 1

@@ -88,7 +88,7 @@ def two_atanh(t):  # type: ignore[no-untyped-def]
     return s * u + f4(exponent) * _LN_2
 
 
-@nb.njit(
+_sweep_of_edge = nb.njit(
     "void(float32[::1], int64, float32[::1], int64, float32[::1], float32[::1], float32[::1], int64,"
     " float32[::1], int64, int64)",
     cache=True,
@@ -96,6 +96,9 @@ def two_atanh(t):  # type: ignore[no-untyped-def]
     fastmath=_FAST,
     error_model="numpy",
 )
+
+
+@_sweep_of_edge
 def _gather(  # type: ignore[no-untyped-def]
     posterior, p0, message, m0, extrinsic, tanh, prefix, b0, product, z0, count
 ):
@@ -116,14 +119,7 @@ def _gather(  # type: ignore[no-untyped-def]
         running[i] = before * t
 
 
-@nb.njit(
-    "void(float32[::1], int64, float32[::1], int64, float32[::1], float32[::1], float32[::1], int64,"
-    " float32[::1], int64, int64)",
-    cache=True,
-    nogil=True,
-    fastmath=_FAST,
-    error_model="numpy",
-)
+@_sweep_of_edge
 def _scatter(  # type: ignore[no-untyped-def]
     posterior, p0, message, m0, extrinsic, tanh, prefix, b0, product, z0, count
 ):
@@ -174,19 +170,8 @@ def iterate(  # type: ignore[no-untyped-def]
             head = min(lifting - shift, size)
             _gather(posterior, p0 + shift, message, m0, extrinsic, tanh, prefix, b0, product, 0, head)
             if size > head:
-                _gather(
-                    posterior,
-                    p0,
-                    message,
-                    m0 + head,
-                    extrinsic,
-                    tanh,
-                    prefix,
-                    b0 + head,
-                    product,
-                    head,
-                    size - head,
-                )
+                m0, b0 = m0 + head, b0 + head
+                _gather(posterior, p0, message, m0, extrinsic, tanh, prefix, b0, product, head, size - head)
         for z in range(size):
             product[z] = _ONE
         for edge in range(last - 1, first - 1, -1):
@@ -197,19 +182,8 @@ def iterate(  # type: ignore[no-untyped-def]
             head = min(lifting - shift, size)
             _scatter(posterior, p0 + shift, message, m0, extrinsic, tanh, prefix, b0, product, 0, head)
             if size > head:
-                _scatter(
-                    posterior,
-                    p0,
-                    message,
-                    m0 + head,
-                    extrinsic,
-                    tanh,
-                    prefix,
-                    b0 + head,
-                    product,
-                    head,
-                    size - head,
-                )
+                m0, b0 = m0 + head, b0 + head
+                _scatter(posterior, p0, message, m0, extrinsic, tanh, prefix, b0, product, head, size - head)
 
 
 @nb.njit("void(uint8[::1], int64, uint8[::1], int64, int64)", cache=True, nogil=True)

@@ -37,7 +37,11 @@ class Grid:
     half_size: int = 500
 
     def two_point(self, error_rate: float) -> Density:
-        """Density of a binary symmetric channel's ratio, its mass shared by the nearest grid points."""
+        """Density of a binary symmetric channel's ratio, its mass shared by the nearest grid points.
+
+        (2 half_size + 1,) float64, log-likelihood ratios +-log((1 - e) / e) given a zero; linear
+        interpolation keeps their mean.
+        """
         place = math.log((1 - error_rate) / error_rate) / self.step
         place = min(place, self.half_size - 1e-9)
         low = math.floor(place)
@@ -52,7 +56,10 @@ class Grid:
         return float(density[: self.half_size].sum() + density[self.half_size] / 2)
 
     def entropy(self, density: Density) -> float:
-        """Mean of log2(1 + exp(-ratio)): what is not known of the bit; falls with every iteration."""
+        """Mean of log2(1 + exp(-ratio)): what is not known of the bit; falls with every iteration.
+
+        Bits, from 0 (known) to 1.
+        """
         ratios = np.arange(-self.half_size, self.half_size + 1) * self.step
         return float(density @ np.logaddexp(0.0, -ratios)) / math.log(2)
 
@@ -132,7 +139,10 @@ def check_update(density: Density, degrees: Mapping[int, float], grid: Grid) -> 
 
 
 def add_ratios(a: Density, b: Density) -> Density:
-    """Density of the sum of two independent ratios, on the same saturating grid."""
+    """Density of the sum of two independent ratios, on the same saturating grid.
+
+    By FFT; mass beyond the grid's ends is collected in its last bins.
+    """
     half = a.size // 2
     size = 1 << (2 * a.size - 1).bit_length()
     full = np.fft.irfft(np.fft.rfft(a, size) * np.fft.rfft(b, size), size)[: 2 * a.size - 1]
@@ -143,7 +153,7 @@ def add_ratios(a: Density, b: Density) -> Density:
     return result
 
 
-def variable_update(
+def _variable_update(
     density: Density, channels: Sequence[tuple[Density, Mapping[int, float]]], grid: Grid
 ) -> Density:
     """Density out of the variables; `channels`: each class's channel and its edge fractions by degree."""
@@ -174,13 +184,17 @@ def converges(
     max_iterations: int,
     target: float = 1e-6,
 ) -> bool:
-    """Whether the error rate of variable-to-check messages falls below `target`."""
+    """Whether the error rate of variable-to-check messages falls below `target`.
+
+    channels: densities with the edge fractions by column degree that see them. target: error probability.
+    False where an iteration makes too little progress, or after `max_iterations`.
+    """
     silent = np.zeros(2 * grid.half_size + 1)
     silent[grid.half_size] = 1.0
-    message = variable_update(silent, channels, grid)
+    message = _variable_update(silent, channels, grid)
     before = grid.entropy(message)
     for _ in range(max_iterations):
-        message = variable_update(check_update(message, check_degrees, grid), channels, grid)
+        message = _variable_update(check_update(message, check_degrees, grid), channels, grid)
         if grid.error_rate(message) < target:
             return True
         entropy = grid.entropy(message)
@@ -217,7 +231,11 @@ def decodes(
     grid: Grid | None = None,
     max_iterations: int = 1000,
 ) -> bool:
-    """Whether the ensemble decodes with a syndrome of `efficiency` times the Shannon limit."""
+    """Whether the ensemble decodes with a syndrome of `efficiency` times the Shannon limit.
+
+    gamma, qber, test_error: the channel. grid: None for the default one; a coarser one is faster and
+    slightly pessimistic.
+    """
     grid = grid or Grid()
     key, test, edges = edge_fractions(ensemble, gamma)
     overhead = efficiency * conditional_entropy(gamma, qber, test_error)

@@ -26,36 +26,26 @@ import numpy as np
 
 from diqkd_postproc.reconciliation.splitmix import below
 
-_SEARCH = (
-    "int64(int64, int64, int64, int32[:, ::1], int32[:, ::1], int32[::1], int32[:, ::1], int32[:, ::1], "
-    "int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64, int64)"
+_GRAPH = (
+    "Tuple((int32[:, ::1], int32[:, ::1], int32[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1]))"
 )
+"""Graph: rows, shifts, degree of each column; columns, shifts, degree of each row; checks of each row."""
 
 
-@nb.njit(_SEARCH, cache=True, nogil=True)
-def mark_near_checks(  # type: ignore[no-untyped-def]
-    column,
-    lifting,
-    budget,
-    column_rows,
-    column_shifts,
-    column_degree,
-    row_columns,
-    row_shifts,
-    row_degree,
-    check_mark,
-    variable_mark,
-    check_queue,
-    row_size,
-    tag,
-    depth_limit,
-):
+@nb.njit(
+    f"int64({_GRAPH}, int64, int64, int64, int64[::1], int64[::1], int64[::1], int64)",
+    cache=True,
+    nogil=True,
+)
+def mark_near_checks(graph, column, budget, depth_limit, check_mark, variable_mark, check_queue, tag):  # type: ignore[no-untyped-def]
     """Breadth-first search from variable (column, 0); returns the depth that it reached.
 
     A check first met after d columns (the start included) gets `check_mark = tag + d`. Marks of earlier
     searches are below `tag`. The search ends when it has looked along `budget` edges, after `depth_limit`
     columns, or when the component is exhausted.
     """
+    column_rows, column_shifts, column_degree, row_columns, row_shifts, row_degree, row_size = graph
+    lifting = row_size[0]
     work = 0
     tail = 0
     variable_mark[column * lifting] = tag
@@ -104,34 +94,15 @@ def mark_near_checks(  # type: ignore[no-untyped-def]
     return depth
 
 
-_WEAK_SEARCH = (
-    "void(int64, int64, int64, int32[:, ::1], int32[:, ::1], int32[::1], int32[:, ::1], int32[:, ::1], "
-    "int32[::1], int64[:, ::1], int64[::1], int64[::1], int64, int64)"
-)
-
-
-@nb.njit(_WEAK_SEARCH, cache=True, nogil=True)
-def mark_weak_checks(  # type: ignore[no-untyped-def]
-    column,
-    lifting,
-    budget,
-    column_rows,
-    column_shifts,
-    column_degree,
-    row_columns,
-    row_shifts,
-    row_degree,
-    check_mark,
-    queue,
-    row_size,
-    tag,
-    depth_limit,
-):
+@nb.njit(f"void({_GRAPH}, int64, int64, int64, int64[:, ::1], int64[::1], int64)", cache=True, nogil=True)
+def mark_weak_checks(graph, column, budget, depth_limit, check_mark, queue, tag):  # type: ignore[no-untyped-def]
     """As `mark_near_checks`, along paths with at most one column of degree above two behind `column`.
 
     check_mark: (2, checks), `tag + d` in row k for a check first met after d columns with k such columns;
     queue: (2 checks + 1,) scratch.
     """
+    column_rows, column_shifts, column_degree, row_columns, row_shifts, row_degree, row_size = graph
+    lifting = row_size[0]
     num_checks = row_degree.size * lifting
     work = 0
     tail = 0
@@ -171,34 +142,16 @@ def mark_weak_checks(  # type: ignore[no-untyped-def]
                     tail += 1
 
 
-_GROW = (
-    "void(int32[::1], int32[::1], int64, int64, int64, int64, uint64[::1], int32[:, ::1], int32[:, ::1], "
-    "int32[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1])"
+@nb.njit(
+    f"void(int32[::1], int32[::1], int64, int64, int64, int64, uint64[::1], {_GRAPH})", cache=True, nogil=True
 )
-
-
-@nb.njit(_GROW, cache=True, nogil=True)
-def grow(  # type: ignore[no-untyped-def]
-    column_order,
-    target_degree,
-    first_row,
-    num_rows,
-    budget,
-    weak_budget,
-    state,
-    column_rows,
-    column_shifts,
-    column_degree,
-    row_columns,
-    row_shifts,
-    row_degree,
-    row_size,
-):
+def grow(column_order, target_degree, first_row, num_rows, budget, weak_budget, state, graph):  # type: ignore[no-untyped-def]
     """Place the edges of `column_order` up to `target_degree`, on rows [first_row, first_row + num_rows).
 
     Fills the adjacency arrays in place: rows and shifts of each column, columns and shifts of each row.
     `row_size`: checks of a row that exist (Z, or fewer for a partial last row).
     """
+    column_rows, column_shifts, column_degree, row_columns, row_shifts, row_degree, row_size = graph
     tries = 64
     weak_limit = 14
     lifting = row_size[0]
@@ -229,41 +182,10 @@ def grow(  # type: ignore[no-untyped-def]
                 pool[pool_size] = row
                 pool_size += 1
             tag += depth_limit + 2
-            mark_near_checks(
-                column,
-                lifting,
-                budget,
-                column_rows,
-                column_shifts,
-                column_degree,
-                row_columns,
-                row_shifts,
-                row_degree,
-                check_mark,
-                variable_mark,
-                check_queue,
-                row_size,
-                tag,
-                depth_limit,
-            )
+            mark_near_checks(graph, column, budget, depth_limit, check_mark, variable_mark, check_queue, tag)
             is_weak = target_degree[column] == 3
             if is_weak:
-                mark_weak_checks(
-                    column,
-                    lifting,
-                    weak_budget,
-                    column_rows,
-                    column_shifts,
-                    column_degree,
-                    row_columns,
-                    row_shifts,
-                    row_degree,
-                    weak_mark,
-                    weak_queue,
-                    row_size,
-                    tag,
-                    weak_limit,
-                )
+                mark_weak_checks(graph, column, weak_budget, weak_limit, weak_mark, weak_queue, tag)
             best_row = -1
             best_shift = 0
             best_distance = -1
@@ -299,29 +221,14 @@ def grow(  # type: ignore[no-untyped-def]
             row_degree[best_row] = j + 1
 
 
-_CYCLE = (
-    "int64(int64, int64, int64, int32[:, ::1], int32[:, ::1], int32[::1], int32[:, ::1], int32[:, ::1], "
-    "int32[::1], int64[::1])"
-)
-
-
-@nb.njit(_CYCLE, cache=True, nogil=True)
-def shortest_cycle(  # type: ignore[no-untyped-def]
-    lifting,
-    max_degree,
-    max_columns,
-    column_rows,
-    column_shifts,
-    column_degree,
-    row_columns,
-    row_shifts,
-    row_degree,
-    row_size,
-):
+@nb.njit(f"int64(int64, int64, {_GRAPH})", cache=True, nogil=True)
+def shortest_cycle(max_degree, max_columns, graph):  # type: ignore[no-untyped-def]
     """Fewest variables on a cycle of the subgraph of columns of at most `max_degree`.
 
     Exact up to `max_columns`; returns `max_columns + 1` if there is no such cycle. Half the girth.
     """
+    column_rows, column_shifts, column_degree, row_columns, row_shifts, row_degree, row_size = graph
+    lifting = row_size[0]
     check_root = np.full(row_degree.size * lifting, -1, dtype=np.int64)
     check_depth = np.zeros(row_degree.size * lifting, dtype=np.int64)
     check_branch = np.zeros(row_degree.size * lifting, dtype=np.int64)

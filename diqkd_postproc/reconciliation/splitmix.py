@@ -51,7 +51,10 @@ def new_state(seed: int) -> NDArray[np.uint64]:
 
 
 def permutation(seed: int, size: int) -> NDArray[np.int32]:
-    """Pseudo-random permutation of range(size), (size,) int32."""
+    """Pseudo-random permutation of range(size), (size,) int32.
+
+    `shuffle` of range(size) from `new_state(seed)`; part of the definition of every code.
+    """
     values = np.arange(size, dtype=np.int32)
     shuffle(new_state(seed), values)
     return values

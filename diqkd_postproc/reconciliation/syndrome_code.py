@@ -203,12 +203,12 @@ def _two_class_code(
     weak, strong = order[degrees[order] <= 2], order[degrees[order] > 2]
     graph = _weak_graph(weak, degrees, full_rows, row_size, row_degree_bound, state)
     column_degree, row_columns, row_shifts, row_degree = graph[2:6]
-    lifted_graph.grow(strong, degrees, 0, full_rows, SEARCH_BUDGET, ACE_BUDGET, state, *graph)
+    lifted_graph.grow(strong, degrees, 0, full_rows, SEARCH_BUDGET, ACE_BUDGET, state, graph)
     if partial_row_size:
         # The extra checks go to columns of the lowest degree, which need them most.
         helped = order[:partial_degree]
         degrees[helped] += 1
-        lifted_graph.grow(helped, degrees, full_rows, 1, SEARCH_BUDGET, ACE_BUDGET, state, *graph)
+        lifted_graph.grow(helped, degrees, full_rows, 1, SEARCH_BUDGET, ACE_BUDGET, state, graph)
 
     assert np.array_equal(column_degree, degrees)
     row_start = np.concatenate(([0], np.cumsum(row_degree))).astype(np.int32)
@@ -263,8 +263,8 @@ def _weak_graph(
             np.zeros(row_size.size, dtype=np.int32),
             row_size,
         )
-        lifted_graph.grow(weak, degrees, 0, num_rows, WEAK_SEARCH_BUDGET, ACE_BUDGET, state, *graph)
-        cycle = int(lifted_graph.shortest_cycle(int(row_size[0]), 2, SHORTEST_WEAK_CYCLE, *graph))
+        lifted_graph.grow(weak, degrees, 0, num_rows, WEAK_SEARCH_BUDGET, ACE_BUDGET, state, graph)
+        cycle = int(lifted_graph.shortest_cycle(2, SHORTEST_WEAK_CYCLE, graph))
         if cycle > longest:
             best, longest = graph, cycle
         if cycle >= SHORTEST_WEAK_CYCLE:

@@ -26,14 +26,21 @@ DEFAULT_MIN_ENTROPY = 7.0
 
 
 def repetition_cutoff(min_entropy: float, false_alarm_log2: float = FALSE_ALARM_LOG2) -> int:
-    """C = 1 + ceil(-log2(alpha) / H): equal samples in a row that fail (SP 800-90B 4.4.1)."""
+    """C = 1 + ceil(-log2(alpha) / H): equal samples in a row that fail (SP 800-90B 4.4.1).
+
+    min_entropy: H, bits a byte. false_alarm_log2: log2 of alpha, the probability a byte that a sound source
+    fails.
+    """
     return 1 + math.ceil(-false_alarm_log2 / min_entropy)
 
 
 def proportion_cutoff(
     min_entropy: float, window: int = WINDOW, false_alarm_log2: float = FALSE_ALARM_LOG2
 ) -> int:
-    """C = 1 + critbinom(W, 2^-H, 1 - alpha): occurrences in a window that fail (SP 800-90B 4.4.2)."""
+    """C = 1 + critbinom(W, 2^-H, 1 - alpha): occurrences in a window that fail (SP 800-90B 4.4.2).
+
+    window: W, bytes. Arguments otherwise as `repetition_cutoff`.
+    """
     # Imported on first use: it takes half a second, and most commands draw no random bits.
     from scipy.stats import binom
 
@@ -41,7 +48,10 @@ def proportion_cutoff(
 
 
 class RepetitionCountTest:
-    """Fails when `cutoff` equal bytes follow each other, also across calls."""
+    """Fails when `cutoff` equal bytes follow each other, also across calls.
+
+    cutoff: as `repetition_cutoff` gives it. A run that began in an earlier call goes on in the next.
+    """
 
     def __init__(self, cutoff: int) -> None:
         self.cutoff = cutoff
@@ -62,7 +72,11 @@ class RepetitionCountTest:
 
 
 class AdaptiveProportionTest:
-    """Fails when the first byte of a window occurs `cutoff` times in that window."""
+    """Fails when the first byte of a window occurs `cutoff` times in that window.
+
+    cutoff, window: as `proportion_cutoff` takes and gives them. Windows follow each other without overlap,
+    across calls.
+    """
 
     def __init__(self, cutoff: int, window: int = WINDOW) -> None:
         self.cutoff, self.window = cutoff, window
@@ -109,7 +123,10 @@ class HealthTested:
         self.read(START_UP_BYTES)
 
     def read(self, num_bytes: int) -> bytes:
-        """`num_bytes` tested bytes; on a failure none of them is given out, and none ever after."""
+        """`num_bytes` tested bytes; on a failure none of them is given out, and none ever after.
+
+        Raises QrngFailure with the names of the tests that failed, and whatever the source raises.
+        """
         if not self._failed:
             data = self._source.read(num_bytes)
             samples = np.frombuffer(data, dtype=np.uint8)

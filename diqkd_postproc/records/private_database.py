@@ -43,7 +43,10 @@ DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 
 def database_error(path: Path, error: Exception) -> StorageError:
-    """What to raise for one of DATABASE_ERRORS. SQLite's messages quote no stored values."""
+    """What to raise for one of DATABASE_ERRORS. SQLite's messages quote no stored values.
+
+    The message names the file, SQLite's reason and the remedy: full disk, lock, quota, rights, damage.
+    """
     if isinstance(error, UnicodeDecodeError):
         return StorageError(f"{path}: the file is damaged or not one of ours")
     text = str(error)
@@ -78,7 +81,11 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
-    """One immediate transaction: committed when the block ends, rolled back when it raises."""
+    """One immediate transaction: committed when the block ends, rolled back when it raises.
+
+    BEGIN IMMEDIATE takes the write lock at once, so that what the block reads cannot change before it
+    commits. SQLite's errors become StorageError.
+    """
     with storage_errors(path):
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -151,7 +158,11 @@ def _journal_of(path: Path) -> Path:
 def open_database(
     path: Path | str, application_id: int, *, exclusive: bool = False, timeout_s: float = BUSY_TIMEOUT_S
 ) -> sqlite3.Connection:
-    """Open a private database of the given kind; `exclusive` keeps every other process out until closed."""
+    """Open a private database of the given kind; `exclusive` keeps every other process out until closed.
+
+    timeout_s: how long to wait for another process's lock. Raises StorageError for a file that is missing,
+    not private, of another kind or in use.
+    """
     path = check_private_file(path)
     if os.path.lexists(_journal_of(path)):
         check_private_file(_journal_of(path))

@@ -24,7 +24,10 @@ class ByteSource(Protocol):
     """Anything that gives private random bytes; ARTIQ's controller habits (`ping`, `close`)."""
 
     def read(self, num_bytes: int) -> bytes:
-        """Exactly `num_bytes` fresh bytes, or QrngFailure."""
+        """Exactly `num_bytes` fresh bytes, or QrngFailure.
+
+        QrngFailure means that no byte of this call may be used.
+        """
         ...
 
     def ping(self) -> bool:

@@ -8,7 +8,11 @@ from diqkd_postproc.protocol.balance_sheet import BalanceSheet
 
 
 def balance_table(sheet: BalanceSheet) -> Table:
-    """The key balance sheet as Table 1 of the paper prints it."""
+    """The key balance sheet as Table 1 of the paper prints it.
+
+    One row a protocol step: bits consumed, used and generated; then the totals, K0, K1, the net gain and the
+    proof. All of it is public.
+    """
     table = Table(title="Secret key balance sheet (bits)")
     table.add_column("protocol step")
     for heading in ("consumed", "used (reusable)", "generated"):

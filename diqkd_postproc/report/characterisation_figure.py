@@ -19,7 +19,11 @@ MAX_TIME_POINTS = 4000
 
 
 def draw_characterisation(result: Characterisation, path: Path, provenance: Mapping[str, Any]) -> None:
-    """Write the picture; see `save_figure` for formats and errors."""
+    """Write the picture; see `save_figure` for formats and errors.
+
+    Bands are the 95 % intervals of each moving window; the lowest panel is the time against the Bell pairs.
+    provenance: as `save_figure`.
+    """
     windows = result.windows
     middle = windows.first_round + windows.window / 2
     with new_figure(8.2, 6.4) as figure:

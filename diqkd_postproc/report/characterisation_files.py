@@ -35,7 +35,7 @@ def write_characterisation(
     texts = {
         RESULT_NAME: json.dumps({"name": "link_characterisation"} | as_dict(result), indent=2) + "\n",
         PROBABILITIES_NAME: probabilities_csv(result),
-        WINDOWS_NAME: windows_csv(result),
+        WINDOWS_NAME: _windows_csv(result),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,10 @@ def write_characterisation(
 
 
 def as_dict(result: Characterisation) -> dict[str, Any]:
-    """Plain values, for JSON."""
+    """Plain values, for JSON.
+
+    Estimates are {value, standard_error, num_rounds}; times in seconds, rates in heralds a second.
+    """
     timeline = result.timeline
     return {
         "run_id": result.run_id,
@@ -79,7 +82,10 @@ def as_dict(result: Characterisation) -> dict[str, Any]:
 
 
 def probabilities_csv(result: Characterisation) -> str:
-    """P(A, B | X, Y) as CSV, twenty rows (Table S4)."""
+    """P(A, B | X, Y) as CSV, twenty rows (Table S4).
+
+    Columns x, y, a, b, count, probability, standard_error: four outcomes for each of five pairs of settings.
+    """
     rows = []
     counts = result.probabilities.counts.reshape(-1)
     for count, (x, y, a, b, value, error) in zip(counts, result.probabilities.entries(), strict=True):
@@ -87,7 +93,7 @@ def probabilities_csv(result: Characterisation) -> str:
     return _csv(("x", "y", "a", "b", "count", "probability", "standard_error"), rows)
 
 
-def windows_csv(result: Characterisation) -> str:
+def _windows_csv(result: Characterisation) -> str:
     """Moving averages as CSV, one row a window; time is that of its middle, since the first herald."""
     windows = result.windows
     columns = (

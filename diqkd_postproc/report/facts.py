@@ -27,6 +27,7 @@ from diqkd_postproc.protocol.roles import (
     chsh_score_of_losing,
     chsh_score_of_winning,
 )
+from diqkd_postproc.protocol.version import __version__
 from diqkd_postproc.records.order_losses import late_losses
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report.run_directory import REMARK_NAME, find_nodes
@@ -36,7 +37,6 @@ from diqkd_postproc.session.engine import derive_session_id
 from diqkd_postproc.session.journal import SessionJournal, journal_path
 from diqkd_postproc.session.messages import Decision, Verdict
 from diqkd_postproc.session.result_file import load_result
-from diqkd_postproc.version import __version__
 
 Ending = Literal["key", "aborted", "unfinished", "acquired"]
 

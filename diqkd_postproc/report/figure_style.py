@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from diqkd_postproc.link.timeline import Gap
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
-from diqkd_postproc.version import __version__
+from diqkd_postproc.protocol.version import __version__
 
 COLOURS = {
     "ink": "#1b2330",
@@ -76,7 +76,10 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """An empty figure of this size in inches; the style holds within the block, so save it there."""
+    """An empty figure of this size in inches; the style holds within the block, so save it there.
+
+    Rendered by Agg without a display; matplotlib's own settings of the caller are restored after the block.
+    """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -86,7 +89,11 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def shade(axes: Axes, gap: Gap, scale: float, smallest: float) -> None:
-    """Mark a pause; `scale`: seconds of the axis's unit, `smallest`: what is still seen."""
+    """Mark a pause; `scale`: seconds of the axis's unit, `smallest`: what is still seen.
+
+    The band is never narrower than `smallest`, in the axis's unit, so that a short pause stays visible in a
+    long run.
+    """
     start = gap.start_s / scale
     axes.axvspan(start, max(gap.end_s / scale, start + smallest), color=ORANGE, alpha=0.35, linewidth=0)
 
@@ -99,7 +106,7 @@ def save_figure(figure: Figure, path: Path | str, provenance: Mapping[str, Any] 
     """
     path = Path(path)
     if provenance is not None:
-        figure.supxlabel(provenance_line(provenance), fontsize=7.5, color=MUTED, x=0.995, ha="right")
+        figure.supxlabel(_provenance_line(provenance), fontsize=7.5, color=MUTED, x=0.995, ha="right")
     # A date would make every SVG of the same data a different file.
     metadata = {".png": {"Title": path.stem}, ".svg": {"Date": None}}.get(path.suffix)
     try:
@@ -110,7 +117,7 @@ def save_figure(figure: Figure, path: Path | str, provenance: Mapping[str, Any] 
         raise ParameterError(f"{path} has no known ending; write a .png, .pdf or .svg") from None
 
 
-def provenance_line(provenance: Mapping[str, Any]) -> str:
+def _provenance_line(provenance: Mapping[str, Any]) -> str:
     """RID, node, time and versions in one line, as far as they are known."""
     parts = []
     if "rid" in provenance:

@@ -9,7 +9,11 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Markup:
-    """HTML that is finished; a plain `str` is text and gets escaped."""
+    """HTML that is finished; a plain `str` is text and gets escaped.
+
+    `element` and `section` take either; only this class is trusted, and only this module and the figures
+    make it.
+    """
 
     html: str
 
@@ -20,17 +24,20 @@ class Markup:
 Content = Markup | str
 
 
-def html_of(content: Content) -> str:
+def _html_of(content: Content) -> str:
     """Markup as it is, text escaped."""
     return content.html if isinstance(content, Markup) else escape(content, quote=True)
 
 
 def element(name: str, *content: Content, css: str = "", **attributes: str) -> Markup:
-    """`<name class=css ...>content</name>`; attribute values are escaped."""
+    """`<name class=css ...>content</name>`; attribute values are escaped.
+
+    `css` becomes the class. A name in `attributes` is written as it is, so it may not come from outside.
+    """
     if css:
         attributes = {"class": css, **attributes}
     head = "".join(f' {key}="{escape(value, quote=True)}"' for key, value in attributes.items())
-    return Markup(f"<{name}{head}>{''.join(map(html_of, content))}</{name}>")
+    return Markup(f"<{name}{head}>{''.join(map(_html_of, content))}</{name}>")
 
 
 def counted(number: int, noun: str) -> str:
@@ -40,11 +47,14 @@ def counted(number: int, noun: str) -> str:
 
 def joined(parts: Iterable[Content]) -> Markup:
     """One after the other."""
-    return Markup("\n".join(map(html_of, parts)))
+    return Markup("\n".join(map(_html_of, parts)))
 
 
 def table(rows: Iterable[Sequence[Content]], headings: Sequence[str] = (), css: str = "") -> Markup:
-    """A table; the first cell of a row is its heading."""
+    """A table; the first cell of a row is its heading.
+
+    Wrapped into a scrolling box, for screens narrower than the table. css: class of the table.
+    """
     parts: list[Content] = []
     if headings:
         cells = (element("th", heading, scope="col") for heading in headings)

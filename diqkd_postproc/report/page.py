@@ -1,4 +1,4 @@
-"""The page: facts in, one HTML document out, with its style and drawings inside it.
+"""Page of a report: one HTML document made of the facts, with its style and drawings inside it.
 
 The document is well-formed XML too. Its security policy forbids the browser to load anything.
 """

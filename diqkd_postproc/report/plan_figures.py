@@ -41,7 +41,11 @@ SMALLEST_RUN_SCORES = 5
 
 
 def draw(point: DesignPoint, plan: Plan, path: Path) -> None:
-    """Write the figure; the format follows the file's name. errors as `save_figure`."""
+    """Write the figure; the format follows the file's name. errors as `save_figure`.
+
+    Four panels: key rate against rounds for each proof, the smallest run with a key, and the rate against S
+    and against Q. Errors as `save_figure`.
+    """
     with new_figure(11, 8) as figure:
         ((rate, smallest), (by_score, by_error)) = figure.subplots(2, 2)
         _rates(rate, point, plan)

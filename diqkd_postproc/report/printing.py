@@ -16,7 +16,10 @@ TIMEOUT_S = 120.0
 
 
 def find_browser() -> str:
-    """A browser that prints without a window; ParameterError if there is none."""
+    """A browser that prints without a window; ParameterError if there is none.
+
+    BROWSERS in the search path, in this order; returns the path of the first.
+    """
     for name in BROWSERS:
         if (path := shutil.which(name)) is not None:
             return path
@@ -27,7 +30,11 @@ def find_browser() -> str:
 
 
 def print_to_pdf(browser: str, page: Path) -> bytes:
-    """The printed `page`; DiqkdError if the browser does not manage."""
+    """The printed `page`; DiqkdError if the browser does not manage.
+
+    Runs it without a window and with a profile of its own, at most TIMEOUT_S seconds; the content of the PDF
+    is returned.
+    """
     with tempfile.TemporaryDirectory(prefix="diqkd-print-") as folder:
         printed = Path(folder) / "report.pdf"
         command = [browser, "--headless", "--disable-gpu", "--no-first-run", "--no-pdf-header-footer"]

@@ -16,7 +16,10 @@ REMARK_NAME = "remark.txt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFiles:
-    """Files of one node: its sealed record, and its key store where there is one."""
+    """Files of one node: its sealed record, and its key store where there is one.
+
+    record: HDF5, sealed. keys: SQLite; a characterisation run has none.
+    """
 
     record: Path
     keys: Path | None

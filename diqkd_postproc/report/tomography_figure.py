@@ -20,7 +20,11 @@ SMALLEST_LABEL = 0.1  # magnitude below which no phase is written
 
 
 def draw_tomography(result: TomographyResult, path: Path, provenance: Mapping[str, Any]) -> None:
-    """Write the picture; see `save_figure` for formats and errors."""
+    """Write the picture; see `save_figure` for formats and errors.
+
+    Above, one density matrix a pattern: the area of a square is the magnitude of an element, its colour the
+    phase. Below, the fidelities.
+    """
     names = list(result.by_pattern)
     columns = max(len(names), 2)
     with new_figure(2.65 * columns, 5.4) as figure:

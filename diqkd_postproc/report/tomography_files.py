@@ -14,7 +14,11 @@ RESULT_NAME, PICTURE_NAME, COUNTS_NAME = "tomography.json", "tomography.png", "t
 
 
 def as_dict(result: TomographyResult) -> dict[str, Any]:
-    """Plain values, for JSON: complex matrices as real and imaginary parts."""
+    """Plain values, for JSON: complex matrices as real and imaginary parts.
+
+    By pattern: heralds, fidelity, phase in radians, rho (4, 4), likelihood and its gap to the optimum;
+    estimates with standard error, interval and bias.
+    """
     patterns = {}
     for name, pattern in result.by_pattern.items():
         patterns[name] = {
@@ -45,7 +49,11 @@ def _bootstrapped(quantity: Bootstrapped) -> dict[str, float]:
 
 
 def write_results(result: TomographyResult, folder: Path, provenance: dict[str, Any]) -> dict[str, str]:
-    """Write JSON and picture into a folder; returns their names. Raises StorageError."""
+    """Write JSON and picture into a folder; returns their names. Raises StorageError.
+
+    Keys `result` (JSON, with provenance) and `picture` (PNG). The folder is created; existing files are
+    replaced.
+    """
     document = {"name": "tomography", "provenance": provenance} | as_dict(result)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,10 @@ def exchange_file(folder: Path, role: Role) -> Path:
 
 
 class FileExchange:
-    """What a `Connection` is, over two files in a folder."""
+    """Transport over two files in a folder: this side's, and the other's as it was carried here.
+
+    Used where the nodes share no network; `Connection` is the transport over one.
+    """
 
     def __init__(self, folder: Path, engine: SessionEngine) -> None:
         """Read what has come; raises StorageError where the folder or the file cannot be used."""
@@ -100,7 +103,10 @@ class FileExchange:
         self._ended.set()
 
     async def close(self) -> None:
-        """Replace this side's file by all that it has to say; what is in it was journalled before."""
+        """Replace this side's file by all that it has to say; what is in it was journalled before.
+
+        Replaced atomically, mode 0644, as nothing in it is secret. Raises StorageError.
+        """
         replace_atomically(self._own_file, self._engine.whole_stream(), private=False, mode=0o644)
 
 

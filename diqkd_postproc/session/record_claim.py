@@ -23,7 +23,11 @@ def claim_path(record_path: Path) -> Path:
 
 
 def claim_record(record_path: Path, session_id: str) -> None:
-    """Note the session; ParameterError if the record belongs to another one, StorageError if it fails."""
+    """Note the session; ParameterError if the record belongs to another one, StorageError if it fails.
+
+    Idempotent for the same session. session_id: hexadecimal. The note is a private file, durable when this
+    returns.
+    """
     path = claim_path(record_path)
     if os.path.lexists(path):
         with open_private_file(path) as file:

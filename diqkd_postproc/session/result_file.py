@@ -27,7 +27,10 @@ def result_path(key_store_path: Path, session_id: str) -> Path:
 
 
 def save_result(key_store_path: Path, result: SessionResult) -> Path:
-    """Write the result, with what an earlier run of the same session had learnt; returns the file."""
+    """Write the result, with what an earlier run of the same session had learnt; returns the file.
+
+    A resumed session keeps its first `finished_unix`. Raises StorageError.
+    """
     document = result.to_dict() | {"finished_unix": time.time()}
     earlier = load_result(key_store_path, result.session_id) or {}
     for name in _KNOWN_IN_FIRST_SESSION:
@@ -42,13 +45,20 @@ def save_result(key_store_path: Path, result: SessionResult) -> Path:
 
 
 def save_refusal(key_store_path: Path, session_id: str, reason: str) -> None:
-    """Note that this side has ended the session because a tag was wrong: no message of the peer says so."""
+    """Note that this side has ended the session because a tag was wrong: no message of the peer says so.
+
+    reason: shown by the report; it names no secret. Replaces an earlier result of the session.
+    """
     document = {"session_id": session_id, "refused": reason, "finished_unix": time.time()}
     replace_atomically(result_path(key_store_path, session_id), json.dumps(document, indent=2).encode())
 
 
 def load_result(key_store_path: Path, session_id: str) -> dict[str, Any] | None:
-    """The stored result, None if there is none; StorageError if it is damaged or of another session."""
+    """The stored result, None if there is none; StorageError if it is damaged or of another session.
+
+    Members as `SessionResult.to_dict`, with `finished_unix` (seconds); or `refused`, as `save_refusal`
+    writes it.
+    """
     path = result_path(key_store_path, session_id)
     if not os.path.lexists(path):
         return None

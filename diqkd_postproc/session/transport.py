@@ -66,7 +66,10 @@ class Connection:
             return b""
 
     async def send(self, data: bytes) -> None:
-        """Write; a connection that has broken, or a peer that does not read, shows in `receive`."""
+        """Write; a connection that has broken, or a peer that does not read, shows in `receive`.
+
+        Waits until the peer has read enough, at most SILENCE_S; b"" is not sent.
+        """
         if not data:
             return
         with contextlib.suppress(OSError):
@@ -90,7 +93,10 @@ class Connection:
 
 
 async def connect(host: str, port: int, timeout: float) -> Connection:
-    """Connect, trying again until `timeout` seconds have passed: the peer may start later."""
+    """Connect, trying again until `timeout` seconds have passed: the peer may start later.
+
+    Raises PeerUnavailable with the last reason when the time has passed.
+    """
     deadline = asyncio.get_running_loop().time() + timeout
     reason = "no answer"
     while (left := deadline - asyncio.get_running_loop().time()) > 0:

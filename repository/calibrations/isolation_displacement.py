@@ -27,12 +27,7 @@ class IsolationDisplacement(experiment.CalibrationExperiment, EnvExperiment):
             "Scan",
             "Time in which photons count. A detector's input holds 64 on hardware.",
         )
-        self.setattr_argument(
-            "arrival_time",
-            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0, step=10e-6),
-            "Scan",
-            "Time that the ion takes to a place: ten time constants of the electrodes.",
-        )
+        self.setattr_arrival_time("to a place")
         self.setattr_argument(
             "distance_um",
             NumberValue(default=3.0, min=0.1, max=1000.0, precision=2),

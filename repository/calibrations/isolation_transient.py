@@ -32,12 +32,7 @@ class IsolationTransient(experiment.CalibrationExperiment, EnvExperiment):
             "Scan",
             "Time after the step until which photons count.",
         )
-        self.setattr_argument(
-            "arrival_time",
-            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0, step=10e-6),
-            "Scan",
-            "Time that the ion takes back into the focus: ten time constants of the electrodes.",
-        )
+        self.setattr_arrival_time("back into the focus")
 
     def make_scan(self):
         shots = -(-self.num_shots // POINTS)

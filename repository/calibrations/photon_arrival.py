@@ -21,12 +21,7 @@ class PhotonArrival(experiment.CalibrationExperiment, EnvExperiment):
 
     def build_scan_arguments(self):
         self.setattr_count("num_attempts", 100_000, 100_000_000, "Attempts, 40 us each.")
-        self.setattr_argument(
-            "arrival_time",
-            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0, step=10e-6),
-            "Scan",
-            "Time that the ion takes into the focus: ten time constants of the electrodes.",
-        )
+        self.setattr_arrival_time("into the focus")
 
         self.setattr_argument(
             "reference_delay",

@@ -29,12 +29,7 @@ class PhotonLeak(experiment.CalibrationExperiment, EnvExperiment):
             "Scan",
             "Clicks per photon in the fibre: coupling at the station times quantum efficiency.",
         )
-        self.setattr_argument(
-            "arrival_time",
-            NumberValue(default=300e-6, unit="us", min=30e-6, max=0.1, precision=0, step=10e-6),
-            "Scan",
-            "Time that the ion takes to its place: ten time constants of the electrodes.",
-        )
+        self.setattr_arrival_time("to its place")
 
     def make_scan(self):
         kinds = [(place, dark) for place in PLACES for dark in (False, True)]

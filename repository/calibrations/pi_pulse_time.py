@@ -17,12 +17,7 @@ class PiPulseTime(experiment.CalibrationExperiment, EnvExperiment):
     calibration = "pi_pulse_time"
 
     def build_scan_arguments(self):
-        self.setattr_argument(
-            "transition",
-            EnumerationValue(list(TRANSITIONS), default="qubit"),
-            "Scan",
-            "S1/2 to D5/2. map: +1/2 to -3/2; qubit: -1/2 to -3/2; shelve: +1/2 to +3/2.",
-        )
+        self.setattr_transition(*TRANSITIONS)
         self.setattr_argument(
             "longest_pulse",
             NumberValue(default=20e-6, unit="us", min=0.1e-6, max=10e-3, precision=2),
@@ -31,9 +26,6 @@ class PiPulseTime(experiment.CalibrationExperiment, EnvExperiment):
         )
         self.setattr_count("num_points", 41, 1000, "Pulse lengths, evenly spaced.")
         self.setattr_count("num_shots", 100, 100_000, "Shots at each pulse length.")
-
-    def subject(self):
-        return self.transition
 
     def make_scan(self):
         line = transition(self.transition, self.configuration)

@@ -19,12 +19,7 @@ class RamseyCoherence(experiment.CalibrationExperiment, EnvExperiment):
     calibration = "ramsey_coherence"
 
     def build_scan_arguments(self):
-        self.setattr_argument(
-            "transition",
-            EnumerationValue(["map", "qubit"], default="qubit"),
-            "Scan",
-            "S1/2 to D5/2. map: +1/2 to -3/2; qubit: -1/2 to -3/2.",
-        )
+        self.setattr_transition("map", "qubit")
         self.setattr_argument(
             "longest_wait",
             NumberValue(default=10e-3, unit="ms", min=50e-6, max=1.0, precision=2),
@@ -40,9 +35,6 @@ class RamseyCoherence(experiment.CalibrationExperiment, EnvExperiment):
         )
         self.setattr_count("num_waits", 20, 500, "Waits, closer together where they are short.")
         self.setattr_count("num_shots", 100, 100_000, "Shots at each wait and each of four phases.")
-
-    def subject(self):
-        return self.transition
 
     def make_scan(self):
         line = transition(self.transition, self.configuration)

@@ -17,12 +17,7 @@ class TransitionFrequency(experiment.CalibrationExperiment, EnvExperiment):
     calibration = "transition_frequency"
 
     def build_scan_arguments(self):
-        self.setattr_argument(
-            "transition",
-            EnumerationValue(list(TRANSITIONS), default="qubit"),
-            "Scan",
-            "S1/2 to D5/2. map: +1/2 to -3/2; qubit: -1/2 to -3/2; shelve: +1/2 to +3/2.",
-        )
+        self.setattr_transition(*TRANSITIONS)
         self.setattr_argument(
             "span",
             NumberValue(default=80e3, unit="kHz", min=100.0, max=2e6, precision=1),
@@ -37,9 +32,6 @@ class TransitionFrequency(experiment.CalibrationExperiment, EnvExperiment):
         )
         self.setattr_count("num_points", 41, 1000, "Frequencies, evenly spaced.")
         self.setattr_count("num_shots", 100, 100_000, "Shots at each frequency.")
-
-    def subject(self):
-        return self.transition
 
     def make_scan(self):
         line = transition(self.transition, self.configuration)

@@ -1,4 +1,4 @@
-"""What the protocol is to withstand, done to the simulated laboratory and to the channel between the PCs.
+"""Adversaries of the protocol, acting on the simulated laboratory and the channel between the PCs.
 
 `tampering` is what an adversary does to devices, station and electrodes; `acceptance` says how likely that
 passes the Bell test, exactly; `trials` plays the test many times over, without nodes; `attacks` are the

@@ -1,5 +1,4 @@
-"""How likely an attack passes the Bell test: exactly, from the states, the pulses and the binomial
-distribution.
+"""Probability that an attack passes the Bell test, from states, pulses and the binomial distribution.
 
 The adversary treats rounds independently, so the number of lost test rounds is Bin(n, gamma p) with p the
 mean probability that a test round is lost, and the run is accepted where it is at most L (step 8 of the

@@ -1,4 +1,4 @@
-"""Between the nodes' PCs: a TCP relay that forwards, records, and at a chosen byte does something else."""
+"""TCP relay between the nodes' PCs: forwards, records, and alters or cuts at a chosen byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eve on the line between the two PCs: a relay that flips one bit of what Alice sends.
+"""Relay between the two PCs that flips one bit of what Alice sends.
 
 She makes the checksum of the changed frame fit again, so that the change looks like no accident.
 """

@@ -1,4 +1,4 @@
-"""The Bell test of an attacked run, over and over and without nodes: fast enough to see what is rare.
+"""Repeated Bell tests of an attacked run, without nodes: fast enough for rare outcomes.
 
 A trial takes the laboratory's own tape of a run, draws the settings as the nodes do and the outcomes from
 the exact probabilities, and counts losses with the post-processing's function. What is left out is what

@@ -1,4 +1,4 @@
-"""The device "clock": the laboratory's time of day, which runs as fast as the simulation does."""
+"""Device `clock`: the laboratory's time of day, which runs as fast as the simulation does."""
 
 import os
 import socket

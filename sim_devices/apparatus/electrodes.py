@@ -1,4 +1,4 @@
-"""Where the ion is: four electrode voltages behind their low-pass filters, as a function of time.
+"""Position of the ion: four electrode voltages behind their low-pass filters, as a function of time.
 
 The steps are only noted as they come, since a round makes eight and never asks; whoever asks for the position
 pays for it.

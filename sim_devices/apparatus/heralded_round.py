@@ -1,4 +1,4 @@
-"""The round that a node is playing: its entry of the tape, its pulses, its round type."""
+"""Round that a node is playing: its entry of the tape, its pulses, its round type."""
 
 from collections.abc import Callable
 from typing import Any, Protocol

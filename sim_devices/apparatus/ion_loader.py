@@ -1,4 +1,4 @@
-"""The device "ion_loader": brings a new ion into the simulated trap."""
+"""Device `ion_loader`: brings a new ion into the simulated trap."""
 
 from typing import Any
 

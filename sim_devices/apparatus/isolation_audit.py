@@ -1,4 +1,4 @@
-"""Watches each round's timeline for leaks: the link must be down before anything private happens.
+"""Audit of each round's timeline for leaks: the optical link is cut before anything private happens.
 
 Down means all four electrodes out and 30 us settled. Private are the round-type strobe, every pulse that
 depends on the basis, and the readout. Before the ion comes back, 100 us of 422, 1092 and 1033 nm light

@@ -1,4 +1,4 @@
-"""The ion of a node that works alone: optically pumped, driven at 674 nm and measured, without any herald.
+"""Ion of a node that works alone: optically pumped, driven at 674 nm and measured, without any herald.
 
 A sequence begins with the end of the pumping light, in S1/2 m=+1/2, and ends with the next 422 nm light,
 which projects. What it does to the four levels follows from the pulses alone. Between them a magnetic field

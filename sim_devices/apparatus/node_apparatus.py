@@ -1,4 +1,4 @@
-"""The hardware of one simulated node behind its drivers: switches, synthesisers, electrodes, counters, lines.
+"""Hardware of one simulated node behind its drivers: switches, synthesisers, electrodes, counters, lines.
 
 The drivers bind one callable a device key at construction and call it with the times that the kernel
 programmed. From these calls the apparatus follows its ion: where it is, which pulses it saw since the herald,

@@ -1,4 +1,4 @@
-"""The heralding station as one node sees it: clicks of four detectors, from its own ion and from the dark.
+"""Heralding station as one node sees it: clicks of four detectors, from its own ion and dark counts.
 
 The ion's photons come in two ways. Under cooling light they come at a rate, in proportion to the coupling
 at each moment; that is what an isolation scan counts. A picosecond pulse on a pumped ion gives at most one,

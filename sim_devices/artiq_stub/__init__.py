@@ -1,4 +1,4 @@
-"""A minimal `artiq` package for machines without ARTIQ.
+"""Minimal `artiq` package for machines without ARTIQ.
 
 ARTIQ is not on PyPI. The package beside this file has just the names that our experiments import, so that
 the experiment files run unchanged on the host engine. `install` puts a finder at the *end* of the import

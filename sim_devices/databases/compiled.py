@@ -1,4 +1,4 @@
-"""Turns a hardware device database into that of a node on the compiled engine.
+"""Conversion of a hardware device database into that of a node on the compiled engine.
 
 The drivers stay ARTIQ's own. Only the class of the core is another, the random number generator is simulated,
 and `apparatus`, `ion_loader` and `clock` come on top, as in `sim_devices.databases.simulated`.

@@ -1,4 +1,4 @@
-"""Turns a hardware device database into that of the simulated node: same keys, simulated classes.
+"""Conversion of a hardware device database into that of the simulated node: same keys, simulated classes.
 
 Every driver keeps its arguments and gets `key`, by which it finds its place in the apparatus; our own
 controllers are told to simulate. Three devices come on top: `apparatus`, the simulated hardware,

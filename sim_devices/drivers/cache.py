@@ -1,4 +1,4 @@
-"""The core device's cache (`artiq.coredevice.cache`): lists of integers that outlive a kernel."""
+"""Cache of the core device (`artiq.coredevice.cache`): lists of integers that outlive a kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the DDS channels of a Urukul card share: the card, the switch and the attenuator."""
+"""Base of the DDS channels of a Urukul card: the card, the switch and the attenuator."""
 
 from __future__ import annotations
 

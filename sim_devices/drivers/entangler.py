@@ -1,4 +1,4 @@
-"""The entangler gateware core (`entangler.driver.Entangler`).
+"""Entangler gateware core (`entangler.driver.Entangler`).
 
 Registers, runs and what they come to are those of the gateware's model (`engines.entangler_core`); here is
 the timing of the driver.

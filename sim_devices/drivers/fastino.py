@@ -1,4 +1,4 @@
-"""The Fastino 32-channel DAC (`artiq.coredevice.fastino`)."""
+"""Fastino 32-channel DAC (`artiq.coredevice.fastino`)."""
 
 from __future__ import annotations
 

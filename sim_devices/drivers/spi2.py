@@ -1,4 +1,4 @@
-"""SPI buses (`artiq.coredevice.spi2`) of cards that are simulated as a whole: nothing is behind them."""
+"""SPI buses (`artiq.coredevice.spi2`) of cards that are simulated as a whole: no device answers on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Urukul CPLD (`artiq.coredevice.urukul`): attenuators, switches, and the SPI bus that its DDS share."""
+"""Urukul CPLD (`artiq.coredevice.urukul`): attenuators, switches, and the SPI bus that its DDS share."""
 
 from __future__ import annotations
 

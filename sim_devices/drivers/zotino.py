@@ -1,4 +1,4 @@
-"""The Zotino 32-channel DAC (`artiq.coredevice.zotino`)."""
+"""Zotino 32-channel DAC (`artiq.coredevice.zotino`)."""
 
 from __future__ import annotations
 

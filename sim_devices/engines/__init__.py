@@ -1,1 +1,1 @@
-"""Two ways to execute a kernel: as host Python (`host`), or as the compiler's own binary (`kasli`)."""
+"""Two engines that execute kernels: as host Python (`host`), or as the compiler's own binary (`kasli`)."""

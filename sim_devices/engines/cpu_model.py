@@ -1,4 +1,4 @@
-"""How long the core device's CPU takes: the time model behind RTIOUnderflow.
+"""Time model of the core device's CPU, which decides on RTIOUnderflow.
 
 Only the operations below take CPU time; Python statements between them are free. The numbers are typical of
 a Kasli, rounded up to be on the safe side: a kernel that keeps its slack here keeps it on hardware, within

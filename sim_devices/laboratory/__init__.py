@@ -1,4 +1,4 @@
-"""The simulated laboratory: a process that owns both ions, and the apparatus by which a node reaches it."""
+"""Simulated laboratory: a process that holds both ions, and the apparatus by which a node reaches it."""
 
 import multiprocessing
 import signal

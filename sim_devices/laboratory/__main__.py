@@ -1,4 +1,4 @@
-"""Run a laboratory for two nodes: ``python -m sim_devices.laboratory --port 3270``."""
+"""Command line of a laboratory for two nodes: ``python -m sim_devices.laboratory --port 3270``."""
 
 import argparse
 import secrets

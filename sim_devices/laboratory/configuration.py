@@ -1,4 +1,4 @@
-"""What kind of laboratory to build: link, seed, faults."""
+"""Configuration of a laboratory: link, seed, faults."""
 
 import time
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The laboratory process: owns the tape and both ions' joint state, and serves the two nodes.
+"""Laboratory process: holds the tape and both ions' joint state, and serves the two nodes.
 
 Both nodes play the same round at the same time, in step by the handshake on their own connection. Each gets
 entries of the tape a chunk at a time, with results of its own measurements (`joint_outcomes`); Bob first,

@@ -1,4 +1,4 @@
-"""What an adversary has done to the apparatus before the run, and the states that her measurements leave.
+"""Alterations of the apparatus by an adversary before the run, and the states that her measurements leave.
 
 Round by round one of three things happens. *Untouched*: the link as it is. *Listed*: both devices give the
 bit that her list has for the round, whatever the settings, so S = 2 and she knows both outcomes.

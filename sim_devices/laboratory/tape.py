@@ -1,4 +1,4 @@
-"""The tape: what happens in round after round that neither node decides.
+"""Tape of a run: what happens in each round that neither node decides.
 
 Attempts until the herald, its pattern, and faults, drawn from the laboratory's seed alone, so that a run is
 the same whatever the nodes' processes do; and what an adversary has done to them. Rounds are numbered from

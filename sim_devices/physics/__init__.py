@@ -1,4 +1,4 @@
-"""What nature does in the simulated laboratory: the ions, the light between them, and their numbers."""
+"""Physics of the simulated laboratory: the ions, the light between them, and their parameters."""
 
 from sim_devices.physics.constants import NOMINAL_PATTERN_PHASES
 

@@ -1,4 +1,4 @@
-"""The truth of the simulated laboratory, which the nodes' configuration only estimates.
+"""True constants of the simulated laboratory, which the nodes' configuration only estimates.
 
 Sources: Nadlinger et al., Nature 607, 682 (2022), Supplementary Information (SI): section S2 A-D, Tables S3
 and S4, Figs. S3 and S5. The four numbers of `LINK_POPULATIONS` and `LINK_COHERENCE` follow from the published

@@ -1,4 +1,4 @@
-"""What changes while a laboratory runs: the 674 nm laser, light power, the phases of the heralded states.
+"""Drifts of a running laboratory: the 674 nm laser, light power, the phases of the heralded states.
 
 Everything is a function of laboratory time alone, so that nodes and station agree on it without talking. A
 drift has a linear part and a wander, a sum of slow sines with random phases. Parameters are constant within

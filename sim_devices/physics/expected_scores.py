@@ -1,4 +1,4 @@
-"""What a drifted laboratory gives nodes whose configuration is what it is: S and Q without sampling.
+"""Expected S and Q of a drifted laboratory with the nodes' present configuration, without sampling.
 
 The counterpart of `calibration.chain_probabilities` for any state of the drift: the pulses that the two node
 configurations make, in the light as it is, on the state as the station heralds it. Only a simulation can know

@@ -1,4 +1,4 @@
-"""What the whole chain gives in expectation, and the link that makes it the published one.
+"""Expected statistics of the whole chain, and the link that gives the published ones.
 
 `chain_probabilities` multiplies the link's state with the effects of both nodes' pulses and the
 discrimination of the readout: exact probabilities, without sampling. `calibrate` solves for the link's

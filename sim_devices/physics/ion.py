@@ -1,4 +1,4 @@
-"""One ion between herald and readout: pulses become a measurement of the Zeeman qubit.
+"""One ion between herald and readout: its pulses make a measurement of the Zeeman qubit.
 
 The ion has the four levels of `constants`. A list of 674 nm pulses, timed from the herald, acts on the driven
 two-level transition with its detuning; in between the coherences fall with a Gaussian of the elapsed time and

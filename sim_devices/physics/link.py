@@ -1,4 +1,4 @@
-"""The light between the ions: attempts until a herald, and the joint state that each herald leaves.
+"""Optical link between the ions: attempts until a herald, and the joint state that each herald leaves.
 
 The state of a pattern is a Bell state with populations leaked into |00> and |11> and a reduced coherence
 (SI Fig. S3). Other kinds of link stand in for a better laboratory or for an adversary:

@@ -1,4 +1,4 @@
-"""What is true of one simulated node: the numbers that its calibrations are to find.
+"""True parameters of one simulated node, which its calibrations are to find.
 
 The defaults are those of `constants`, where their sources stand. Another laboratory is a JSON file with an
 object for each role that names what differs,

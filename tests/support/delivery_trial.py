@@ -156,7 +156,7 @@ def make_stores(folder: Path, num_bits: int, seed: int = 1) -> bytes:
 
 
 class Trial:
-    """Two running services with a link, over loopback; either can be stopped and started again."""
+    """Two running services with a connection, over loopback; either can be stopped and started again."""
 
     def __init__(self, certificates: Path, folder: Path, **options: Any) -> None:
         self.certificates = certificates
@@ -164,29 +164,29 @@ class Trial:
         self.options = options
         self.services: dict[str, RunningService] = {}
         self._stacks: dict[str, AsyncExitStack] = {}
-        self.link_port = 0
+        self.kme_port = 0
 
     async def start(self, role: str) -> RunningService:
         if role == "alice":
-            link: dict[str, Any] = {"listen": f"127.0.0.1:{self.link_port}"}
+            link: dict[str, Any] = {"listen": f"127.0.0.1:{self.kme_port}"}
         else:
-            link = {"connect": f"127.0.0.1:{self.link_port}"}
+            link = {"connect": f"127.0.0.1:{self.kme_port}"}
         options = {**self.options, "link": {**link, "timeout_s": 20.0, **self.options.get("link", {})}}
         configuration = configuration_of(role, self.certificates, self.folder, **options)
         stack = AsyncExitStack()
         service = await stack.enter_async_context(running_service(configuration))
         self.services[role], self._stacks[role] = service, stack
-        if service.link_address is not None:
-            self.link_port = service.link_address[1]
+        if service.kme_address is not None:
+            self.kme_port = service.kme_address[1]
         return service
 
     async def stop(self, role: str) -> None:
         del self.services[role]
         await self._stacks.pop(role).aclose()
 
-    async def linked(self, role: str = "alice", up: bool = True) -> None:
+    async def connected(self, role: str = "alice", up: bool = True) -> None:
         async with asyncio.timeout(30):
-            while self.services[role].link.is_up != up:
+            while self.services[role].kme_connection.is_up != up:
                 await asyncio.sleep(0.01)
 
     async def client(self, sae: str) -> RawClient:
@@ -196,8 +196,8 @@ class Trial:
     async def __aenter__(self) -> Trial:
         await self.start("alice")
         await self.start("bob")
-        await self.linked("alice")
-        await self.linked("bob")
+        await self.connected("alice")
+        await self.connected("bob")
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diqkd_postproc.delivery.authenticated_exchange import AuthenticatedExchange
-from diqkd_postproc.delivery.link_messages import (
+from diqkd_postproc.delivery.exchange_messages import (
     ANSWER,
     FAILURE,
     LENGTH_BYTES,

@@ -1,4 +1,4 @@
-"""A weak signal above a measured background: the posterior of the signal's rate (SI Fig. S5).
+"""Rate of a weak signal above a measured background: its posterior (SI Fig. S5).
 
 Counts are seen in an exposure with signal and background, and in one with background alone. With flat priors
 for both rates, not negative, the background is integrated out exactly: the posterior of the signal is a

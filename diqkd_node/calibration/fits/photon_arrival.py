@@ -1,4 +1,4 @@
-"""When photons of a picosecond pulse arrive, and which window takes them in.
+"""Arrival times of the photons of a picosecond pulse, and the window that takes them in.
 
 The histogram is the exponential decay of P1/2, smeared by the detectors' and the pulse's jitter (a Gaussian)
 and lifted by a flat background: its bins are integrals of an exponentially modified Gaussian. A window that

@@ -1,4 +1,4 @@
-"""The time of a pi pulse from Rabi oscillations.
+"""Time of a pi pulse, from Rabi oscillations.
 
 The bright fraction oscillates between two levels, `high` and `low`, as (1 + cos(pi t / T))/2. Where that does
 not describe the data, an exponential decay towards the middle is added: the spread of Rabi frequencies of an

@@ -1,4 +1,4 @@
-"""The best threshold of the fluorescence readout, and how often it is wrong.
+"""Threshold of the fluorescence readout, and its error rates.
 
 Counts of an ion in S1/2 are Poisson; those of an ion in D5/2 are Poisson around the background, unless it
 decays during the window, after which it is bright: its mean is then uniform between the two, to first order

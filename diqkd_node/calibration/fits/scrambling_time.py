@@ -1,4 +1,4 @@
-"""How fast deshelving empties D5/2 (SI Fig. S5, right): an exponential approach of the bright fraction.
+"""Time constant of deshelving (SI Fig. S5, right): an exponential approach of the bright fraction.
 
 What scrambling needs is that nothing of the outcome is left, so ten time constants are proposed, and never
 less than the 100 us of the protocol.

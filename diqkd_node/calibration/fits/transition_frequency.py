@@ -1,4 +1,4 @@
-"""The frequency of a transition from the response to a weak pulse of fixed length.
+"""Frequency of a transition, from the response to a weak pulse of fixed length.
 
 The bright fraction goes from `rest`, far from the line, towards `driven` by W^2/(W^2+d^2)
 sin^2(sqrt(W^2+d^2) t/2), with the Rabi frequency W and the detuning d in rad/s: Rabi's formula.

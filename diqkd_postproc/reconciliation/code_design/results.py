@@ -88,7 +88,11 @@ class Statistics:
         return row | {"task": self.task.to_dict(), "wall_seconds": round(self.wall_seconds, 3)}
 
     def report(self) -> dict[str, Any]:
-        """What a person wants to know, JSON-able; the interval is that of `intervals`, for wrong frames."""
+        """What a person wants to know, JSON-able; the interval is that of `intervals`, for wrong frames.
+
+        Rates of wrong frames with their likelihood interval, medians and extremes of iterations and seconds,
+        memory in MiB.
+        """
         task = self.task
         return {
             "strong_id": self.strong_id,
@@ -120,7 +124,11 @@ class Statistics:
 
 
 def combine(rows: Iterable[Mapping[str, Any]]) -> dict[str, Statistics]:
-    """Statistics of each task, by strong id, in order of first appearance."""
+    """Statistics of each task, by strong id, in order of first appearance.
+
+    A batch is counted once, whatever files hold it. Raises ParameterError where combined rows overlap in
+    part.
+    """
     listed = list(rows)
     combined: dict[str, Statistics] = {}
     for row in listed:
@@ -160,7 +168,11 @@ def read_results(*paths: Path | str) -> dict[str, Statistics]:
 
 
 def append_row(path: Path | str, row: Mapping[str, Any]) -> None:
-    """Add one line, whole or not at all as far as a reader can see; raises StorageError."""
+    """Add one line, whole or not at all as far as a reader can see; raises StorageError.
+
+    One write, flushed to disk; a line that a crash has cut short before it is ended first, and skipped by
+    readers.
+    """
     line = json.dumps(row, separators=(",", ":")).encode() + b"\n"
     try:
         with open(path, "a+b") as file:

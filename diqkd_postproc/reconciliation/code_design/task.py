@@ -24,8 +24,8 @@ from diqkd_postproc.machine import peak_memory_mib, processor_name
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.parameters import SYNDROME_CODE_SEED
 from diqkd_postproc.protocol.roles import lost_test_probability
+from diqkd_postproc.protocol.version import __version__
 from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble, conditional_entropy
-from diqkd_postproc.version import __version__
 
 if TYPE_CHECKING:
     from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode

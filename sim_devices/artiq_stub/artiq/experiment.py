@@ -1,4 +1,4 @@
-"""What `from artiq.experiment import *` gives an experiment."""
+"""Names that `from artiq.experiment import *` gives an experiment."""
 
 from artiq import coredevice, language
 from artiq.coredevice import *  # noqa: F403

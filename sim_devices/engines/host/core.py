@@ -1,4 +1,4 @@
-"""The simulated core device: what `artiq.coredevice.core.Core` is to an experiment.
+"""Simulated core device with the interface of `artiq.coredevice.core.Core`.
 
 It runs kernels as host Python (see `transform`) on one `Timeline`. Remote procedure calls are ordinary
 calls, asynchronous ones too; exceptions of kernels are ordinary exceptions. Between two kernels, the counter

@@ -1,4 +1,4 @@
-"""The RTIO timeline: cursor, counter, and what goes wrong on it.
+"""RTIO timeline: cursor, counter, and the errors of events that come too late or collide.
 
 `now` is the cursor; `cpu` is the RTIO counter at the moment the simulated CPU has reached. An output event
 needs `now >= cpu`, or it is an underflow. Reading an input moves `cpu` to the time of the event: that is how

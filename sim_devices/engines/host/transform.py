@@ -1,4 +1,4 @@
-"""From a kernel's source to a host function on a timeline.
+"""Transformation of a kernel's source into a host function on a timeline.
 
 Statements of the kernel language become attribute accesses on the timeline:
 

@@ -1,4 +1,4 @@
-"""The compiled engine: runs the RISC-V binary that ARTIQ's compiler makes of a kernel.
+"""Compiled engine: runs the RISC-V binary that ARTIQ's compiler makes of a kernel.
 
 Where real ARTIQ and `unicorn` are installed, the class `core.Core` takes the place of ARTIQ's `Core` in a
 device database (`database`, `device_db/*_compiled.py`). ARTIQ compiles and links the kernel as for a Kasli.

@@ -1,4 +1,4 @@
-"""Just enough of a RISC-V assembler for the support code that kernels are linked to (see `support`).
+"""RISC-V assembler for the instructions of the support code that kernels are linked to (see `support`).
 
 Encodings: The RISC-V Instruction Set Manual, volume I, chapters 2 (RV32I) and 12 (D). Registers have their
 ABI names; a branch or jump names a label.

@@ -1,4 +1,4 @@
-"""The core device's cache (artiq/firmware/runtime/cache.rs): integer lists that outlive a kernel."""
+"""Cache of the core device (artiq/firmware/runtime/cache.rs): integer lists that outlive a kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The core device behind ARTIQ's own host code: in place of a network connection, the emulator.
+"""Connection of ARTIQ's host code to the emulator in place of a core device.
 
 `EmulatedComm` is a `CommKernel` whose reads run the emulated CPU until it says something, and whose writes go
 to the emulated firmware. All of ARTIQ's protocol code (remote calls, exceptions, attribute writeback) stays

@@ -1,4 +1,4 @@
-"""Loads the shared library that the ARTIQ compiler makes of a kernel (ELF32, RISC-V).
+"""Loader of the shared library that the ARTIQ compiler makes of a kernel (ELF32, RISC-V).
 
 Does what the firmware's dynamic linker does (artiq/firmware/libdyld): copies the loadable segments, applies
 the dynamic relocations and resolves imports by name. Format: System V ABI, chapters 4 and 5, and the RISC-V

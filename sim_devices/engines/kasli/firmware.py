@@ -1,4 +1,4 @@
-"""The firmware of the emulated core device: loads a kernel, serves what it imports, talks to the host.
+"""Firmware of the emulated core device: loads a kernel, serves its imports, answers the host.
 
 Corresponds to ksupport and runtime/session.rs of ARTIQ's firmware. Messages to the host have the wire format
 of libproto_artiq/session_proto.rs.

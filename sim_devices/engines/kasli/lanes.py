@@ -1,4 +1,4 @@
-"""The lanes in which the core device queues output events (artiq/gateware/rtio/sed/lane_distributor.py).
+"""Lanes in which the core device queues output events (artiq/gateware/rtio/sed/lane_distributor.py).
 
 There are eight. Within one, coarse times increase strictly. An event that is not later than the event written
 before it goes into the next lane, and only there: if that lane ends at its time or after it, the event is

@@ -1,4 +1,4 @@
-"""The CPU that runs a kernel: the `unicorn` emulator, its memory, and the way from a stub to Python.
+"""CPU that runs a kernel: the `unicorn` emulator, its memory, and the calls from a stub to Python.
 
 A stub of the support code (see `support`) stores the registers in the mailbox and writes the number of its
 service to the trap page. That write calls `services[number]()`, which works on the mailbox and on memory

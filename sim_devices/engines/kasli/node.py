@@ -1,4 +1,4 @@
-"""The simulated hardware of a node by RTIO channel, put together from its hardware device database."""
+"""Simulated hardware of a node by RTIO channel, built from its hardware device database."""
 
 from __future__ import annotations
 

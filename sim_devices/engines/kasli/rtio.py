@@ -1,4 +1,4 @@
-"""The RTIO core behind a kernel: takes output events to the channels, and inputs back.
+"""RTIO core behind a kernel: output events to the channels, input events back.
 
 Times follow the same rules as in the host engine (see `sim_devices.engines.host.timeline` and `cpu_model`):
 an output event costs CPU time and must not be earlier than the counter; reading an input moves the counter to

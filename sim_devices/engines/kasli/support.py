@@ -1,4 +1,4 @@
-"""The code a kernel is linked to, as machine code of the emulated CPU.
+"""Machine code of the emulated CPU that a kernel is linked to.
 
 On a core device, the symbols that a kernel imports are functions of the firmware. Here each is a stub in one
 page of emulated memory. Most stubs store the registers in a mailbox, write to a trap page (which calls the

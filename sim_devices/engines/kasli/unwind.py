@@ -1,4 +1,4 @@
-"""Finds the way from a raised exception to its handler, by the tables that the compiler puts into a kernel.
+"""Search for the handler of a raised exception, by the tables that the compiler puts into a kernel.
 
 `.eh_frame` says how to undo each stack frame (call frame information, DWARF 4 section 6.4, with the changes
 of the Linux Standard Base, chapter 10). A frame's language-specific data says where its landing pads are and

@@ -43,7 +43,7 @@ class KnownPool:
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
         self.error: Exception | None = None
-        self.is_linked = True
+        self.is_connected = True
         self.waiting = asyncio.Event()
         self.going = asyncio.Event()
         self.going.set()

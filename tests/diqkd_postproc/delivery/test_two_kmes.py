@@ -1,4 +1,4 @@
-"""Two services with their stores and link, over loopback: both sides get the same keys, each once."""
+"""Two services with their stores and connection, over loopback: both sides get the same keys, each once."""
 
 from __future__ import annotations
 
@@ -135,13 +135,13 @@ def test_the_other_kme_down_is_503_and_passes(certificates: Path, folder: Path) 
             _, answer = await master.call("GET", path_to(BOB_SAE, "enc_keys"))
             (waiting,) = keys = key_bytes(answer)
             await trial.stop("bob")
-            await trial.linked("alice", up=False)
+            await trial.connected("alice", up=False)
             code, answer = await master.call("GET", path_to(BOB_SAE, "enc_keys"))
             assert code == 503 and answer["message"].startswith("the other KME cannot be reached")
             code, answer = await master.call("GET", path_to(BOB_SAE, "status"))
             assert code == 200 and answer["status_extension"] == {"diqkd_link": "down"}
             await trial.start("bob")
-            await trial.linked("alice")
+            await trial.connected("alice")
             assert (await master.call("GET", path_to(BOB_SAE, "enc_keys")))[0] == 200
             slave = await trial.client(BOB_SAE)
             code, answer = await slave.call("GET", path_to(ALICE_SAE, f"dec_keys?key_ID={waiting}"))
@@ -178,7 +178,7 @@ def test_configurations_that_differ_cost_no_key(certificates: Path, folder: Path
         await trial.start("alice")
         trial.options = {"sae": {BOB_SAE: {"peers": [ALICE_SAE_2]}}}
         await trial.start("bob")
-        await trial.linked("alice")
+        await trial.connected("alice")
         master = await trial.client(ALICE_SAE)
         _, before = await master.call("GET", path_to(BOB_SAE, "status"))
         for _ in range(8):

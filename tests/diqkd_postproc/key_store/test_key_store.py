@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from diqkd_postproc.key_store import (
-    LINK_KEY_BITS,
+    DELIVERY_SEED_BITS,
     PAD_NAMES,
     PAD_SET_BITS,
     PAD_SETS,
@@ -91,7 +91,7 @@ def test_balance_sheet_of_the_published_run(directory: Path) -> None:
     assert (sheet.consumed, sheet.used_reusable) == (256, 1_201_886 + hash_bits + 256)
     assert alice.has_same_key(bob)
     np.testing.assert_array_equal(alice.generated_key("session"), key)
-    set_aside = PAD_SETS * PAD_SET_BITS + LINK_KEY_BITS
+    set_aside = PAD_SETS * PAD_SET_BITS + DELIVERY_SEED_BITS
     assert alice.export_key(directory / "key.bin") == PUBLISHED_KEY_BITS - set_aside
     assert (directory / "key.bin").read_bytes() == np.packbits(key[set_aside:].astype(np.uint8)).tobytes()
     assert alice.has_same_key(bob) is None

@@ -15,7 +15,7 @@ import pytest
 from diqkd_postproc.key_store import (
     AVAILABLE,
     DELIVERED,
-    LINK_KEY_BITS,
+    DELIVERY_SEED_BITS,
     PAD_SET_BITS,
     PAD_SETS,
     RESERVED,
@@ -25,7 +25,7 @@ from diqkd_postproc.key_store import (
     UnknownPieceError,
 )
 from diqkd_postproc.key_store.blocks import BLOCK_BITS
-from diqkd_postproc.key_store.pieces import LINK, PADS
+from diqkd_postproc.key_store.pieces import DELIVERY_SEED, PADS
 from diqkd_postproc.protocol.errors import (
     InsufficientKeyError,
     LocalProtocolError,
@@ -34,7 +34,7 @@ from diqkd_postproc.protocol.errors import (
 )
 from tests.support.example_stores import make_key, packed, random_key
 
-SET_ASIDE = PAD_SETS * PAD_SET_BITS + LINK_KEY_BITS
+SET_ASIDE = PAD_SETS * PAD_SET_BITS + DELIVERY_SEED_BITS
 KEY_BITS = SET_ASIDE + 3 * BLOCK_BITS
 Pair = tuple[KeyStore, KeyStore]
 
@@ -207,13 +207,13 @@ def test_a_store_whose_bits_cannot_be_read_issues_nothing(keyed: Pair) -> None:
 
 def test_what_is_set_aside_is_not_delivered(keyed: Pair, key: np.ndarray) -> None:
     alice, bob = keyed
-    for piece in (*alice.generated.reserved(PADS), *alice.generated.reserved(LINK)):
+    for piece in (*alice.generated.reserved(PADS), *alice.generated.reserved(DELIVERY_SEED)):
         with pytest.raises(UnknownPieceError):
             alice.generated.deliver([piece.label])
-    assert alice.generated.link_key("s1") == bob.generated.link_key("s1")
-    assert alice.generated.link_key("s1") == packed(key[SET_ASIDE - LINK_KEY_BITS : SET_ASIDE])
+    assert alice.generated.delivery_seed("s1") == bob.generated.delivery_seed("s1")
+    assert alice.generated.delivery_seed("s1") == packed(key[SET_ASIDE - DELIVERY_SEED_BITS : SET_ASIDE])
     with pytest.raises(UnknownPieceError):
-        alice.generated.link_key("s2")
+        alice.generated.delivery_seed("s2")
 
 
 @pytest.mark.parametrize(
@@ -236,9 +236,9 @@ def test_short_keys_set_less_aside(pair: Pair, num_bits: int, pad_sets: int, has
     store = pair[0]
     make_key(store, "s", random_key(num_bits))
     assert len(store.generated.reserved(PADS)) == pad_sets
-    assert len(store.generated.reserved(LINK)) == has_link
+    assert len(store.generated.reserved(DELIVERY_SEED)) == has_link
     (held,) = store.generated.held()
-    assert held.reserved == PAD_SET_BITS * pad_sets + LINK_KEY_BITS * has_link
+    assert held.reserved == PAD_SET_BITS * pad_sets + DELIVERY_SEED_BITS * has_link
     assert held.available + held.reserved == num_bits == store.generated_key().size
 
 

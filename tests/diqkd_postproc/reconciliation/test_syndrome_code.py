@@ -156,20 +156,8 @@ def cycle_length(code: SyndromeCode, max_degree: int, max_columns: int) -> int:
     row_size = np.minimum(code.lifting, code.syndrome_bits - code.lifting * np.arange(num_rows)).astype(
         np.int64
     )
-    return int(
-        lifted_graph.shortest_cycle(
-            code.lifting,
-            max_degree,
-            max_columns,
-            column_rows,
-            column_shifts,
-            degree,
-            row_columns,
-            row_shifts,
-            row_degree,
-            row_size,
-        )
-    )
+    graph = (column_rows, column_shifts, degree, row_columns, row_shifts, row_degree, row_size)
+    return int(lifted_graph.shortest_cycle(max_degree, max_columns, graph))
 
 
 def test_shortest_cycle_of_known_graphs() -> None:

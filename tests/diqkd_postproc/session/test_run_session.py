@@ -368,7 +368,9 @@ def test_a_second_run_on_pads_from_the_first_key(folder: Path) -> None:
         assert isinstance(answer, SessionResult) and answer.session_id != result.session_id
         assert answer.balance_sheet.net_gain == 1500 - 256
     assert stores[0].has_same_key(stores[1])
-    assert stores[0].generated.link_key(result.session_id) == stores[1].generated.link_key(result.session_id)
+    assert stores[0].generated.delivery_seed(result.session_id) == stores[1].generated.delivery_seed(
+        result.session_id
+    )
     assert not np.array_equal(stores[0].generated_key(), first_key)
     # The first record has had its session: it is answered from the journal, never run with the new pads.
     for again in both(first, stores):

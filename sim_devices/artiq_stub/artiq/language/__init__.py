@@ -1,4 +1,4 @@
-"""The experiment language: primitives, types, environment and units."""
+"""Experiment language: primitives, types, environment and units."""
 
 from artiq.language import core, environment, types, units
 from artiq.language.core import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""The link as a connection: who may talk on it, what ends it, what survives a cut."""
+"""The connection between the KMEs: who may talk on it, what ends it, what survives a cut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from diqkd_postproc.delivery.link_messages import HELLO, MAX_BLOCKS, NO_TAG, REQUEST, frame
+from diqkd_postproc.delivery.exchange_messages import HELLO, MAX_BLOCKS, NO_TAG, REQUEST, frame
 from diqkd_postproc.delivery.service import running_service
 from diqkd_postproc.delivery.tls import client_context
 from diqkd_postproc.protocol.errors import StorageError
@@ -64,8 +64,8 @@ def test_strangers_and_nonsense_are_hung_up_on(certificates: Path, folder: Path)
 
     async def scenario() -> None:
         async with running_service(configuration_of("alice", certificates, folder)) as service:
-            assert service.link_address is not None
-            port = service.link_address[1]
+            assert service.kme_address is not None
+            port = service.kme_address[1]
             for name in (ALICE_SAE, BOB_SAE, ALICE_KME):
                 client = await RawClient.connect(port, certificates, name)
                 assert await client.is_closed(), name
@@ -79,7 +79,7 @@ def test_strangers_and_nonsense_are_hung_up_on(certificates: Path, folder: Path)
                 async with asyncio.timeout(30):
                     await client.reader.read()  # ends when Alice hangs up
                 await client.close()
-            assert not service.link.is_up
+            assert not service.kme_connection.is_up
 
     asyncio.run(scenario())
 
@@ -92,11 +92,11 @@ def test_more_blocks_of_pads_than_fit_into_a_hello_do_not_end_the_link(
 
     async def scenario() -> None:
         async with running_service(configuration_of("alice", certificates, folder)) as service:
-            assert service.link_address is not None
+            assert service.kme_address is not None
             many = tuple(f"tag pads bob 0 of {number}" for number in range(MAX_BLOCKS + 1))
-            service.link._pads.usable = lambda role: many  # type: ignore[method-assign]
+            service.kme_connection._pads.usable = lambda role: many  # type: ignore[method-assign]
             context = client_context(*certificate_files(certificates, BOB_KME))
-            client = await RawClient.connect(service.link_address[1], certificates, "", context)
+            client = await RawClient.connect(service.kme_address[1], certificates, "", context)
             assert (await read_hello(client))["pads"] == list(many[:MAX_BLOCKS])
             await client.close()
 
@@ -145,10 +145,10 @@ def test_a_cut_between_request_and_answer_costs_no_key(certificates: Path, folde
         async with cutter() as cut:
             trial = Trial(certificates, folder)
             await trial.start("alice")
-            cut.target, trial.link_port = trial.link_port, cut.port
+            cut.target, trial.kme_port = trial.kme_port, cut.port
             await trial.start("bob")
-            await trial.linked("alice")
-            await trial.linked("bob")
+            await trial.connected("alice")
+            await trial.connected("bob")
             master, slave = await trial.client(ALICE_SAE), await trial.client(BOB_SAE)
             for number in range(1, 4):
                 cut.cut_at_answer = True
@@ -156,7 +156,7 @@ def test_a_cut_between_request_and_answer_costs_no_key(certificates: Path, folde
                 assert code == 200 and cut.cuts == number
                 keys = key_bytes(answer)
                 (key_id,) = keys
-                await trial.linked("bob")
+                await trial.connected("bob")
                 code, answer = await slave.call("GET", f"/api/v1/keys/{ALICE_SAE}/dec_keys?key_ID={key_id}")
                 assert code == 200 and key_bytes(answer) == keys
             for client in (master, slave):

@@ -1,7 +1,7 @@
 """The connection between the two KMEs: mutual TLS, one listens, the other connects and keeps trying.
 
-Each side says hello when connected and every few seconds after that, which also shows that it is alive. What
-is asked and answered is the affair of `authenticated_exchange`.
+Each side says hello when connected and every few seconds after that, which also shows that it is alive. The
+exchanges themselves are in `authenticated_exchange`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from diqkd_postproc.delivery.authenticated_exchange import AuthenticatedExchange, NoAnswer
 from diqkd_postproc.delivery.certificates import owner_of
 from diqkd_postproc.delivery.configuration import DeliveryConfiguration, host_and_port
-from diqkd_postproc.delivery.link_messages import (
+from diqkd_postproc.delivery.exchange_messages import (
     ANSWER,
     FAILURE,
     HELLO,
@@ -50,8 +50,12 @@ SILENCE_S = 4 * ANNOUNCE_S
 _log = logging.getLogger(__name__)
 
 
-class KmeLink:
-    """The link of one KME to its peer."""
+class KmeConnection:
+    """Connection of one KME to its peer: the exchanges, and what each side says of its keys and pads.
+
+    Tasks keep it up: one side listens, the other connects again RETRY_S after an end. A connection without a
+    message for SILENCE_S is cut.
+    """
 
     def __init__(
         self,
@@ -61,8 +65,8 @@ class KmeLink:
         store_thread: StoreThread,
     ) -> None:
         """settle: carries out the groups of a peer's request, in the store's thread, durably."""
-        kme, self._options = configuration.kme, configuration.link
-        self._me, self._peer, self._role = kme.id, configuration.link.peer, kme.role
+        kme, self._options = configuration.kme, configuration.peer_kme
+        self._me, self._peer, self._role = kme.id, configuration.peer_kme.peer, kme.role
         self._pads = pads
         self._store_thread = store_thread
         make_context = client_context if self._options.listen is None else service_context
@@ -77,7 +81,7 @@ class KmeLink:
         self._listener = TlsListener(self._context, self._talk, MAX_CONNECTIONS)
         self.keys: tuple[SharedKey, ...] = ()
         """The keys of this node that can be delivered from."""
-        self.on_link: Callable[[], Coroutine[None, None, None]] | None = None
+        self.on_connect: Callable[[], Coroutine[None, None, None]] | None = None
         """Called when the peer has said hello on a new connection."""
 
     @property
@@ -194,7 +198,9 @@ class KmeLink:
         name = owner_of(connection.getpeercert(binary_form=True) or b"", "common_name")
         if name != self._peer:
             _log.warning(
-                "refused a link from %r: its certificate is not that of %s", (name or "")[:64], self._peer
+                "refused a connection from %r: its certificate is not that of %s",
+                (name or "")[:64],
+                self._peer,
             )
             writer.transport.abort()
             return
@@ -213,7 +219,7 @@ class KmeLink:
         except (OSError, TimeoutError, EOFError):
             pass
         except DiqkdError as error:
-            _log.error("the link to %s is cut: %s", self._peer, error)
+            _log.error("the connection to %s is cut: %s", self._peer, error)
         finally:
             if self._writer is writer:
                 self._hang_up()
@@ -244,11 +250,11 @@ class KmeLink:
         self._exchange.usable_by_peer = set(hello.pads)
         if not is_first:
             return
-        _log.info("linked to %s; generated keys that both hold: %d", self._peer, len(self.sessions))
+        _log.info("connected to %s; generated keys that both hold: %d", self._peer, len(self.sessions))
         if data := self._exchange.unanswered():
             self._send(data)
-        if self.on_link is not None:
-            self._run(self.on_link())
+        if self.on_connect is not None:
+            self._run(self.on_connect())
 
     def _send(self, data: bytes) -> None:
         if self._writer is not None:
@@ -257,7 +263,7 @@ class KmeLink:
     def _hang_up(self) -> None:
         if self._writer is not None:
             self._writer.transport.abort()
-            _log.info("the link to %s is down", self._peer)
+            _log.info("the connection to %s is down", self._peer)
         self._writer = None
         self._peer_hello = None
 

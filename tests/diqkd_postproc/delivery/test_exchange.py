@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from diqkd_postproc.authentication import HASH_BITS
-from diqkd_postproc.delivery.link_messages import LENGTH_BYTES
+from diqkd_postproc.delivery.exchange_messages import LENGTH_BYTES
 from diqkd_postproc.delivery.refusals import Unavailable
 from diqkd_postproc.delivery.reservations import Owners
 from diqkd_postproc.delivery.tag_pads import MAX_OFFERS, PURPOSE
