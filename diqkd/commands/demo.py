@@ -18,8 +18,8 @@ from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.signals import interrupt_on_termination
 from sim_devices.adversaries.attacks import ATTACKS, DEFAULT_DESIGN
 
-# Pure Bell states, and heralds that come fast enough for the simulation. Below 2.6e5 rounds no link gives a key
-# by the published theorem (SI Fig. S15); a variable length gives one from 50 000 rounds.
+# Pure Bell states, and heralds that come fast enough for the simulation. Below 2.6e5 rounds no link gives a
+# key by the published theorem (SI Fig. S15); a variable length gives one from 50 000 rounds.
 _QUICK_LINK = {"chsh_score": 2.815, "qber": 0.0015, "link": "ideal", "herald_probability": 0.02}
 QUICK = _QUICK_LINK | {"rounds": 50_000, "gamma": Fraction(64, 256), "proof": "renyi", "length": "variable"}
 QUICK_FIXED = _QUICK_LINK | {"rounds": 300_000, "gamma": Fraction(30, 256)}
@@ -102,8 +102,8 @@ def add_arguments(demo: argparse.ArgumentParser) -> None:
         "--quick",
         action=_Quick,
         nargs=0,
-        help="a key in less than a minute: 50 000 rounds over an ideal link with frequent heralds, proof renyi "
-        "with a variable length; with --proof or --length 300 000 rounds",
+        help="a key in less than a minute: 50 000 rounds over an ideal link with frequent heralds, proof "
+        "renyi with a variable length; with --proof or --length 300 000 rounds",
     )
     demo.add_argument(
         "--attack",

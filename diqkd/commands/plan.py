@@ -70,7 +70,8 @@ def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bound",
         choices=["simple", "full", "closed", "exact"],
-        help="of proof renyi, from short keys to long ones (default: exact for a variable length, else simple)",
+        help="of proof renyi, from short keys to long ones (default: exact for a variable length, else "
+        "simple)",
     )
     parser.add_argument(
         "--extractor",
@@ -289,8 +290,8 @@ def _rule_rows(plan: Plan, answer: Mapping[str, Any]) -> dict[str, str]:
     if "constant_bits" not in answer:
         return {}
     rows = {
-        "rule": f"alpha - 1 = {answer['alpha_minus_one']:.5g}; {answer['bits_per_loss']:.1f} bits a lost round, "
-        f"{answer['bits_per_test']:.1f} back a test"
+        "rule": f"alpha - 1 = {answer['alpha_minus_one']:.5g}; {answer['bits_per_loss']:.1f} bits a lost "
+        f"round, {answer['bits_per_test']:.1f} back a test"
     }
     if plan.parameters.length == "variable":
         rows["key"] = (

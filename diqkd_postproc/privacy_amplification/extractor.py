@@ -33,8 +33,8 @@ class Extractor(Protocol):
 def extractor_for(parameters: ProtocolParameters, key_bits: int | None = None) -> Extractor:
     """The extractor that both parties use under these parameters; ParameterError where there is no key.
 
-    key_bits: of Trevisan's extractor with a variable length, the actual length; None for the longest. Its seed
-    is the beginning of the longest one's.
+    key_bits: of Trevisan's extractor with a variable length, the actual length; None for the longest. Its
+    seed is the beginning of the longest one's.
     """
     if parameters.key_bits == 0:
         raise ParameterError("key_bits=0: no key is possible with these parameters, so nothing extracts one")

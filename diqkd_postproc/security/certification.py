@@ -26,8 +26,8 @@ def require_certified(parameters: ProtocolParameters) -> None:
     constant = certified.analysis.get("constant_bits")
     if parameters.constant_bits is not None and constant is not None and parameters.constant_bits > constant:
         raise ParameterError(
-            f"constant_bits={parameters.constant_bits} exceeds the {constant:.0f} that the theorem certifies at "
-            "these free_parameters; write the file anew with `diqkd plan`"
+            f"constant_bits={parameters.constant_bits} exceeds the {constant:.0f} that the theorem certifies "
+            "at these free_parameters; write the file anew with `diqkd plan`"
         )
     if parameters.key_bits > certified.bits:
         raise ParameterError(

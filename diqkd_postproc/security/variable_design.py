@@ -78,7 +78,7 @@ def estimated_key(
     free: FreeParameters | None = None,
     deviations: float = FIXED_DEVIATIONS,
 ) -> float:
-    """About the mean of `design_key`'s length, in bits, from the closed bound; negative where there is no key.
+    """About the mean of `design_key`'s length, bits, by the closed bound; negative where there is no key.
 
     No certificate: for searches.
     """

@@ -394,8 +394,8 @@ class Computation:
         checked, announced = self._check("pad_f"), self._engine.key_bits
         if isinstance(checked, Passed) and announced and announced != self._length(self._engine.num_losses):
             raise RemoteProtocolError(
-                f"Bob announces a key of {announced} bits, {self._length(self._engine.num_losses)} follow from "
-                "his own counts; the two versions of diqkd differ"
+                f"Bob announces a key of {announced} bits, {self._length(self._engine.num_losses)} follow "
+                "from his own counts; the two versions of diqkd differ"
             )
         return checked
 

@@ -97,8 +97,8 @@ class SessionJournal:
     def _read(self, parameters: ProtocolParameters, session_id: bytes) -> tuple[Persist, ...]:
         most = max(greatest for _, greatest in payload_limits(parameters).values()) + FRAME_BYTES
         ((unfit,),) = self._rows(
-            f"SELECT count(*) > {len(MessageType)} OR total(typeof(frame) != 'blob' OR typeof(outgoing) != 'integer' "
-            f"OR length(frame) > {most}) > 0 FROM frames"
+            f"SELECT count(*) > {len(MessageType)} OR total(typeof(frame) != 'blob' "
+            f"OR typeof(outgoing) != 'integer' OR length(frame) > {most}) > 0 FROM frames"
         )
         if unfit:
             raise StorageError(f"{self.path} is damaged: it holds what is no message")

@@ -68,6 +68,7 @@ class TaggedContent:
         return self._content("confirmation, C = 1", *payloads)
 
     def decision(self, verdict: Verdict, num_losses: int, key_bits: int) -> bytes:
-        """Of G_F: F, for F = 0 its reason, with a variable length k and l; S and with it v are in all tags."""
+        """Of G_F: F, for F = 0 its reason, with a variable length k and l; S and with it v are in all
+        tags."""
         counts = num_losses.to_bytes(4, "big"), key_bits.to_bytes(4, "big")
         return self._content("decision", bytes([verdict]), *counts)
