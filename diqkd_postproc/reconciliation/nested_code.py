@@ -178,8 +178,8 @@ def schedule(
     fitting = tuple(total for total in totals if total < num_rounds and total <= 2 * totals[0])
     if not fitting:
         raise ParameterError(
-            f"no shipped code serves {num_rounds} rounds with gamma={gamma:.4g}, S={chsh_score:g}, Q={qber:g} "
-            "by a syndrome shorter than the block: measure more rounds, or expect a better link"
+            f"no shipped code serves {num_rounds} rounds with gamma={gamma:.4g}, S={chsh_score:g}, "
+            f"Q={qber:g} by a syndrome shorter than the block: measure more rounds, or expect a better link"
         )
     return fitting
 
