@@ -38,8 +38,8 @@ def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=["ordered", "late-type"],
         default="ordered",
-        help="order of a round: `late-type` announces its type after both outcomes, needs no line between the "
-        "nodes besides the herald and proof renyi (see docs/order.md)",
+        help="order of a round: in `late-type` Alice measures before the round type is announced, in key "
+        "rounds in both bases; it needs proof renyi (docs/order.md)",
     )
     parser.add_argument(
         "--proof",
