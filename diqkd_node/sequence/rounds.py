@@ -147,7 +147,7 @@ class AliceOrdered(AliceRound):
 
     @kernel
     def interrupt(self):
-        """An exception has ended the round: without T' Alice has no outcome, even if it was read out (section 2.2)."""
+        """An exception has ended the round: without T' there is no outcome, even if it was read out (2.2)."""
         self.received = NONE
         self.received_end = NONE
         self.t_edge = int64(-1)
