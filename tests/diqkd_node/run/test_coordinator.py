@@ -404,6 +404,30 @@ def _check_until_stopped(coordinator: Coordinator, done: int) -> int:
     return limit
 
 
+@pytest.mark.parametrize("round_named", [0, 3, 5, 7])
+def test_a_forged_stop_ends_a_batch_and_repeats_nothing(nodes: Nodes, round_named: int) -> None:
+    """Bob, who has played five rounds, leaves there or later; his next draw is the next index."""
+    nodes.start()
+    nodes.same(lambda coordinator: coordinator.greet())
+    draws = nodes.begin()
+    bob, forged = nodes.coordinators["bob"], nodes.connections["alice"]
+    nodes.play("bob", draws, 5)
+    forged.send("stop", round=round_named, reason="")
+    limit = _check_until_stopped(bob, 5)
+    assert limit == max(5, round_named)
+    if limit > 5:
+        nodes.play("bob", tuple(part[5:] for part in draws), limit - 5)
+    bits = "00" * limit
+    forged.send("batch_done", rounds=limit, reason="")
+    forged.send(
+        "columns", first=0, sent=bits, received=bits, end_token="02" * limit, lost=bits, herald_pattern=bits
+    )
+    bob.end_batch(limit, RUNNING)
+    assert (bob.spool.rounds_done, lost_rounds(bob.spool)) == (limit, [])
+    drawn = bob.spool.begin_batch(BATCH)
+    assert bob.spool.rounds_begun == limit + BATCH and drawn.num_rounds == BATCH
+
+
 def test_departure_from_a_batch_stops_the_other(nodes: Nodes) -> None:
     nodes.start()
     nodes.same(lambda coordinator: coordinator.greet())

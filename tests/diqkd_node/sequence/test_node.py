@@ -510,6 +510,49 @@ def _underflow_at(number: int):
     return hook
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("role", ROLES)
+def test_too_many_edges_of_the_handshake_use_no_round(role: str, protocol: str) -> None:
+    """`ready` and `trigger` come before the herald: the draw is played after the next one, once."""
+    coordinator = NotingCoordinator([1] * 4)
+    node, apparatus = make_node(role, coordinator, protocol)
+    calls: list[int] = []
+
+    def handshake() -> bool:
+        calls.append(len(calls))
+        if len(calls) in (2, 3):
+            raise RTIOOverflow("RTIO input overflow on channel {0}", (0, 0, 0))
+        return True
+
+    apparatus.handshake = handshake
+    node.run_batches()
+    assert [stored.loss for stored in coordinator.rounds] == [MEASURED] * 4
+    assert len(calls) == 6 and coordinator.ends == [(4, RUNNING)]
+    key = "ttl_token_strobe" if role == "alice" else "ttl_round_type_strobe"
+    assert len(edges_of(apparatus, key)) == 4
+    assert_at_rest(apparatus)
+
+
+def test_too_many_edges_of_the_setting_cost_a_key_round() -> None:
+    """Bob has announced T by then: the index is used up, and he has no outcome."""
+    coordinator = NotingCoordinator([2] * 3)
+    node, apparatus = make_node("bob", coordinator, "late-type")
+    settings: list[str] = []
+
+    def strobe(key: str) -> bool:
+        if key == "ttl_setting_strobe":
+            settings.append(key)
+            if len(settings) == 2:
+                raise RTIOOverflow("RTIO input overflow on channel {0}", (0, 0, 0))
+        return True
+
+    apparatus.strobe = strobe
+    node.run_batches()
+    assert [stored.loss for stored in coordinator.rounds] == [MEASURED, OVERFLOW, MEASURED]
+    assert len(edges_of(apparatus, "ttl_round_type_strobe")) == 3
+    assert coordinator.ends == [(3, RUNNING)]
+
+
 def test_underflow_before_the_herald_is_retried() -> None:
     coordinator = NotingCoordinator([0, 0])
     node, apparatus = make_node("bob", coordinator)

@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from diqkd_postproc.authentication.tags import one_time_tag, verify
 from diqkd_postproc.protocol.errors import LocalProtocolError, ParameterError
 from diqkd_postproc.reconciliation import nested_code_for
 from diqkd_postproc.records.order_losses import late_losses, lost_by_order
@@ -132,6 +134,36 @@ def test_records_that_differ_in_an_exchanged_column_make_no_key(name: str, role:
     # Alice has revealed nothing, and Bob has been told.
     assert set(parties[0].ledger.bindings) == {"pad_b"} and parties[1].error is not None
     assert not any(BasisRevelation.type == data[5] for role, data in sent if role == "alice")
+
+
+@pytest.mark.parametrize("name", EXCHANGED)
+def test_every_changed_entry_of_a_column_is_another_tagged_content(name: str) -> None:
+    """G_B under one pad verifies for no record that differs in one entry, whatever the entry becomes."""
+    num_rounds = 67  # no multiple of eight
+    rng = np.random.default_rng(4)
+    columns = {key: rng.integers(0, 2, num_rounds, dtype=np.uint8) for key in EXCHANGED}
+    pad = bytes(range(100, 108))
+    seed = MemoryLedger(small_parameters()).peek_seed("hash_seed")
+
+    def content() -> bytes:
+        exchanged = RoundRecord.exchanged.fget(SimpleNamespace(**columns))  # type: ignore[attr-defined]
+        return TaggedContent(
+            session_id=bytes(16),
+            key_id="k",
+            run_id=RUN_ID,
+            epochs={"alice": 0, "bob": 0},
+            parameters=small_parameters(),
+            exchanged=exchanged,
+        ).round_types()
+
+    tag = one_time_tag(seed, pad, content())
+    assert verify(seed, pad, content(), tag)
+    for index in range(num_rounds):
+        entry = int(columns[name][index])
+        for other in {0, 1, 2} - {entry}:
+            columns[name][index] = other
+            assert not verify(seed, pad, content(), tag)
+        columns[name][index] = entry
 
 
 def test_progress_of_decoding_does_not_tell_the_number_of_errors() -> None:

@@ -15,7 +15,7 @@ from diqkd_node.sequence.conditions import RUNNING, TYPE_MISSING
 from diqkd_node.sequence.rounds import AliceOrdered, BobOrdered
 from diqkd_node.sequence.signal_line import NONE
 from sim_devices.apparatus.isolation_audit import CONNECTED, TOOK_TYPE, IsolationViolation, check_order
-from sim_devices.apparatus.line_tampering import LineTampering
+from sim_devices.apparatus.line_tampering import LINE_ATTACKS, LineTampering
 from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
 from sim_devices.laboratory.tampering import Tampering
 from sim_devices.laboratory.tape import Tape
@@ -67,6 +67,12 @@ class Outcome:
     noted: Sequence[int]
     ends: list[list[tuple[int, int]]]
     events: list[list[tuple[int, str]]]
+    protocol: str
+
+    def is_won(self, alice: PlayedRound, bob: PlayedRound) -> bool:
+        """Of a test. In `ordered` x is applied only where T' = 1 came."""
+        setting = alice.setting * (alice.received == TEST or self.protocol == "late-type")
+        return alice.outcome ^ bob.outcome == setting & bob.setting
 
     def of_type(self, round_type: int) -> list[tuple[PlayedRound, PlayedRound, int]]:
         """(Alice's, Bob's, noted) of the rounds of a type."""
@@ -80,13 +86,22 @@ class Outcome:
 
     def won(self) -> float:
         """Share of the tests that are won, whatever the tokens."""
-        return float(
-            np.mean([a.outcome ^ b.outcome == a.setting & b.setting for a, b, _ in self.of_type(TEST)])
-        )
+        return float(np.mean([self.is_won(a, b) for a, b, _ in self.of_type(TEST)]))
 
     def known(self) -> float:
         """Share of Alice's key outcomes that the adversary's list has."""
         return float(np.mean([a.outcome == noted for a, _, noted in self.of_type(KEY)]))
+
+    def accepted(self, *, by_outcomes_alone: bool = False) -> bool:
+        """Whether an honest pair would go on to a key: no late loss in `ordered`, fewer losses than any list
+        has (a quarter of the tests, here within 200 of them), and key rounds that can be corrected."""
+        rows = self.of_type(TEST)
+        lost = [a.outcome < 0 or b.outcome < 0 or not self.is_won(a, b) for a, b, _ in rows]
+        if not by_outcomes_alone:
+            by_order = [a.received != TEST or b.received != a.token for a, b, _ in rows]
+            lost = [outcome or order for outcome, order in zip(lost, by_order, strict=True)]
+            lost += [a.received == TEST for a, _, _ in self.of_type(KEY)]
+        return sum(lost) < 0.22 * len(rows) and self.agreeing() > 0.94
 
     def agreeing(self) -> float:
         """Share of the key rounds in which the nodes agree."""
@@ -141,7 +156,7 @@ def attack(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
         noted = Tape(configuration).notebook(0, num_rounds)[1].tolist()
         ends = [node.notes.ends for node in nodes]
         events = [node.apparatus.audit.events for node in nodes]
-        return Outcome(nodes[0].rounds, nodes[1].rounds, noted, ends, events)
+        return Outcome(nodes[0].rounds, nodes[1].rounds, noted, ends, events, protocol)
 
     return play
 
@@ -294,6 +309,40 @@ def test_without_a_token_bob_plays_no_round(attack: Callable[..., Outcome], prot
     run = attack(protocol, "drop-token", 5, num_batches=5)
     assert [played.received for played in run.alice] == [NONE] * 5
     assert not run.bob
+
+
+# The adversary's knowledge.
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "name",
+    [name for name in LINE_ATTACKS if LineTampering(name).has_list or name in ("early-key", "early-test")],
+)
+def test_no_run_is_accepted_of_which_the_adversary_has_the_key(
+    attack: Callable[..., Outcome], protocol: str, name: str
+) -> None:
+    """Who knows more than half of the key outcomes has lost the run by order; who has not knows nothing."""
+    run = attack(protocol, name, 200, delay_us=15.0)
+    assert not run.accepted()
+    if name == "strobe-delay":
+        assert likely(run.known(), 0.5, len(run.of_type(KEY))) and run.lost_by_order() == 0
+    elif LineTampering(name).has_list:
+        assert run.known() > 0.95 and run.lost_by_order() > 0.25
+
+
+def test_honest_lines_are_accepted(attack: Callable[..., Outcome]) -> None:
+    """The control of the verdict; the list that nobody uses agrees by chance."""
+    for protocol in PROTOCOLS:
+        run = attack(protocol, "", 400)
+        assert run.accepted() and likely(run.known(), 0.5, len(run.of_type(KEY)))
+
+
+def test_an_early_type_is_accepted_by_whoever_looks_at_outcomes_alone(attack: Callable[..., Outcome]) -> None:
+    """Control: Alice's setting is 0 in every round, so that two lists win all tests, and key rounds agree."""
+    run = attack("ordered", "early-type", 200)
+    assert run.lost_by_order() == 1.0 and run.won() > 0.97 and run.known() > 0.97
+    assert run.accepted(by_outcomes_alone=True) and not run.accepted()
 
 
 # Alice's setting.
