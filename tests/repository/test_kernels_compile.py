@@ -10,6 +10,7 @@ import importlib
 import inspect
 import pkgutil
 import runpy
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -120,21 +121,28 @@ def made_up_arguments(kernel) -> tuple:
     return tuple(values[str(parameter.annotation)] for parameter in parameters)
 
 
-def compile_all(root: object) -> set[type]:
-    """Compile every kernel of `root` and of the `diqkd_node` objects below it; their classes."""
-    pending, classes = [root], set()
+def parts_of(root: object) -> dict[type, object]:
+    """`root` and the `diqkd_node` objects below it, one of each class."""
+    pending, parts = [root], {}
     while pending:
         owner = pending.pop()
-        if type(owner) in classes:
-            continue
-        classes.add(type(owner))
-        for name in kernels_of(type(owner)):
+        if type(owner) not in parts:
+            parts[type(owner)] = owner
+            pending += [
+                part for part in vars(owner).values() if type(part).__module__.startswith("diqkd_node.")
+            ]
+    return parts
+
+
+def compile_all(root: object) -> set[type]:
+    """Compile every kernel of `root` and of the `diqkd_node` objects below it; their classes."""
+    parts = parts_of(root)
+    for cls, owner in parts.items():
+        for name in kernels_of(cls):
             kernel = getattr(owner, name)
             _, binary, *_ = owner.core.compile(kernel, made_up_arguments(kernel), {})
             assert binary[:4] == b"\x7fELF", name
-        parts = vars(owner).values()
-        pending += [part for part in parts if type(part).__module__.startswith("diqkd_node.")]
-    return classes
+    return set(parts)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -189,11 +197,10 @@ def test_no_class_with_kernels_is_left_out() -> None:
     """A class that neither role's node nor a calibration reaches would escape the tests above."""
     reached: set[type] = set()
     for role in ROLES:
-        for herald_source in HERALD_SOURCES:
-            node = whole_node(role, herald_source, "rv32g")
-            reached |= {type(node), *(type(value) for value in vars(node).values())}
+        for herald_source, protocol in product(HERALD_SOURCES, PROTOCOLS):
+            reached |= set(parts_of(whole_node(role, herald_source, "rv32g", protocol)))
         for scan in scans(role, "rv32g").values():
-            reached |= {type(scan), *(type(value) for value in vars(scan).values())}
+            reached |= set(parts_of(scan))
     covered = {base for cls in reached for base in cls.__mro__}
     for module in pkgutil.walk_packages(diqkd_node.__path__, "diqkd_node."):
         for cls in vars(importlib.import_module(module.name)).values():

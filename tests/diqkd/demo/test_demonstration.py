@@ -31,7 +31,7 @@ client = LaboratoryClient("bob", sys.argv[1])
 print("connected", flush=True)
 try:
     while True:
-        client.fetch(0.1)
+        client.fetch(0, 0.1)
 except DiqkdError as error:
     sys.exit(f"{error.exit_code}: {error}")
 """
@@ -43,7 +43,7 @@ def test_the_laboratory_ends_with_its_parent_and_the_nodes_with_the_laboratory()
     ) as parent:
         assert parent.stdin is not None and parent.stdout is not None
         address = parent.stdout.readline().strip()
-        LaboratoryClient("alice", address).close()
+        LaboratoryClient("alice", address).close(0)
         with subprocess.Popen(
             [sys.executable, "-c", NODE, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as node:
