@@ -197,19 +197,19 @@ def find_node(
 ) -> Admitted:
     """Connect to the listening node, trying until `timeout_s` has passed; then PeerAbsentError."""
     deadline = time.monotonic() + timeout_s
-    reason = "no attempt was made"
+    reason, stranger = "no attempt was made", ""
     while not interrupted():
         try:
             return _call(host, port, Opening(key, purpose, CONNECTING))
         except OSError as error:
             reason = error.strerror or str(error)
         except StrangerError as error:
-            reason = str(error)
+            stranger = str(error)  # says more than that nobody listens there any more
         if time.monotonic() + CONNECT_INTERVAL_S > deadline:
             break
         time.sleep(CONNECT_INTERVAL_S)
     raise PeerAbsentError(
-        f"no answer from {host}:{port} within {timeout_s:g} s ({reason}); start Bob's node there, or correct "
+        f"no answer from {host}:{port} within {timeout_s:g} s ({stranger or reason}); start Bob's node there, or correct "
         "the peer's address"
     )
 

@@ -54,6 +54,7 @@ APPLICATION_ID = 0x44495250  # "DIRP"
 COMMIT_ROUNDS = 8192
 COMMIT_INTERVAL_S = 1.0
 LOCK_TIMEOUT_S = 1.0
+MAX_REASON = 200
 EXCHANGED_WITH_PEER = ("sent", "received", "end_token", "lost", "herald_pattern")
 """What each node sends the other of its rounds after a batch; the pattern is a statistic, and not kept."""
 
@@ -65,6 +66,17 @@ CREATE TABLE batch (
 {round_table.SCHEMA};
 {random_pool.SCHEMA}
 """
+
+
+def checked_reason(reason: str) -> str:
+    """`reason` as plain text; ParameterError unless it is short printable ASCII.
+
+    What SQLite cannot store, such as a lone surrogate, must not wait among the rounds: no later commit would
+    succeed.
+    """
+    if len(reason) > MAX_REASON or not reason.isascii() or not reason.isprintable():
+        raise ParameterError(f"a reason in a record has at most {MAX_REASON} printable ASCII characters")
+    return str(reason)
 
 
 class RoundSpool:
@@ -299,10 +311,12 @@ class RoundSpool:
         lost_at = np.flatnonzero(columns["lost"])
         if len(reasons) != lost_at.size:
             raise ParameterError(f"{lost_at.size} rounds are lost and {len(reasons)} reasons were given")
-        self._append(columns)
-        self._losses_waiting += [
-            (first_round + int(index), 1, reason) for index, reason in zip(lost_at, reasons, strict=True)
+        losses = [
+            (first_round + int(index), 1, checked_reason(reason))
+            for index, reason in zip(lost_at, reasons, strict=True)
         ]
+        self._append(columns)
+        self._losses_waiting += losses
         waited = time.monotonic() - self._last_commit
         if self._done - self._acknowledged >= COMMIT_ROUNDS or waited >= COMMIT_INTERVAL_S:
             self.flush()
@@ -313,6 +327,7 @@ class RoundSpool:
         For indices whose settings may have been applied, or whose partners were used at the other node.
         """
         batch = self._open_batch()
+        reason = checked_reason(reason)
         count = end - self._done
         if count < 0 or end > batch.end:
             raise StorageError(
@@ -385,7 +400,7 @@ class RoundSpool:
     def add_gap(self, reason: str, start_unix: float, end_unix: float) -> None:
         """Record a pause before the next round: public reason, begin and end in seconds since 1970 (UTC)."""
         with transaction(self._connection, self.path):
-            self._table.insert_gap(self._done, reason, start_unix, end_unix)
+            self._table.insert_gap(self._done, checked_reason(reason), start_unix, end_unix)
 
     @property
     def num_late_losses(self) -> int:

@@ -341,6 +341,23 @@ def test_interrupted_batch_is_completed_as_lost_and_its_rest_discarded(
     spool.close()
 
 
+@pytest.mark.parametrize("reason", ["\ud800", "a\nline", "\x1b[2J", "x" * 201])
+def test_a_reason_that_cannot_be_shown_poisons_nothing(
+    private_directory: Path, make_parameters: MakeParameters, reason: str
+) -> None:
+    """A lone surrogate among the waiting rounds used to make every later commit fail."""
+    spool = make_spool(private_directory / "spool", "alice", make_parameters(10), bytes(10))
+    spool.begin_batch(10)
+    spool.record_used(3, "power cut")
+    for record in (lambda: spool.record_used(5, reason), lambda: spool.add_gap(reason, 0.0, 1.0)):
+        with pytest.raises(ParameterError, match="printable ASCII"):
+            record()
+    assert spool.rounds_done == 3 and not spool._table.gaps()
+    spool.record_used(5, "power cut")
+    assert spool.rounds_acknowledged == 5
+    spool.close()
+
+
 def test_bob_knows_the_type_of_lost_rounds(private_directory: Path, make_parameters: MakeParameters) -> None:
     with make_spool(private_directory / "spool", "bob", make_parameters(6), bytes(2) + b"\xff" * 2) as spool:
         assert spool.begin_batch(6).settings.tolist() == [0, 0, 0, 0, 2, 2]
