@@ -140,7 +140,8 @@ def _killed(directory: Path, protocol: str, role: str, step: str, **plan: bool) 
     trial = Trial(
         directory, short_parameters(50, protocol=protocol), 5, 25, laboratory_faults=("--protocol", protocol)
     )
-    trial.run([Start({role: {"faults": [fault], **plan}}, kill_other=True)])
+    other = "bob" if role == "alice" else "alice"
+    trial.run([Start({role: {"faults": [fault], **plan}, other: dict(plan)}, kill_other=True)])
     assert trial.num_killed
     return trial
 
