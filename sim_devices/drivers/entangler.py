@@ -140,7 +140,7 @@ class Entangler:
             if note:
                 note(start)
             timeline.now = start + step
-            result = run(start, index(duration_mu) >> 3)
+            result = run(start, duration_mu >> 3)
             known = result[0] + latency
             if timeline.cpu < known:
                 timeline.cpu = known

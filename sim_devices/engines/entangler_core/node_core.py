@@ -13,6 +13,7 @@ run itself is played when a register is read or written after it, which also che
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import NamedTuple, Protocol
 
 from sim_devices.engines.entangler_core.core import EntanglerCore, LinkedCores, Run
@@ -130,14 +131,17 @@ class NodeCore:
 
     def _bind_run(self) -> Callable[[int, int], tuple[int, int]]:
         windows, clicks_in, answer = self._windows, self._source.clicks, self._answer
+        whole_cycles, reason = -COARSE_MU, TIMEOUT_REASON  # in the closure: this is the hot path of a search
 
         def run(time_mu: int, duration: int) -> tuple[int, int]:
             """Run for at most `duration` coarse cycles: (time of the end in machine units, reason).
 
             Raises RuntimeError for a core that is not `ready`: it would never answer.
             """
-            window = windows.get(duration)
-            if window is None:
+            try:
+                window = windows[duration]
+            except KeyError:
+                duration = index(duration)
                 window, heralds = self._measure(duration)
                 if heralds:
                     return answer(time_mu, duration, window, clicks_in(time_mu, window), dark=False)
@@ -145,7 +149,7 @@ class NodeCore:
             clicks = clicks_in(time_mu, window)
             if clicks is not None:
                 return answer(time_mu, duration, window, clicks)
-            result = (time_mu & -COARSE_MU) + window[1], TIMEOUT_REASON
+            result = (time_mu & whole_cycles) + window[1], reason
             self._deferred = time_mu, duration, None, result
             return result
 
@@ -218,7 +222,7 @@ class NodeCore:
 
     def _play(self, time_mu: int, duration: int, clicks: Clicks | None, trigger_ns: int | None) -> Outcome:
         """A run of the model."""
-        event = time_mu // COARSE_MU
+        event, duration = time_mu // COARSE_MU, index(duration)
         own = InputEdges(trigger_ns, [AttemptEdges(clicks.attempt, clicks.own)] if clicks else ())
         if self._pair is None:
             return self._own.run(event, duration, own)

@@ -23,6 +23,7 @@ import ast
 import builtins
 import functools
 import inspect
+import threading
 from collections.abc import Callable
 from operator import index
 from types import CodeType, FunctionType, ModuleType
@@ -196,9 +197,19 @@ def _definition(function: FunctionType) -> ast.FunctionDef:
     return definition
 
 
+# Python 3.11 counts the depth of a syntax tree in one variable for all threads, and gives a SystemError where
+# two compile at once, as the nodes of a test do.
+_COMPILING = threading.Lock()
+
+
 @functools.cache
 def translated(function: FunctionType, ref_period: float) -> CodeType:
     """Code defining `factory(timeline, ..., free variables) -> function`."""
+    with _COMPILING:
+        return _translate(function, ref_period)
+
+
+def _translate(function: FunctionType, ref_period: float) -> CodeType:
     definition = _definition(function)
     rewriter = _Rewriter(function, ref_period)
     definition.decorator_list = []
