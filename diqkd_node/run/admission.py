@@ -209,8 +209,8 @@ def find_node(
             break
         time.sleep(CONNECT_INTERVAL_S)
     raise PeerAbsentError(
-        f"no answer from {host}:{port} within {timeout_s:g} s ({stranger or reason}); start Bob's node there, or correct "
-        "the peer's address"
+        f"no answer from {host}:{port} within {timeout_s:g} s ({stranger or reason}); start Bob's node "
+        "there, or correct the peer's address"
     )
 
 

@@ -77,7 +77,7 @@ def test_balance_sheet_of_the_published_run(directory: Path) -> None:
             store.consume(name, "session", b"message")
         store.activate("session", key)
     sheet = alice.balance_sheet()
-    # Table 1, with the length of our hash seed in place of 1280, and before it the MAC of the nodes' connection.
+    # Table 1, with the length of our hash seed in place of 1280, after the MAC of the nodes' connection.
     assert [(row.consumed, row.used_reusable, row.generated) for row in sheet.rows] == [
         (0, 256, 0),
         (64, hash_bits, 0),
