@@ -19,13 +19,15 @@ MEASURED = 0
 NOT_ANNOUNCED = 1
 UNDERFLOW = 2
 OVERFLOW = 3
-FAILED = 4
-STOPPED = 5
+UNREACHABLE = 4
+FAILED = 5
+STOPPED = 6
 
 LOSS_NAMES = {
     NOT_ANNOUNCED: "no round type came",
     UNDERFLOW: "RTIO underflow",
     OVERFLOW: "RTIO input overflow",
+    UNREACHABLE: "RTIO destination unreachable",
     FAILED: "an exception of the kernel",
     STOPPED: "the kernel was stopped",
 }

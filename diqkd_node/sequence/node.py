@@ -33,6 +33,7 @@ from diqkd_node.sequence.conditions import (
     TOO_MANY_FAILURES,
     TYPE_MISSING,
     UNDERFLOW,
+    UNREACHABLE,
 )
 from diqkd_node.sequence.handshake import ReadyHandshake, TriggerHandshake
 from diqkd_node.sequence.pulse_table import PulseTable
@@ -283,11 +284,15 @@ class Node(Steps):
                     loss = OVERFLOW
                     failed = True
                 except RTIODestinationUnreachable:
+                    loss = UNREACHABLE
+                    failed = True
+                except TerminationRequested:
+                    raise
+                except:  # noqa: E722 (the compiler's only way to catch whatever comes)
                     loss = FAILED
                     failed = True
-                except ValueError:
-                    loss = FAILED
-                    failed = True
+                    if failures >= self.max_underflows:
+                        raise  # it says more than "too many failures"
                 if failed:
                     self.round.interrupt()
                     failures = self.start_over(failures + 1)
