@@ -33,11 +33,7 @@ class CodeDesign:
     threshold: float
 
     def report(self) -> dict[str, Any]:
-        """JSON-able; builds the code for its digest.
-
-        Members as in the files of `save_design`; lengths in bits, efficiencies in units of the Shannon
-        limit.
-        """
+        """JSON-able; builds the code for its digest."""
         task, code = self.task, self.task.code()
         return {
             "schema": SCHEMA,
@@ -91,11 +87,7 @@ def chosen(num_rounds: int, syndrome_bits: int, channel: tuple[float, float, flo
 def optimised(
     channel: tuple[float, float, float], name: str = "custom", max_steps: int = 40
 ) -> DegreeEnsemble:
-    """An ensemble searched for this channel; takes minutes. Raises ParameterError if no start decodes.
-
-    channel: as `channel_of`. max_steps: of the search of `ensemble_design`, which starts from the best of
-    the nearest shipped ensembles.
-    """
+    """An ensemble searched for this channel; takes minutes. Raises ParameterError if no start decodes."""
     from diqkd_postproc.reconciliation.code_design.ensemble_design import (
         DesignProblem,
         design,
@@ -136,10 +128,7 @@ def save_design(path: Path | str, report: dict[str, Any]) -> None:
 
 
 def load_ensemble(name_or_path: str) -> tuple[DegreeEnsemble, int | None]:
-    """A shipped ensemble by name, or ensemble and code seed of a design file. Raises ParameterError.
-
-    The seed is None for a shipped ensemble, which has none of its own.
-    """
+    """A shipped ensemble by name, or ensemble and code seed of a design file. Raises ParameterError."""
     if name_or_path in ENSEMBLES:
         return ENSEMBLES[name_or_path], None
     try:
