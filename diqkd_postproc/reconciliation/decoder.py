@@ -98,8 +98,8 @@ def decode(
     erased: (n,) rounds of which the copy knows nothing. start: where decoding of the code before in the
     family has ended on the same copy; it is overwritten. can_extend: a further part of the syndrome can be
     had instead, so that decoding is given up sooner, and no residual errors are solved for: in a short block
-    the few checks that are violated on the way have wrong solutions. `progress(unsatisfied, m)` is called once
-    an iteration. Raises ParameterError on wrong shapes or rates.
+    the few checks that are violated on the way have wrong solutions. `progress(unsatisfied, m)` is called
+    once an iteration. Raises ParameterError on wrong shapes or rates.
     """
     check_bits("syndrome", syndrome, code.syndrome_bits)
     check_bits("guess", guess, code.num_rounds)
