@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -34,7 +35,7 @@ from diqkd_postproc.reconciliation.code_design.design import (
 )
 from diqkd_postproc.reconciliation.code_design.results import append_row, read_results
 from diqkd_postproc.reconciliation.code_design.task import FrameTask
-from diqkd_postproc.reconciliation.ensemble import conditional_entropy
+from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble, conditional_entropy
 from diqkd_postproc.report.failure_rate_figure import plot_failure_rates
 
 DEFAULT_FRAMES = 100
@@ -134,6 +135,14 @@ def _add_length(parser: argparse.ArgumentParser, several: bool) -> None:
         help="length of the syndrome in units of the Shannon limit n H",
         **count,  # type: ignore[arg-type]
     )
+    if several:
+        length.add_argument(
+            "--parts",
+            type=argument_types.count,
+            nargs="*",
+            metavar="M",
+            help="send the syndrome in parts, until it decodes: lengths after each (default: those of a run)",
+        )
     parser.add_argument(
         "--design", metavar="NAME", help="shipped ensemble, or a design file (default: as a run would choose)"
     )
@@ -151,6 +160,8 @@ def _tasks(arguments: Namespace) -> list[FrameTask]:
         raise ParameterError(
             f"gamma={arguments.gamma}, S={s}, Q={q}: not a channel; gamma in (0, 1), Q <= 0.5"
         )
+    if getattr(arguments, "parts", None) is not None:
+        return _grid(arguments, *_family(arguments, channel))
     lengths = _listed(arguments.syndrome_bits)
     if arguments.syndrome_bits is None:
         limit = n * conditional_entropy(*channel)
@@ -158,36 +169,54 @@ def _tasks(arguments: Namespace) -> list[FrameTask]:
     for length in lengths:
         if not 0 < length < n:
             raise ParameterError(f"syndrome_bits={length} must lie between 0 and num_rounds={n}")
-    tasks = []
-    for m in lengths:
-        seed = arguments.code_seed
-        if arguments.design is None:
-            ensemble = chosen(n, m, channel)
-        else:
-            ensemble, designed_seed = load_ensemble(arguments.design)
-            seed = designed_seed if seed is None else seed
-        true_s, true_q = (getattr(arguments, name, None) or [None] for name in ("true_s", "true_q"))
-        for frame_s, frame_q in product(true_s, true_q):
-            tasks.append(
-                FrameTask(
-                    num_rounds=n,
-                    syndrome_bits=m,
-                    gamma=arguments.gamma,
-                    chsh_score=s,
-                    qber=q,
-                    true_chsh_score=s if frame_s is None else frame_s,
-                    true_qber=q if frame_q is None else frame_q,
-                    ensemble=ensemble,
-                    code_seed=SYNDROME_CODE_SEED if seed is None else seed,
-                )
-            )
-    return tasks
+    if arguments.design is not None:
+        ensemble, seed = load_ensemble(arguments.design)
+        return [task for m in lengths for task in _grid(arguments, (m,), ensemble, seed)]
+    return [task for m in lengths for task in _grid(arguments, (m,), chosen(n, m, channel))]
+
+
+def _family(
+    arguments: Namespace, channel: tuple[float, float, float]
+) -> tuple[tuple[int, ...], DegreeEnsemble, int | None]:
+    """Lengths, ensemble and seed of a code whose syndrome comes in parts."""
+    from diqkd_postproc.reconciliation.nested_code import best_ensemble, rounded_totals, schedule
+
+    seed = None
+    if arguments.design is None:
+        ensemble, threshold = best_ensemble(*channel)
+    else:
+        ensemble, seed = load_ensemble(arguments.design)
+        threshold = threshold_on(ensemble, channel)
+    n, s, q = arguments.rounds, arguments.chsh_score, arguments.qber
+    if arguments.parts:
+        return rounded_totals(n, tuple(sorted(arguments.parts))), ensemble, seed
+    return schedule(n, channel[0], s, q, threshold=threshold), ensemble, seed
+
+
+def _grid(
+    arguments: Namespace, totals: tuple[int, ...], ensemble: DegreeEnsemble, seed: int | None = None
+) -> list[FrameTask]:
+    """A task for every true channel; `seed` is that of a design file."""
+    given = arguments.code_seed
+    task = FrameTask(
+        num_rounds=arguments.rounds,
+        syndrome_bits=totals[0],
+        gamma=arguments.gamma,
+        chsh_score=arguments.chsh_score,
+        qber=arguments.qber,
+        true_chsh_score=arguments.chsh_score,
+        true_qber=arguments.qber,
+        ensemble=ensemble,
+        code_seed=next(s for s in (given, seed, SYNDROME_CODE_SEED) if s is not None),
+        increments=totals[1:],
+    )
+    true_s = getattr(arguments, "true_s", None) or [task.chsh_score]
+    true_q = getattr(arguments, "true_q", None) or [task.qber]
+    return [replace(task, true_chsh_score=s, true_qber=q) for s, q in product(true_s, true_q)]
 
 
 def _design_code(arguments: Namespace) -> None:
     """`diqkd codes design`."""
-    from dataclasses import replace
-
     parameters = None
     if arguments.parameters is not None:
         parameters = ProtocolParameters.load(arguments.parameters)
@@ -278,3 +307,6 @@ def _print_statistics(statistics: list[Statistics], as_json: bool) -> None:
             f"    median {report['iterations_median']:.0f} iterations, "
             f"{report['decode_seconds_median']:.3g} s a frame"
         )
+        if "parts" in report:
+            parts = ", ".join(f"{count:,} with {part}" for part, count in report["parts"].items())
+            print(f"    mean f = {report['mean_efficiency']:.4f}; frames by parts of the syndrome: {parts}")

@@ -26,6 +26,7 @@ from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.length_rule import LengthRule
 from diqkd_postproc.protocol.parameters import ProtocolParameters
 from diqkd_postproc.protocol.roles import lost_test_probability
+from diqkd_postproc.reconciliation.ensemble import equivalent_qber
 from diqkd_postproc.security.certification import confirmed
 from diqkd_postproc.security.key_length import KeyLength
 from diqkd_postproc.security.link_counts import LinkCounts
@@ -37,8 +38,23 @@ HERALD_RATE = 100.0
 QUADRATURE_POINTS = 41
 """Nodes of the Gauss-Hermite average over a measured score's uncertainty."""
 
+MAX_LENGTH_REFINEMENTS = 4
+
 TYPICAL_EFFICIENCY = 1.05
 """Syndrome length of the shipped codes in units of the Shannon limit, to begin a search with."""
+
+
+UNKNOWN_FAILURE_RATE = (
+    "no campaign says how often error correction fails here (fewer than 10,000 rounds, a QBER below 0.3 %, "
+    "or a syndrome nearer to the code's threshold than was measured); `diqkd codes evaluate` measures it"
+)
+
+
+def failure_probability_of(parameters: ProtocolParameters) -> float | None:
+    """See `reconciliation.failure_rate`, which takes its time to import."""
+    from diqkd_postproc.reconciliation.failure_rate import failure_probability
+
+    return failure_probability(parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +63,7 @@ class Plan:
 
     minimum_rounds: only where there is no key: rounds that would give one (and their test probability), None
     where no number would. chosen_gamma: whether the test probability was optimised. notes: what the user
-    should know besides. The failure rate of a code is not computed but measured: `diqkd codes evaluate`.
+    should know besides.
     """
 
     parameters: ProtocolParameters
@@ -136,6 +152,11 @@ class Plan:
         return float(binom.sf(self.parameters.max_tests, self.parameters.num_rounds, gamma))
 
     @property
+    def error_correction_abort(self) -> float | None:
+        """Probability that error correction fails, from above; None where no campaign says anything."""
+        return failure_probability_of(self.parameters) if self.parameters.key_bits else None
+
+    @property
     def efficiency(self) -> float:
         """Syndrome length in units of the Shannon limit (eq. 17).
 
@@ -195,7 +216,7 @@ class Plan:
             "abort_probabilities": {
                 "bell_test": self.bell_abort(p.design_chsh_score),
                 "test_count": self.test_count_abort,
-                "error_correction": None,
+                "error_correction": self.error_correction_abort,
             },
             "certificate": self.key_length.certificate,
             "terms": dict(self.key_length.terms),
@@ -264,7 +285,8 @@ def make_plan(
         raise ParameterError("a fixed syndrome_bits needs a fixed number of rounds; leave one of them out")
     if shortest_syndrome:
         point = _with_shortest_syndrome(point, key_bits, optimise_gamma)
-    point = _sized(point, key_bits, optimise_gamma)
+    else:
+        point = _sized(point, key_bits, optimise_gamma)
     parameters = point.parameters()
     notes: tuple[str, ...] = ()
     if parameters.key_bits and not point.is_scheduled:
@@ -272,6 +294,8 @@ def make_plan(
         if notes:
             parameters = point.parameters()
     length = key_length_of(parameters)
+    if parameters.key_bits and failure_probability_of(parameters) is None:
+        notes += (UNKNOWN_FAILURE_RATE,)
     if in_balls and parameters.key_bits:
         parameters, length = confirmed(parameters, length)
     minimum = None
@@ -311,17 +335,18 @@ def _with_correctable_syndrome(point: DesignPoint) -> tuple[DesignPoint, tuple[s
     A length that follows eq. 23 is raised to the shortest possible one where it is too short, which happens
     on links that eq. 23 was not made for; one that was given is refused by ParameterError.
     """
-    from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble, minimum_syndrome_bits
+    from diqkd_postproc.reconciliation.ensemble_choice import choose_ensemble
 
     bits, losing = point.syndrome_length, lost_test_probability(point.chsh_score)
     gamma = float(point.gamma)
     try:
-        choose_ensemble(point.num_rounds, bits, gamma, point.qber, losing)
+        qber = equivalent_qber(point.qber, point.second_qber)
+        choose_ensemble(point.num_rounds, bits, gamma, qber, losing)
     except ParameterError:
         if point.syndrome_bits is not None or point.syndrome_efficiency is not None:
             raise
         try:
-            shortest = minimum_syndrome_bits(point.num_rounds, gamma, point.chsh_score, point.qber)
+            shortest = _shortest_syndrome(point)
         except ParameterError as error:
             return point, (str(error),)
         note = f"eq. 23 gives a syndrome of {bits} bits, which no shipped code serves; this is the shortest"
@@ -330,14 +355,26 @@ def _with_correctable_syndrome(point: DesignPoint) -> tuple[DesignPoint, tuple[s
 
 
 def _with_shortest_syndrome(point: DesignPoint, key_bits: int | None, optimise_gamma: bool) -> DesignPoint:
-    """The point with the efficiency of the shipped codes at the run's size; rounded up to 1e-4."""
-    from diqkd_postproc.reconciliation.ensemble_choice import minimum_syndrome_bits
+    """The point, sized, with the shortest syndrome that the shipped codes correct there.
 
+    Size, test probability and length depend on each other: the efficiency is raised until it suffices at the
+    size that follows from it.
+    """
     if point.syndrome_bits is not None or point.syndrome_efficiency is not None:
         raise ParameterError("give the syndrome's length, or choose the shortest, not both")
-    rough = _sized(
-        dataclasses.replace(point, syndrome_efficiency=TYPICAL_EFFICIENCY), key_bits, optimise_gamma
-    )
-    shortest = minimum_syndrome_bits(rough.num_rounds, float(rough.gamma), point.chsh_score, point.qber)
-    efficiency = shortest / (rough.num_rounds * rough.shannon_limit)
-    return dataclasses.replace(point, syndrome_efficiency=math.ceil(1e4 * efficiency + 1) / 1e4)
+    efficiency, shortest = TYPICAL_EFFICIENCY, 0
+    for attempt in range(MAX_LENGTH_REFINEMENTS):
+        found = _sized(dataclasses.replace(point, syndrome_efficiency=efficiency), key_bits, optimise_gamma)
+        shortest = _shortest_syndrome(found)
+        if attempt and found.syndrome_length >= shortest:
+            return found
+        needed = shortest / (found.num_rounds * found.shannon_limit)
+        efficiency = math.ceil(1e4 * needed) / 1e4
+    return dataclasses.replace(found, syndrome_efficiency=None, syndrome_bits=shortest)
+
+
+def _shortest_syndrome(point: DesignPoint) -> int:
+    from diqkd_postproc.reconciliation.ensemble_choice import minimum_syndrome_bits
+
+    qber = equivalent_qber(point.qber, point.second_qber)
+    return minimum_syndrome_bits(point.num_rounds, float(point.gamma), point.chsh_score, qber)

@@ -25,10 +25,22 @@ MAX_STALLED_ITERATIONS = 80
 """Iterations without a new minimum of violated checks after which a frame is given up. Frames that decode
 have been seen to wait 41; those that do not have their minimum early and then wander about it for ever.
 A second attempt with other rates, actual ones or up to double, rescued none of nine, so there is none."""
+MAX_STALLED_BEFORE_PART = 12
+"""The same where a further part of the syndrome can be had instead."""
 MIN_ERROR_RATE = 1e-5
 """Priors are kept off certainty: a design of zero errors must still correct one."""
 
 Progress = Callable[[int, int], None]
+
+
+class Messages(NamedTuple):
+    """State of sum-product decoding: (positions,) posterior and (edges,) check-to-variable messages.
+
+    Private. The next code of a family has the same edges and goes on from it.
+    """
+
+    posterior: NDArray[np.float32]
+    from_checks: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +48,15 @@ class DecodeResult:
     """Outcome of decoding. `bits` is private and kept out of `repr`.
 
     converged: `bits` has the received syndrome. unsatisfied: syndrome bits that it violates, 0 if converged.
-    iterations: fewer than allowed without convergence where decoding made no progress any more.
+    iterations: fewer than allowed without convergence where decoding made no progress any more. messages:
+    where decoding ended, private; None if converged, and of a coupled code.
     """
 
     bits: NDArray[np.uint8]
     converged: bool
     iterations: int
     unsatisfied: int
+    messages: Messages | None = None
 
     def __repr__(self) -> str:
         return (
@@ -74,13 +88,18 @@ def decode(
     second_basis: NDArray[np.bool_] | None = None,
     second_qber: float | None = None,
     erased: NDArray[np.bool_] | None = None,
+    start: Messages | None = None,
+    can_extend: bool = False,
 ) -> DecodeResult:
     """Reconstruct the bits that have `syndrome` from a copy with errors.
 
     syndrome: (m,) uint8; guess: (n,) uint8, the copy; is_test: (n,) 0/1; qber, test_error: error rates of
     key and test rounds that the decoder assumes. second_basis: (n,) key rounds with error rate `second_qber`;
-    erased: (n,) rounds of which the copy knows nothing. `progress(unsatisfied, m)` is called once an
-    iteration. Raises ParameterError on wrong shapes or rates.
+    erased: (n,) rounds of which the copy knows nothing. start: where decoding of the code before in the
+    family has ended on the same copy; it is overwritten. can_extend: a further part of the syndrome can be
+    had instead, so that decoding is given up sooner, and no residual errors are solved for: in a short block
+    the few checks that are violated on the way have wrong solutions. `progress(unsatisfied, m)` is called
+    once an iteration. Raises ParameterError on wrong shapes or rates.
     """
     check_bits("syndrome", syndrome, code.syndrome_bits)
     check_bits("guess", guess, code.num_rounds)
@@ -95,9 +114,14 @@ def decode(
     if erased is not None:
         ratio[erased] = 0.0
     prior[: code.num_rounds] = ratio[positions]
-    run = _flooding if code.ensemble.chain_length else _layered
-    attempt = run(code, target, prior, max_iterations, progress)
-    if attempt.unsatisfied:
+    stall = _Stall(MAX_STALLED_BEFORE_PART if can_extend else MAX_STALLED_ITERATIONS)
+    if code.ensemble.chain_length:
+        attempt = _flooding(code, target, prior, max_iterations, progress, stall)
+    else:
+        if start is None:
+            start = Messages(prior, np.zeros(code.edge_column.size * code.lifting, dtype=np.float32))
+        attempt = _layered(code, target, start, max_iterations, progress, stall)
+    if attempt.unsatisfied and not can_extend:
         attempt = _repair_residual_errors(code, target, attempt)
 
     error = np.empty(code.num_rounds, dtype=np.uint8)
@@ -107,6 +131,7 @@ def decode(
         converged=attempt.unsatisfied == 0,
         iterations=attempt.iterations,
         unsatisfied=attempt.unsatisfied,
+        messages=start if attempt.unsatisfied else None,
     )
 
 
@@ -135,30 +160,30 @@ def _repair_residual_errors(code: SyndromeCode, target: NDArray[np.uint8], attem
 class _Stall:
     """Decides after each iteration whether another one is of any use."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_stalled: int) -> None:
         self._fewest: float = math.inf
-        self._stalled = 0
+        self._stalled, self._max_stalled = 0, max_stalled
 
     def ends(self, unsatisfied: int) -> bool:
-        """True once nothing is violated, or no new minimum came for `MAX_STALLED_ITERATIONS` iterations."""
+        """True once nothing is violated, or no new minimum came for `max_stalled` iterations."""
         if unsatisfied < self._fewest:
             self._fewest, self._stalled = unsatisfied, 0
         else:
             self._stalled += 1
-        return unsatisfied == 0 or self._stalled >= MAX_STALLED_ITERATIONS
+        return unsatisfied == 0 or self._stalled >= self._max_stalled
 
 
 def _layered(
     code: SyndromeCode,
     target: NDArray[np.uint8],
-    prior: NDArray[np.float32],
+    messages: Messages,
     max_iterations: int,
     progress: Progress | None,
+    stall: _Stall,
 ) -> _Attempt:
-    """Layered decoding, for quasi-cyclic codes; `prior` becomes the posterior."""
+    """Layered decoding, for quasi-cyclic codes, from `messages`, which are updated."""
     lifting = code.lifting
-    posterior = prior
-    message = np.zeros(code.edge_column.size * lifting, dtype=np.float32)
+    posterior, message = messages
     sign = np.where(target, np.float32(-1.0), np.float32(1.0))
     work = np.empty((3, int(np.diff(code.row_start).max()) * lifting), dtype=np.float32)
     product = np.empty(lifting, dtype=np.float32)
@@ -167,7 +192,6 @@ def _layered(
     matrix = (lifting, code.row_start, code.edge_column, code.edge_shift)
 
     unsatisfied = int(np.count_nonzero(target))
-    stall = _Stall()
     iterations = 0
     while iterations < max_iterations and not stall.ends(unsatisfied):
         belief_propagation.iterate(posterior, message, sign, *matrix, code.syndrome_bits, work, product)
@@ -186,6 +210,7 @@ def _flooding(
     prior: NDArray[np.float32],
     max_iterations: int,
     progress: Progress | None,
+    stall: _Stall,
 ) -> _Attempt:
     """As `_layered`, for a graph without structure, by the plain schedule of the published run."""
     message = np.zeros(code.edge_column.size, dtype=np.float32)
@@ -193,7 +218,6 @@ def _flooding(
     posterior, following = prior.copy(), np.empty_like(prior)
     graph = (sign, prior, code.row_start, code.edge_column)
     unsatisfied = int(flooding.flood(posterior, message, *graph, following))
-    stall = _Stall()
     iterations = 0
     while iterations < max_iterations and not stall.ends(unsatisfied):
         posterior, following = following, posterior

@@ -38,6 +38,16 @@ def conditional_entropy(gamma: float, qber: float, test_error: float) -> float:
     return (1.0 - gamma) * binary_entropy(qber) + gamma * binary_entropy(test_error)
 
 
+def information_variance(gamma: float, qber: float, test_error: float) -> float:
+    """V: variance of -log2 P(error | round type) of a round, bits squared."""
+    second_moment = 0.0
+    for weight, rate in ((1.0 - gamma, qber), (gamma, test_error)):
+        for probability in (rate, 1.0 - rate):
+            if probability > 0.0:
+                second_moment += weight * probability * math.log2(probability) ** 2
+    return second_moment - conditional_entropy(gamma, qber, test_error) ** 2
+
+
 def equivalent_qber(qber: float, second_qber: float | None) -> float:
     """Error rate with the mean entropy of two key bases' rates, to six digits; `qber` where there is one."""
     if second_qber is None or second_qber == qber:
@@ -262,9 +272,52 @@ NEAR_LIMIT_PUBLISHED_LINK = DegreeEnsemble(
     },
     1.02490234375,
 )
-"""For S = 2.677, Q = 1.44 %."""
+"""For gamma = 13/256, S = 2.677, Q = 1.44 %."""
+NEAR_LIMIT_QUARTER_NOISY = DegreeEnsemble(
+    "near-limit-quarter-noisy",
+    key_degrees={2: 0.1411, 3: 0.05398, 12: 0.01771},
+    test_degrees={
+        3: 0.04439,
+        5: 0.003262,
+        6: 0.006003,
+        7: 0.008893,
+        8: 0.0008126,
+        9: 0.001024,
+        12: 0.006323,
+        20: 0.0002039,
+    },
+    threshold=1.047,
+)
+"""For gamma = 1/4, S = 2.6, Q = 3.6 %."""
+NEAR_LIMIT_THIRD_TESTS = DegreeEnsemble(
+    "near-limit-third-tests",
+    key_degrees={2: 0.1399, 3: 0.03956, 12: 0.01335},
+    test_degrees={3: 0.0729, 8: 0.0006397, 9: 0.004401, 12: 0.01076, 20: 0.001589, 30: 0.0005682},
+    threshold=1.042,
+)
+"""For gamma = 82/256, S = 2.677, Q = 1.44 %."""
+NEAR_LIMIT_EIGHTH_TESTS = DegreeEnsemble(
+    "near-limit-eighth-tests",
+    key_degrees={2: 0.09474, 3: 0.1181, 9: 0.03082},
+    test_degrees={3: 0.02113, 8: 0.007401, 9: 0.006271},
+    threshold=1.070,
+)
+"""For gamma = 1/8, S = 2.677, Q = 1.44 %."""
+NEAR_LIMIT_NOISY_LINK = DegreeEnsemble(
+    "near-limit-noisy-link",
+    key_degrees={2: 0.07877, 3: 0.08684, 4: 0.00507, 5: 0.008, 6: 0.002712, 7: 0.027, 12: 0.01088},
+    test_degrees={7: 0.0005955, 8: 0.003831, 9: 0.002292, 20: 0.002, 30: 0.003012},
+    threshold=1.026,
+)
+"""For gamma = 13/256, S = 2.6, Q = 3.6 %."""
 
-NESTED_ENSEMBLES = (NEAR_LIMIT_PUBLISHED_LINK,)
+NESTED_ENSEMBLES = (
+    NEAR_LIMIT_PUBLISHED_LINK,
+    NEAR_LIMIT_QUARTER_NOISY,
+    NEAR_LIMIT_THIRD_TESTS,
+    NEAR_LIMIT_EIGHTH_TESTS,
+    NEAR_LIMIT_NOISY_LINK,
+)
 """Further ensembles for codes whose syndrome comes in parts; plain codes keep the choice that they had."""
 
 NESTED_ENSEMBLE_NAMES = tuple(ensemble.name for ensemble in NESTED_ENSEMBLES)

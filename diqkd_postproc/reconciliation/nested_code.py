@@ -28,9 +28,11 @@ from diqkd_postproc.reconciliation.ensemble import (
     DegreeEnsemble,
     conditional_entropy,
     equivalent_qber,
+    information_variance,
 )
 from diqkd_postproc.reconciliation.ensemble_choice import MIN_QBER, lowest_threshold
 from diqkd_postproc.reconciliation.syndrome_code import (
+    SHORTEST_WEAK_CYCLE,
     SyndromeCode,
     build_code,
     code_for,
@@ -41,9 +43,12 @@ from diqkd_postproc.reconciliation.syndrome_code import (
 
 PAIRING_SEED = 0x70616972696E67
 
-SCHEDULE = (5, 8, 11, 14, 18, 23, 30, 45)
-"""Syndrome lengths above the threshold's, in units of 1 / sqrt(n): at 1e5 rounds some 70 % of the frames fail
-with the first of them, 4 % at 18, none of 200 at 30."""
+SCHEDULE = (0.0, 0.8, 1.5, 2.2, 2.9, 3.7, 5.0, 9.0)
+"""Syndrome lengths above the threshold's, in standard deviations of a block's information -log2 P(error). In
+these units frames of all channels and lengths are much alike: a seventh decode with the first, two thirds
+with the third, 98 % at 3.7 (docs/codes.md)."""
+LONG_BLOCK = 1_000_000
+"""Rounds from which the first length is left out: a quarter of the iterations for 0.1 % of the syndrome."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +81,11 @@ class NestedCode:
         rows = np.arange(self.code.row_start.size - 1, dtype=np.int32)
         return np.setdiff1d(rows, self.pairs)
 
+    @property
+    def _rows(self) -> NDArray[np.int32]:
+        """Base rows of the codes of the family: those in no pair, then the pairs."""
+        return np.concatenate([self._alone, self.pairs.ravel()])
+
     def _num_split(self, total: int) -> int:
         if total not in self.totals:
             raise ParameterError(f"a syndrome of {total} bits is none of {self.totals}")
@@ -93,21 +103,23 @@ class NestedCode:
         )
 
     def at(self, total: int) -> SyndromeCode:
-        """The code that a syndrome of `total` bits belongs to. Raises ParameterError for other lengths."""
+        """The code that a syndrome of `total` bits belongs to. Raises ParameterError for other lengths.
+
+        All have the same edges in the same order, so that the decoder's messages can be taken from one to the
+        next: a pair that is told apart is the same edges in two rows.
+        """
         split = self._num_split(total)
         if not self.pairs.size:
             return self.code
-        joined, apart = self.pairs[split:], self.pairs[:split]
-        groups = [(row,) for row in self._alone] + [tuple(p) for p in joined]
-        groups += [(row,) for row in apart[:, 0]] + [(row,) for row in apart[:, 1]]
-        start, edges = self.code.row_start, []
-        for rows in groups:
-            edges.append(np.concatenate([np.arange(start[row], start[row + 1]) for row in rows]))
-        order = np.concatenate(edges)
+        start = self.code.row_start
+        order = np.concatenate([np.arange(start[row], start[row + 1]) for row in self._rows])
+        starts = np.concatenate(([0], np.cumsum(np.diff(start)[self._rows])))
         return replace(
             self.code,
             syndrome_bits=total,
-            row_start=np.concatenate(([0], np.cumsum([e.size for e in edges]))).astype(np.int32),
+            row_start=np.delete(starts, self._alone.size + 1 + 2 * np.arange(split, len(self.pairs))).astype(
+                np.int32
+            ),
             edge_column=self.code.edge_column[order],
             edge_shift=self.code.edge_shift[order],
         )
@@ -120,8 +132,14 @@ class NestedCode:
         rows = sent.reshape(-1, self.code.lifting)
         num_alone, num_first = self._alone.size, self.totals[0] // self.code.lifting
         sums, first = rows[num_alone:num_first], rows[num_first:]
-        parts = [rows[:num_alone], sums[split:], first, sums[:split] ^ first]
-        return np.concatenate(parts).reshape(-1)
+        apart = np.stack([first, sums[:split] ^ first], axis=1)
+        return np.concatenate([rows[:num_alone].ravel(), apart.ravel(), sums[split:].ravel()])
+
+
+def best_ensemble(gamma: float, qber: float, test_error: float) -> tuple[DegreeEnsemble, float]:
+    """The shipped ensemble with the lowest threshold on a channel, and that; a few seconds at first."""
+    threshold, name = lowest_threshold(gamma, max(qber, MIN_QBER), test_error, NESTED_ENSEMBLE_NAMES)
+    return ENSEMBLES[name], threshold / 1000
 
 
 def rounded_totals(num_rounds: int, totals: tuple[int, ...]) -> tuple[int, ...]:
@@ -162,18 +180,21 @@ def schedule(
     qber: float,
     second_qber: float | None = None,
     num_parts: int = len(SCHEDULE),
+    threshold: float | None = None,
 ) -> tuple[int, ...]:
     """Syndrome lengths m_1 < ... < m_J for a link: from where some frames decode to where nearly all do.
 
-    A few seconds at first, for the threshold on this channel. Raises ParameterError where the first would not
-    be shorter than the block.
+    threshold: that of the ensemble; None for the best shipped one's, a few seconds at first. Raises
+    ParameterError where the first would not be shorter than the block.
     """
-    test_error = lost_test_probability(chsh_score)
-    key_error = max(equivalent_qber(qber, second_qber), MIN_QBER)
-    threshold = lowest_threshold(gamma, key_error, test_error, NESTED_ENSEMBLE_NAMES)[0] / 1000
-    limit = num_rounds * conditional_entropy(gamma, key_error, test_error)
-    steps = SCHEDULE[:num_parts] if num_parts > 1 else SCHEDULE[-2:-1]
-    lengths = [math.ceil(limit * threshold * (1 + step / math.sqrt(num_rounds))) for step in steps]
+    channel = (gamma, max(equivalent_qber(qber, second_qber), MIN_QBER), lost_test_probability(chsh_score))
+    if threshold is None:
+        threshold = best_ensemble(*channel)[1]
+    limit = num_rounds * conditional_entropy(*channel)
+    deviation = math.sqrt(num_rounds * information_variance(*channel)) / limit
+    rising = SCHEDULE[num_rounds >= LONG_BLOCK :]
+    steps = rising[:num_parts] if num_parts > 1 else SCHEDULE[-2:-1]
+    lengths = [math.ceil(limit * threshold * (1 + step * deviation)) for step in steps]
     totals = rounded_totals(num_rounds, tuple(lengths))
     fitting = tuple(total for total in totals if total < num_rounds and total <= 2 * totals[0])
     if not fitting:
@@ -197,10 +218,8 @@ def nested_code_for(parameters: ProtocolParameters) -> NestedCode:
         return NestedCode(code=code, totals=(code.syndrome_bits,), pairs=np.empty((0, 2), dtype=np.int32))
     gamma, test_error = float(parameters.gamma), parameters.design_test_error
     if parameters.code_design is None:
-        qber = max(equivalent_qber(parameters.design_qber, parameters.design_second_qber), MIN_QBER)
-        design: DegreeEnsemble = ENSEMBLES[
-            lowest_threshold(gamma, qber, test_error, NESTED_ENSEMBLE_NAMES)[1]
-        ]
+        qber = equivalent_qber(parameters.design_qber, parameters.design_second_qber)
+        design = best_ensemble(gamma, qber, test_error)[0]
     else:
         design = design_of(parameters.code_design)
     return build_nested_code(
@@ -209,16 +228,55 @@ def nested_code_for(parameters: ProtocolParameters) -> NestedCode:
 
 
 def _pairs(code: SyndromeCode, number: int) -> NDArray[np.int32]:
-    """(number, 2) rows by chance, each with the one that shares fewest columns: a shared one makes short
-    cycles."""
+    """(number, 2) rows by chance, each with the one that is farthest and shares fewest columns with it.
+
+    A path of columns of degree two from one check to the other is a cycle when they are added up: a codeword.
+    """
     num_rows = code.row_start.size - 1
     has_column = np.zeros((num_rows, code.num_columns), dtype=bool)
     row_of_edge = np.repeat(np.arange(num_rows), np.diff(code.row_start))
     has_column[row_of_edge, code.edge_column] = True
+    neighbours, partner = _weak_neighbours(code, row_of_edge), np.full(num_rows, -1)
     free = list(splitmix.permutation(code.seed ^ PAIRING_SEED, num_rows))
     pairs = np.empty((number, 2), dtype=np.int32)
     for pair in pairs:
-        first = free.pop()
+        first = int(free.pop())
+        distance = _weak_distances(first, neighbours, partner, code.lifting)[free]
         shared = (has_column[free] & has_column[first]).sum(axis=1)
-        pair[:] = first, free.pop(int(np.argmin(shared)))
+        second = int(free.pop(int(np.lexsort((shared, -distance))[0])))
+        pair[:] = first, second
+        partner[first], partner[second] = second, first
     return pairs
+
+
+def _weak_neighbours(code: SyndromeCode, row_of_edge: NDArray[np.int64]) -> list[list[tuple[int, int]]]:
+    """Rows at the other end of each row's columns of degree two, and the offset of the check there."""
+    neighbours: list[list[tuple[int, int]]] = [[] for _ in range(code.row_start.size - 1)]
+    degree = np.bincount(code.edge_column, minlength=code.num_columns)
+    for column in np.flatnonzero(degree == 2):
+        one, other = np.flatnonzero(code.edge_column == column)
+        offset = int(code.edge_shift[one] - code.edge_shift[other])
+        neighbours[row_of_edge[one]].append((int(row_of_edge[other]), offset))
+        neighbours[row_of_edge[other]].append((int(row_of_edge[one]), -offset))
+    return neighbours
+
+
+def _weak_distances(
+    row: int, neighbours: list[list[tuple[int, int]]], partner: NDArray[np.int64], lifting: int
+) -> NDArray[np.int64]:
+    """(rows,) columns of degree two between check 0 of `row` and check 0 of each, up to the wanted cycle."""
+    distance = np.full(partner.size, SHORTEST_WEAK_CYCLE)
+    met, level = {(row, 0)}, [(row, 0)]
+    for depth in range(1, SHORTEST_WEAK_CYCLE):
+        following = []
+        for one, copy in level:
+            for other, offset in neighbours[one]:
+                place = (copy + offset) % lifting
+                for end in (other, int(partner[other])):
+                    if end >= 0 and (end, place) not in met:
+                        met.add((end, place))
+                        following.append((end, place))
+                        if place == 0:
+                            distance[end] = depth
+        level = following
+    return distance

@@ -352,20 +352,29 @@ class Computation:
         parts: list[BitString] = [syndrome, *self._increments()]
         bits = [np.unpackbits(np.frombuffer(p.packed, dtype=np.uint8), count=p.num_bits) for p in parts]
         sent = np.concatenate(bits)
-        result = decode(
-            code.at(sent.size),
-            code.checks(sent),
-            noisy_copy(self._outcome, settings, self._setting),
-            self._round_type,
-            qber=parameters.design_qber,
-            test_error=parameters.design_test_error,
-            second_basis=settings == 1,
-            second_qber=parameters.design_second_qber,
-            erased=self._outcome_lost | other_basis,
-            progress=percent_repaired(self._reporter("error correction")),
-        )
-        self._reconstruction, self._increments_used = result, held
-        self.decode_iterations = result.iterations
+        noisy = noisy_copy(self._outcome, settings, self._setting)
+        ends = parameters.syndrome_totals
+        for part in range(self._increments_used, held):  # after a restart all of them, to the same word
+            before = self._reconstruction
+            result = decode(
+                code.at(ends[part]),
+                code.checks(sent[: ends[part]]),
+                noisy,
+                self._round_type,
+                qber=parameters.design_qber,
+                test_error=parameters.design_test_error,
+                second_basis=settings == 1,
+                second_qber=parameters.design_second_qber,
+                erased=self._outcome_lost | other_basis,
+                progress=percent_repaired(self._reporter("error correction")),
+                start=None if before is None else before.messages,
+                can_extend=part + 1 < len(ends),
+            )
+            self._reconstruction = result
+            self.decode_iterations = (self.decode_iterations or 0) + result.iterations
+            if result.converged:
+                break
+        self._increments_used = held
         return Done()
 
     def _validate(self) -> Answer:

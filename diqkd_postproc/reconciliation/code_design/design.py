@@ -34,7 +34,8 @@ class CodeDesign:
 
     def report(self) -> dict[str, Any]:
         """JSON-able; builds the code for its digest."""
-        task, code = self.task, self.task.code()
+        task, family = self.task, self.task.code()
+        code = family.code
         return {
             "schema": SCHEMA,
             "num_rounds": task.num_rounds,
@@ -47,7 +48,7 @@ class CodeDesign:
             "lifting": code.lifting,
             "num_edges": int(code.edge_column.size) * code.lifting,
             "code_seed": task.code_seed,
-            "code_digest": code.digest,
+            "code_digest": family.digest,
             "ensemble": task.ensemble.to_dict(),
         }
 

@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, rel_entr
 
 from diqkd_postproc.protocol.errors import ParameterError
-from diqkd_postproc.reconciliation.ensemble import conditional_entropy
+from diqkd_postproc.reconciliation.ensemble import conditional_entropy, information_variance
 
 MAX_LIKELIHOOD_FACTOR = 1000.0
 
@@ -45,16 +45,6 @@ def likelihood_interval(
     low = 0.0 if events == 0 else float(brentq(excess, 0.0, best, xtol=1e-15))
     high = 1.0 if events == trials else float(brentq(excess, best, 1.0, xtol=1e-15))
     return low, high
-
-
-def information_variance(gamma: float, qber: float, test_error: float) -> float:
-    """V: variance of -log2 P(error | round type) of a round, bits squared."""
-    second_moment = 0.0
-    for weight, rate in ((1.0 - gamma, qber), (gamma, test_error)):
-        for probability in (rate, 1.0 - rate):
-            if probability > 0.0:
-                second_moment += weight * probability * math.log2(probability) ** 2
-    return second_moment - conditional_entropy(gamma, qber, test_error) ** 2
 
 
 def finite_length_limit(

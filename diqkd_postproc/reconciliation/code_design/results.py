@@ -35,8 +35,9 @@ def _quantile(histogram: Mapping[str, int], share: float) -> float:
 class Statistics:
     """What is known of one task.
 
-    failures: frames that did not converge; undetected: frames that converged on a wrong word; iterations,
-    decode_seconds: histograms of frames, the value written as a decimal; seeds: those of all batches.
+    failures: frames that did not converge; undetected: frames that converged on a wrong word; parts: frames
+    by the number of parts of the syndrome that they took; iterations, decode_seconds: histograms of frames,
+    the value written as a decimal; seeds: those of all batches.
     """
 
     strong_id: str
@@ -50,6 +51,7 @@ class Statistics:
     peak_memory_mib: float = 0.0
     seeds: list[int] = field(default_factory=list)
     processors: list[str] = field(default_factory=list)
+    parts: Counter[str] = field(default_factory=Counter)
     iterations: Counter[str] = field(default_factory=Counter)
     decode_seconds: Counter[str] = field(default_factory=Counter)
 
@@ -78,6 +80,7 @@ class Statistics:
         self.peak_memory_mib = max(self.peak_memory_mib, row["peak_memory_mib"] or 0.0)
         self.seeds += row["seeds"]
         self.processors = sorted({*self.processors, *row["processors"]})
+        self.parts.update(row.get("parts", {}))
         self.iterations.update(row["iterations"])
         self.decode_seconds.update(row["decode_seconds"])
         self.version = row["version"]
@@ -99,6 +102,7 @@ class Statistics:
             "num_rounds": task.num_rounds,
             "syndrome_bits": task.syndrome_bits,
             "efficiency": task.syndrome_bits / task.limit_bits,
+            **self._parts_report(),
             "true_efficiency": task.syndrome_bits / task.true_limit_bits if task.true_limit_bits else None,
             "gamma": str(task.gamma),
             "chsh_score": task.chsh_score,
@@ -120,6 +124,18 @@ class Statistics:
             "peak_memory_mib": self.peak_memory_mib or None,
             "processors": self.processors,
             "version": self.version,
+        }
+
+    def _parts_report(self) -> dict[str, Any]:
+        """Of a family: every frame takes the parts until one decodes, a lost one all of them."""
+        totals = self.task.syndrome_totals
+        if len(totals) == 1:
+            return {}
+        sent = sum(totals[int(part) - 1] * count for part, count in self.parts.items())
+        return {
+            "syndrome_totals": list(totals),
+            "mean_efficiency": sent / self.frames / self.task.limit_bits if self.frames else None,
+            "parts": {part: self.parts[part] for part in sorted(self.parts, key=int)},
         }
 
 
@@ -159,7 +175,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-_REQUIRED = frozenset(Statistics.__slots__)
+_REQUIRED = frozenset(Statistics.__slots__) - {"parts"}
 
 
 def read_results(*paths: Path | str) -> dict[str, Statistics]:

@@ -2,8 +2,9 @@
 
 A frame is what a run makes of n rounds: round types drawn with probability gamma, Alice's bits, errors at the
 rates of their round type, the syndrome by the real encoder, the word by the real decoder. It *fails* if the
-decoder does not converge, which the protocol notices; it is *undetected* if the decoder converges on another
-word, which only the universal hash can notice.
+decoder does not converge, with the last part of the syndrome where there are several, which the protocol
+notices; it is *undetected* if the decoder converges on another word, which only the universal hash can
+notice.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from diqkd_postproc.protocol.version import __version__
 from diqkd_postproc.reconciliation.ensemble import DegreeEnsemble, conditional_entropy
 
 if TYPE_CHECKING:
-    from diqkd_postproc.reconciliation.syndrome_code import SyndromeCode
+    from diqkd_postproc.reconciliation.nested_code import NestedCode
 
 MAX_ITERATIONS = 400
 DECODER = "sum-product 2"
@@ -40,7 +41,8 @@ class FrameTask:
     """What decides the statistics of a frame.
 
     gamma: test probability; chsh_score, qber: the channel that the decoder assumes; true_chsh_score,
-    true_qber: the channel of the frames. Raises ParameterError for values out of range.
+    true_qber: the channel of the frames; increments: lengths of the syndrome after its further parts. Raises
+    ParameterError for values out of range.
     """
 
     num_rounds: int
@@ -53,6 +55,7 @@ class FrameTask:
     ensemble: DegreeEnsemble
     code_seed: int = SYNDROME_CODE_SEED
     max_iterations: int = MAX_ITERATIONS
+    increments: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma < 1:
@@ -78,9 +81,16 @@ class FrameTask:
             float(self.gamma), self.true_qber, lost_test_probability(self.true_chsh_score)
         )
 
+    @property
+    def syndrome_totals(self) -> tuple[int, ...]:
+        """m_1 < ... < m_J: length of the syndrome after each part, bits."""
+        return (self.syndrome_bits, *self.increments)
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able values of all fields."""
+        """JSON-able values of all fields; without increments as before there were any."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not values["increments"]:
+            del values["increments"]
         return values | {"gamma": str(self.gamma), "ensemble": self.ensemble.to_dict()}
 
     @classmethod
@@ -88,12 +98,13 @@ class FrameTask:
         """The inverse of `to_dict`; raises ParameterError where a field is missing or unknown."""
         try:
             ensemble = DegreeEnsemble.from_dict(values["ensemble"])
-            return cls(**{**values, "gamma": Fraction(values["gamma"]), "ensemble": ensemble})
+            further = {"increments": tuple(values.get("increments", ())), "ensemble": ensemble}
+            return cls(**{**values, **further, "gamma": Fraction(values["gamma"])})
         except (KeyError, TypeError, ValueError) as error:
             raise ParameterError(f"not a task of a campaign: {error}") from None
 
-    def code(self) -> SyndromeCode:
-        """The code under test; kept in the process, as it takes seconds to construct."""
+    def code(self) -> NestedCode:
+        """The code under test, or the family; kept in the process, as it takes seconds to construct."""
         return _code(json.dumps(self.to_dict(), sort_keys=True))
 
     @property
@@ -105,13 +116,13 @@ class FrameTask:
 
 
 @lru_cache(maxsize=2)
-def _code(task_json: str) -> SyndromeCode:
+def _code(task_json: str) -> NestedCode:
     # Imported on first use: numba is slow to import, and combining or plotting needs none of it.
-    from diqkd_postproc.reconciliation.syndrome_code import build_code
+    from diqkd_postproc.reconciliation.nested_code import build_nested_code
 
     task = FrameTask.from_dict(json.loads(task_json))
     gamma = float(task.gamma)
-    return build_code(task.num_rounds, task.syndrome_bits, gamma, task.ensemble, task.code_seed)
+    return build_nested_code(task.num_rounds, task.syndrome_totals, gamma, task.ensemble, task.code_seed)
 
 
 def run_frames(task_values: Mapping[str, Any], seed: int, num_frames: int) -> dict[str, Any]:
@@ -126,6 +137,7 @@ def run_frames(task_values: Mapping[str, Any], seed: int, num_frames: int) -> di
     code = task.code()
     rates = np.array([task.true_qber, lost_test_probability(task.true_chsh_score)], dtype=np.float32)
     failures = undetected = 0
+    parts: Counter[str] = Counter()
     iterations: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
     started = time.perf_counter()
@@ -136,17 +148,26 @@ def run_frames(task_values: Mapping[str, Any], seed: int, num_frames: int) -> di
         truth = rng.integers(0, 2, task.num_rounds, dtype=np.uint8)
         syndrome = code.syndrome(truth, is_test)
         begin = time.perf_counter()
-        result = decode(
-            code,
-            syndrome,
-            truth ^ error,
-            is_test,
-            task.qber,
-            lost_test_probability(task.chsh_score),
-            max_iterations=task.max_iterations,
-        )
+        messages, num_iterations = None, 0
+        for part, total in enumerate(task.syndrome_totals, start=1):
+            result = decode(
+                code.at(total),
+                code.checks(syndrome[:total]),
+                truth ^ error,
+                is_test,
+                task.qber,
+                lost_test_probability(task.chsh_score),
+                max_iterations=task.max_iterations,
+                start=messages,
+                can_extend=part < len(task.syndrome_totals),
+            )
+            messages = result.messages
+            num_iterations += result.iterations
+            if result.converged:
+                break
         seconds[f"{time.perf_counter() - begin:.3g}"] += 1
-        iterations[str(result.iterations)] += 1
+        iterations[str(num_iterations)] += 1
+        parts[str(part)] += 1
         failures += not result.converged
         undetected += bool(result.converged and not np.array_equal(result.bits, truth))
     return {
@@ -155,6 +176,7 @@ def run_frames(task_values: Mapping[str, Any], seed: int, num_frames: int) -> di
         "frames": num_frames,
         "failures": failures,
         "undetected": undetected,
+        "parts": dict(parts),
         "iterations": dict(iterations),
         "decode_seconds": dict(seconds),
         "wall_seconds": round(time.perf_counter() - started, 3),

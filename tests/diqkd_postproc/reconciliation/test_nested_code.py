@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 
 from diqkd_postproc.protocol.errors import ParameterError
+from diqkd_postproc.protocol.roles import lost_test_probability
 from diqkd_postproc.reconciliation.decoder import decode
-from diqkd_postproc.reconciliation.nested_code import NestedCode, build_nested_code, rounded_totals
-from diqkd_postproc.reconciliation.syndrome_code import build_code
+from diqkd_postproc.reconciliation.ensemble import conditional_entropy
+from diqkd_postproc.reconciliation.nested_code import (
+    NestedCode,
+    _weak_distances,
+    _weak_neighbours,
+    build_nested_code,
+    rounded_totals,
+    schedule,
+)
+from diqkd_postproc.reconciliation.syndrome_code import build_code, lifting_for
 
 NUM_ROUNDS, GAMMA = 20_000, 0.05
 TOTALS = rounded_totals(NUM_ROUNDS, (3300, 3500, 3700, 4200))
@@ -71,6 +80,48 @@ def test_an_increment_rescues_frames_that_the_first_syndrome_does_not() -> None:
             decoded[total] += bool(result.converged and np.array_equal(result.bits, alice))
     counts = list(decoded.values())
     assert counts[0] <= 4 and counts[-1] == 12 and counts == sorted(counts)
+
+
+def test_messages_carry_over_to_the_next_code() -> None:
+    """The rest of the decoding takes fewer iterations than the whole of it."""
+    nested, saved = family(), []
+    for seed in range(8):
+        is_test, alice, bob = frame(200 + seed)
+        sent = nested.syndrome(alice, is_test)
+        first, last = nested.at(TOTALS[0]), nested.at(TOTALS[-1])
+        assert np.array_equal(first.edge_column, last.edge_column)
+        noisy = (bob, is_test, 0.018, 0.17)
+        tried = decode(first, nested.checks(sent[: TOTALS[0]]), *noisy, can_extend=True)
+        if tried.converged:
+            assert tried.messages is None
+            continue
+        assert tried.iterations < 100
+        anew = decode(last, nested.checks(sent), *noisy)
+        resumed = decode(last, nested.checks(sent), *noisy, start=tried.messages)
+        assert np.array_equal(resumed.bits, alice) and np.array_equal(anew.bits, alice)
+        saved.append(anew.iterations - resumed.iterations)
+    assert len(saved) > 4 and min(saved) > 0
+
+
+def test_adding_up_pairs_makes_no_short_cycle_of_weak_columns() -> None:
+    nested = family()
+    partner = np.full(nested.code.row_start.size - 1, -1)
+    row_of_edge = np.repeat(np.arange(partner.size), np.diff(nested.code.row_start))
+    neighbours = _weak_neighbours(nested.code, row_of_edge)
+    for first, second in nested.pairs:
+        assert _weak_distances(first, neighbours, partner, nested.code.lifting)[second] >= 8
+        partner[first], partner[second] = second, first
+
+
+@pytest.mark.parametrize("link", [(14_000, 82 / 256, 2.677, 0.0144), (1_500_000, 13 / 256, 2.677, 0.0144)])
+def test_lengths_begin_near_the_threshold_of_the_link(link: tuple[int, float, float, float]) -> None:
+    totals = schedule(*link, threshold=1.04)
+    num_rounds, gamma, chsh_score, qber = link
+    limit = num_rounds * conditional_entropy(gamma, qber, lost_test_probability(chsh_score))
+    lifting = lifting_for(num_rounds, totals[0])
+    assert all(total % lifting == 0 for total in totals) and list(totals) == sorted(set(totals))
+    assert 1.035 < totals[0] / limit < 1.05 < totals[-1] / limit < 1.3
+    assert len(totals) == (7 if num_rounds > 10**6 else 8)
 
 
 def test_lengths_that_no_family_has_are_refused() -> None:

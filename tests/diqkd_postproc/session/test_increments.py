@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from campaigns.session_attacks import resealed
+from diqkd_postproc.planning.design_point import DesignPoint
 from diqkd_postproc.protocol.errors import RemoteProtocolError
 from diqkd_postproc.session import SessionResult
 from diqkd_postproc.session.events import Event, Persist
@@ -49,6 +51,22 @@ def parties(**changes: object) -> tuple[Party, Party]:
 def expected_length(alice: Party, sent: int) -> int:
     losses, tests = alice.engine.num_losses, int(alice.record.round_type.sum())
     return 600 + (512 * tests - 3072 * losses) // 1024 - sent
+
+
+def test_two_minutes_of_the_published_link_make_a_key() -> None:
+    """n = 14 000 at S = 2.677, Q = 1.44 %, soundness error 1e-10: a plan, a run and its key."""
+    link = DesignPoint(
+        14_000, Fraction(82, 256), 2.677, 0.0144, proof="renyi", extractor="toeplitz", length="variable"
+    )
+    parameters = link.parameters()
+    alice, bob = two_parties(parameters, chsh_score=2.677, qber=0.0144)
+    converse(alice, bob)
+    assert_same_key(alice, bob)
+    sent = parameters.syndrome_totals[alice.engine.increments_held - 1]
+    tests = int(alice.record.round_type.sum())
+    assert parameters.length_rule is not None
+    bits = parameters.length_rule.key_bits(bob.engine.num_losses, tests, 0, sent)
+    assert alice.ledger.key.size == bits > 100
 
 
 def test_bob_requests_until_he_decodes_and_the_length_pays_for_all_that_was_sent() -> None:

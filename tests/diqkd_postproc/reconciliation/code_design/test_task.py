@@ -13,6 +13,7 @@ import pytest
 
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.reconciliation import decoder
+from diqkd_postproc.reconciliation.code_design.results import combine
 from diqkd_postproc.reconciliation.code_design.task import FrameTask, run_frames
 from diqkd_postproc.reconciliation.ensemble import ENSEMBLES
 
@@ -34,6 +35,7 @@ def test_every_field_changes_the_strong_id(task: FrameTask) -> None:
         "ensemble": ENSEMBLES["near-limit"],
         "code_seed": 1,
         "max_iterations": 50,
+        "increments": (560, 600),
     }
     assert changes.keys() == {field.name for field in fields(FrameTask)}
     names = {replace(task, **{field: value}).strong_id for field, value in changes.items()}
@@ -67,6 +69,20 @@ def test_a_batch_is_reproducible(task: FrameTask) -> None:
     assert once["seeds"] == [3] and once["frames"] == 5 == sum(once["iterations"].values())
     assert sum(other["decode_seconds"].values()) == 5
     assert once["failures"] == once["undetected"] == 0
+
+
+def test_a_frame_takes_parts_until_one_decodes(task: FrameTask) -> None:
+    family = replace(task, syndrome_bits=400, increments=(480, 560, 800))
+    again = FrameTask.from_dict(json.loads(json.dumps(family.to_dict())))
+    assert again == family and again.strong_id == family.strong_id
+    row = run_frames(family.to_dict(), 5, 12)
+    parts = {int(part): count for part, count in row["parts"].items()}
+    assert sum(parts.values()) == 12 and len(parts) > 1 and row["failures"] == row["undetected"] == 0
+    (statistics,) = combine([row]).values()
+    report = statistics.report()
+    mean = sum(family.syndrome_totals[part - 1] * count for part, count in parts.items()) / 12
+    assert report["mean_efficiency"] == pytest.approx(mean / task.limit_bits)
+    assert report["syndrome_totals"] == [400, 480, 560, 800] and report["parts"] == row["parts"]
 
 
 def test_a_syndrome_below_the_shannon_limit_fails(task: FrameTask) -> None:
