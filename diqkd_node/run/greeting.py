@@ -36,6 +36,7 @@ def exchange_hellos(role, spool, connection, wait_for, timings):
         "hello",
         version=VERSION,
         role=role,
+        protocol=spool.parameters.protocol,
         parameters=spool.parameters.digest,
         run_id=spool.run_id or "",
         proposed_run_id=proposal,
@@ -55,6 +56,13 @@ def exchange_hellos(role, spool, connection, wait_for, timings):
     if hello["role"] != other(role):
         raise connection.fail(
             f"both nodes are {role}; one must be alice and the other bob", ParameterError, Fault.ROLES
+        )
+    if hello["protocol"] != spool.parameters.protocol:
+        raise connection.fail(
+            f"the order of a round is {spool.parameters.protocol!r} at {role} and {hello['protocol']!r} at "
+            f"{hello['role']}; give both the same parameter file (`diqkd plan --protocol` makes one)",
+            ParameterError,
+            Fault.PARAMETERS,
         )
     if hello["parameters"] != spool.parameters.digest:
         raise connection.fail(

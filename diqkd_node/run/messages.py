@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from diqkd_node.run.reasons import Fault, Reason
 from diqkd_postproc.protocol.errors import RemoteProtocolError
+from diqkd_postproc.protocol.parameters import ProtocolName
 
 MAX_MESSAGE_BYTES = 1 << 18
 MAX_NAME = 200
@@ -26,6 +27,7 @@ Fields = Mapping[str, Check]
 _HEX_DIGITS = frozenset(string.digits + "abcdef")
 _REASONS = frozenset(item.value for item in Reason)
 _FAULTS = frozenset(item.value for item in Fault)
+_PROTOCOLS = frozenset(get_args(ProtocolName))
 
 
 def number(value: object) -> bool:
@@ -62,6 +64,11 @@ def reason(value: object) -> bool:
     return isinstance(value, str) and value in _REASONS
 
 
+def protocol(value: object) -> bool:
+    """A `ProtocolName`."""
+    return isinstance(value, str) and value in _PROTOCOLS
+
+
 def fault(value: object) -> bool:
     """A `Fault`."""
     return isinstance(value, str) and value in _FAULTS
@@ -74,6 +81,7 @@ MESSAGES: Mapping[str, Fields] = {
     "hello": {
         "version": number,
         "role": name,
+        "protocol": protocol,
         "parameters": hexadecimal,
         "run_id": hexadecimal,
         "proposed_run_id": hexadecimal,

@@ -21,6 +21,7 @@ from diqkd_postproc.reconciliation.density_evolution import COARSE_GRID, decodes
 from diqkd_postproc.reconciliation.ensemble import (
     DESIGNS,
     ENSEMBLES,
+    NESTED_ENSEMBLES,
     DegreeEnsemble,
     conditional_entropy,
 )
@@ -58,7 +59,7 @@ def ensembles_by_preference(gamma: float, qber: float) -> list[DegreeEnsemble]:
 def choose_ensemble(
     num_rounds: int, syndrome_bits: int, gamma: float, qber: float, test_error: float
 ) -> DegreeEnsemble:
-    """The first ensemble that decodes with margin.
+    """The first ensemble that decodes with margin; of those for syndromes in parts only where no other does.
 
     Raises ParameterError if there is none, naming the shortest syndrome that is served.
     """
@@ -66,7 +67,7 @@ def choose_ensemble(
     efficiency = min(1000 * _PARTS * syndrome_bits // (limit * margin), MAX_EFFICIENCY_PERMILLE)
     candidates = ensembles_by_preference(gamma, qber)
     if efficiency > 1000:
-        for ensemble in candidates:
+        for ensemble in (*candidates, *NESTED_ENSEMBLES):
             if _decodes(ensemble.name, efficiency, gamma, qber, test_error):
                 return ensemble
     if num_rounds < MIN_ROUNDS:

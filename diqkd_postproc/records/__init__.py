@@ -8,7 +8,7 @@
 >>> parameters = characterisation_parameters(num_rounds=100, test_probability=0.5)
 >>> with RoundSpool.create(folder / "spool.sqlite", "alice", parameters, {}, run_id="ab" * 16) as spool:
 ...     spool.fill_pool(os.urandom, num_bytes=100)
-...     settings = spool.begin_batch(10)
->>> settings.shape, settings.dtype
+...     draws = spool.begin_batch(10)
+>>> draws.settings.shape, draws.settings.dtype
 ((10,), dtype('uint8'))
 """

@@ -450,6 +450,16 @@ def test_different_parameters(nodes: Nodes) -> None:
         assert "parameter" in str(error)
 
 
+def test_different_orders_of_a_round_end_both_nodes_at_the_greeting(nodes: Nodes) -> None:
+    nodes.start(bob=parameters(protocol="late-type"))
+    for error in nodes.same(lambda coordinator: coordinator.greet()):
+        assert isinstance(error, ParameterError)
+        message = str(error)
+        assert "'ordered' at alice" in message and "'late-type' at bob" in message
+        assert "the same parameter file" in message and "\n" not in message
+    assert all(spool.run_id is None and spool.rounds_begun == 0 for spool in nodes.spools.values())
+
+
 def test_different_runs(nodes: Nodes) -> None:
     nodes.start()
     nodes.spools["alice"].adopt_run_id("1" * 32)
@@ -519,6 +529,7 @@ def test_senseless_hello(nodes: Nodes, changes: dict) -> None:
     hello = {
         "version": VERSION,
         "role": "alice",
+        "protocol": "ordered",
         "parameters": parameters().digest,
         "run_id": "",
         "proposed_run_id": "3" * 32,

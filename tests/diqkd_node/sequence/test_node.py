@@ -3,10 +3,12 @@
 from itertools import pairwise
 
 import pytest
-from artiq.coredevice.exceptions import RTIOOverflow, RTIOUnderflow
+from artiq.coredevice.exceptions import RTIODestinationUnreachable, RTIOOverflow, RTIOUnderflow
+from artiq.experiment import TerminationRequested
 
 from diqkd_node.configuration.ion_lines import PUBLISHED_FIELD, line_frequency
 from diqkd_node.sequence.conditions import (
+    FAILED,
     ION_LOST,
     LOCK_LOST,
     MEASURED,
@@ -17,6 +19,7 @@ from diqkd_node.sequence.conditions import (
     TOO_MANY_FAILURES,
     TYPE_MISSING,
     UNDERFLOW,
+    UNREACHABLE,
 )
 from diqkd_node.sequence.node import SETTING_BITS
 from diqkd_node.sequence.rounds import LOST
@@ -108,6 +111,45 @@ def test_bob_announces_nothing_without_a_token(protocol: str) -> None:
     assert len(heralds) == 42 and coordinator.ends == [(2, RUNNING)]
     assert len(edges_of(apparatus, "ttl_round_type_strobe")) == 2
     assert [stored.outcome for stored in coordinator.rounds] == [1, 1]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_vain_herald_costs_bob_no_index_and_no_draw(protocol: str) -> None:
+    """However many there are, before any of his rounds: he plays what he would have played (rule 4)."""
+    draws = [1, 2 + TOKEN, TOKEN, 2]
+
+    def played(num_vain: int) -> list[tuple]:
+        """(setting, token, T on the line) of every round that was used up."""
+        coordinator = NotingCoordinator(list(draws))
+        node, apparatus = make_node("bob", coordinator, protocol, end_token=True)
+        heralds: list[int] = []
+        apparatus.on_run = lambda call: heralds.append(call) or 1
+        apparatus.strobe = lambda key: len(heralds) % (num_vain + 1) == 0
+        entries: list[tuple] = []
+        play = node.round.play
+
+        def noting_play(t_herald: int, pattern_index: int, setting: int, token: int) -> None:
+            play(t_herald, pattern_index, setting, token)
+            entries.append((setting, token, node.round.used))
+
+        node.round.play = noting_play
+        node.run_batches()
+        assert coordinator.batches == [] and coordinator.ends == [(4, RUNNING)]
+        used = [entry for entry in entries if entry[2]]
+        # Every vain herald had the draw of the round that follows it.
+        assert [entry[:2] for entry in entries] == [entry[:2] for entry in used for _ in range(num_vain + 1)]
+        strobes = edges_of(apparatus, "ttl_round_type_strobe")
+        levels = dict(since_batch(apparatus, "ttl_round_type"))
+        sent = [levels[max(time for time in levels if time <= strobe)] for strobe in strobes]
+        assert [stored.loss for stored in coordinator.rounds] == [MEASURED] * 4
+        return [(*entry[:2], sent[2 * i], sent[2 * i + 1]) for i, entry in enumerate(used)]
+
+    alone = played(0)
+    assert [(setting, token) for setting, token, _, _ in alone] == [
+        (draw % TOKEN, draw // TOKEN) for draw in draws
+    ]
+    assert all((int(setting < 2), token) == (sent, end) for setting, token, sent, end in alone)
+    assert played(300) == alone
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -502,12 +544,16 @@ def test_too_many_edges_end_the_round_and_not_the_run(role: str, protocol: str) 
     assert_at_rest(apparatus)
 
 
-def _underflow_at(number: int):
+def _failure_at(number: int, failure: Exception):
     def hook(call: int) -> None:
         if call == number:
-            raise RTIOUnderflow("RTIO underflow at {0} mu", (0, 0, 0))
+            raise failure
 
     return hook
+
+
+def _underflow_at(number: int):
+    return _failure_at(number, RTIOUnderflow("RTIO underflow at {0} mu", (0, 0, 0)))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -720,24 +766,62 @@ def test_failure_of_the_host_loses_no_round(role: str) -> None:
     assert_at_rest(apparatus)
 
 
+FAILURES = {
+    RTIOUnderflow("RTIO underflow at {0} mu", (0, 0, 0)): UNDERFLOW,
+    RTIOOverflow("RTIO input overflow on channel {0}", (0, 0, 0)): OVERFLOW,
+    RTIODestinationUnreachable("RTIO destination unreachable", (0, 0, 0)): UNREACHABLE,
+    ValueError("SPI"): FAILED,
+    ZeroDivisionError(): FAILED,
+    OSError("device gone"): FAILED,
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("used", [True, False])
+def test_any_exception_ends_the_round_and_not_the_run(used: bool, protocol: str, failure: Exception) -> None:
+    """At Bob, with its reason; before his announcement there was no round."""
+    coordinator = NotingCoordinator([0, 1, 1])
+    node, apparatus = make_node("bob", coordinator, protocol)
+    apparatus.on_dds = _failure_at(3 if used else 2, failure)
+    node.run_batches()
+    second = FAILURES[failure] if used else MEASURED
+    assert [stored.loss for stored in coordinator.rounds] == [MEASURED, second, MEASURED]
+    assert [stored.outcome == LOST for stored in coordinator.rounds] == [False, used, False]
+    assert coordinator.ends == [(3, RUNNING)] and coordinator.abandoned == []
+    assert_at_rest(apparatus)
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("used", [True, False])
-def test_failure_within_a_round_costs_its_outcome_only(role: str, used: bool) -> None:
+def test_termination_within_a_round_costs_its_outcome_only(role: str, used: bool) -> None:
     """An index that is used up is recorded, whatever ends the kernel; one that is not is no round."""
     coordinator = NotingCoordinator([0, 1, 1])
     node, apparatus = make_node(role, coordinator)
-
-    def fail(call: int) -> None:
-        if call == (3 if used else 2):
-            raise OSError("device gone")
-
-    apparatus.on_dds = fail
-    with pytest.raises(OSError, match="device gone"):
+    apparatus.on_dds = _failure_at(3 if used else 2, TerminationRequested())
+    with pytest.raises(TerminationRequested):
         node.run_batches()
     assert [stored.loss for stored in coordinator.rounds] == [MEASURED] + [STOPPED] * used
     if role == "alice" and used:
         assert coordinator.rounds[1].received == NONE  # whatever ends a round leaves none (rule 2)
     assert coordinator.abandoned == [1 + used]
+    assert_at_rest(apparatus)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_exception_that_does_not_cease_ends_the_run_as_itself(role: str) -> None:
+    coordinator = NotingCoordinator([0] * 10)
+    node, apparatus = make_node(role, coordinator, batches={"max_underflows": 3})
+    calls: list[int] = []
+
+    def on_run(call: int) -> int:
+        calls.append(call)
+        raise OSError("device gone")
+
+    apparatus.on_run = on_run
+    with pytest.raises(OSError, match="device gone"):
+        node.run_batches()
+    assert len(calls) == 4 and coordinator.rounds == [] and coordinator.abandoned == [0]
     assert_at_rest(apparatus)
 
 

@@ -1,12 +1,12 @@
 """Edges between two apparatuses: times, gates, and how a node learns that no edge comes."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from artiq.coredevice.exceptions import RTIOOverflow
 
+from sim_devices.apparatus import round_lines
 from sim_devices.apparatus.round_lines import CABLE_MU
 from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
 from tests.support.player import Player
@@ -57,6 +57,18 @@ class Pair:
         return (edge - herald, receiver.line_level[line](edge + 10)) if edge >= 0 else (-1, 0)
 
 
+class Clock:
+    """In place of `time`; every look at it takes `step_s`."""
+
+    def __init__(self, step_s: float) -> None:
+        self.now_s = 0.0
+        self._step_s = step_s
+
+    def monotonic(self) -> float:
+        self.now_s += self._step_s
+        return self.now_s
+
+
 def test_an_edge_comes_a_cable_later_after_each_nodes_own_herald(pair: Pair) -> None:
     pair.herald()
     assert pair.heralds["alice"] != pair.heralds["bob"]
@@ -91,11 +103,13 @@ def test_an_edge_after_the_gate_is_not_seen(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("alice_until", [130, 500])
-def test_when_both_wait_the_shorter_gate_ends(pair: Pair, alice_until: int) -> None:
+def test_when_both_wait_the_shorter_gate_ends(
+    pair: Pair, alice_until: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The token was too early for Bob's gate; neither node can go on before one gives up."""
     pair.herald()
+    monkeypatch.setattr(round_lines, "time", Clock(step_s=0.0))  # nobody gives up for the time that passes
     pair.send(pair.alice, TOKEN, 71 * US)
-    start = time.monotonic()
     waiting = pair.threads.submit(pair.edge, pair.alice, TYPE, 80 * US, alice_until * US)
     token = pair.threads.submit(pair.edge, pair.bob, TOKEN, 75 * US, 275 * US)
     if alice_until < 275:
@@ -105,7 +119,16 @@ def test_when_both_wait_the_shorter_gate_ends(pair: Pair, alice_until: int) -> N
     if alice_until > 275:
         pair.send(pair.bob, TYPE, 290 * US)
         assert waiting.result(60) == (290 * US + CABLE_MU, 1)
-    assert time.monotonic() - start < 5.0
+
+
+def test_a_partner_that_hangs_in_a_round_is_given_ten_seconds(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.herald()
+    clock = Clock(step_s=0.5)
+    monkeypatch.setattr(round_lines, "time", clock)
+    assert pair.edge(pair.bob, TOKEN, 75 * US, 275 * US) == (-1, 0)
+    assert 10.0 < clock.now_s - 0.5 < 11.5
 
 
 def test_a_node_in_its_next_handshake_sends_no_more(pair: Pair) -> None:
