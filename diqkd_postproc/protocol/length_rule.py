@@ -1,6 +1,6 @@
 """Integer rule by which both nodes compute the length of a key from public counts.
 
-With k lost rounds, N_t test rounds, v late losses and m_j syndrome bits sent (Theorem 1, docs/proofs.md)
+With k lost rounds, N_t test rounds, v late losses and m_j syndrome bits sent (docs/variable_length.md)
 
     l = (1024 C_int + eta' N_t - kappa' k) div 1024 - m_j - v,    eta' = 1024 eta, kappa' = 1024 kappa,
 

@@ -23,7 +23,7 @@ u Z + v X with z = u + i v. A rotation multiplies z by exp(i eta), eta = -s_x d_
 block and s_x d_theta + s_y d_phi in the second (s_y = 0 in key terms). |exp(i eta) - 1 - i eta| <= eta^2 / 2;
 the rest is a polynomial of degree (2, 2) on the rectangle, bounded by its Bernstein coefficients.
 
-Derived for this project; the interpolation between corners is in no document but this one.
+Derived for this project, not peer-reviewed; proved in docs/one_round.md, section 3.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diqkd_postproc.protocol.roles import ROLES, Role
 from diqkd_postproc.session.events import ActivateKey, ConsumeKey
-from diqkd_postproc.session.states import TABLES, TERMINAL, Row, State
+from diqkd_postproc.session.states import TERMINAL, Row, State, tables
 
 
 def _edges(row: Row) -> list[tuple[State, str]]:
@@ -25,10 +25,10 @@ def _edges(row: Row) -> list[tuple[State, str]]:
     return edges
 
 
-def mermaid(role: Role) -> str:
-    """The role's state machine in Mermaid's language."""
+def mermaid(role: Role, num_increments: int = 1) -> str:
+    """The role's state machine for a syndrome of up to J = `num_increments` parts, in Mermaid's language."""
     lines = ["stateDiagram-v2", f"    [*] --> {State.GREETING.name}"]
-    for state, row in TABLES[role].items():
+    for state, row in tables(num_increments)[role].items():
         lines.append(f"    {state.name} : {state.value}")
         lines += [f"    {state.name} --> {target.name} : {label}" for target, label in _edges(row)]
         lines += [f"    {state.name} --> [*]"] if state in TERMINAL else []
@@ -36,5 +36,6 @@ def mermaid(role: Role) -> str:
 
 
 if __name__ == "__main__":
-    for name in ROLES:
-        print(f"```mermaid\n{mermaid(name)}```\n")
+    for number in (1, 2):
+        for name in ROLES:
+            print(f"```mermaid\n{mermaid(name, number)}```\n")

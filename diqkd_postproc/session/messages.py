@@ -226,7 +226,7 @@ class SyndromeRequest:
 
     @property
     def type(self) -> MessageType:
-        """REQUEST_2 and so on."""
+        # Without a docstring: documented, it would be what `type` refers to on the API pages.
         return request_of(self.number)
 
     def payload(self) -> bytes:
@@ -247,7 +247,7 @@ class Increment(BitString):
 
     @property
     def type(self) -> MessageType:
-        """INCREMENT_2 and so on."""
+        # See `SyndromeRequest.type`.
         return increment_of(self.number)
 
     @classmethod

@@ -200,7 +200,7 @@ def tables(num_increments: int) -> Mapping[Role, Mapping[State, Row]]:
     """The two machines for a syndrome that comes in up to J = `num_increments` parts.
 
     With more than one, Alice's G_A comes after Bob has said that he needs no more: it covers how many she has
-    ever sent, so that Bob accepts only if these are all that he received (docs/proofs.md, rule R4).
+    ever sent, so that Bob accepts only if these are all that he received (docs/variable_length.md, rule R4).
     """
     if num_increments == 1:
         return TABLES

@@ -138,6 +138,54 @@ def test_rectangle_bound_covers_every_strategy_inside(num_key_bases, numbers):
         assert bound - values.max() < 8 * (width + width**2) * numbers[0]
 
 
+@pytest.mark.parametrize("num_key_bases", [1, 2])
+def test_rectangle_bound_from_bad_states_covers_any_state_inside(num_key_bases):
+    """One-round values of 4 x 4 matrices, also of complex states without symmetry, by an independent oracle.
+
+    The corners' states are random, each another one: docs/one_round.md, 3.3, asks nothing of them.
+    """
+    random = np.random.default_rng(23)
+    for numbers in ((0.3, 5.0, 1.0, 0.3), (1.0, 1.0, 0.5, 0.5), (5e-4, 190.0, 32.0, 13 / 256)):
+        one_round = ExactRound(*numbers, num_key_bases)
+        for width in (0.3, 0.02):
+            low = random.uniform(0, math.pi / 4, 2)
+            corners = low[:, None] + width * np.array([[0, 1, 0, 1], [0, 0, 1, 1]])
+            logs = [log_states(*random_blocks(random)) for _ in range(4)]
+            states = LogStates(*(np.concatenate([getattr(s, f) for s in logs], 1) for f in ("mean", "axis")))
+            duals = one_round.duals(*corners, states.normalised())
+            bound = cell_bounds(duals, np.array([[0, 1, 2, 3]]), width, width)[0]
+            for theta, phi in low + width * random.random((40, 2)):
+                root = random.normal(size=(4, 4)) + 1j * random.normal(size=(4, 4))
+                tau = root @ np.diag(random.random(4) ** 6) @ root.conj().T
+                assert (
+                    value_by_matrices(tau / np.trace(tau).real, theta, phi, *numbers, num_key_bases) <= bound
+                )
+
+
+def value_by_matrices(tau, theta, phi, order_minus_one, kappa, eta, gamma, num_key_bases):
+    """f(tau; theta, phi) as docs/one_round.md, section 1, defines it."""
+    order = 1 + order_minus_one
+    lost = 2 ** (-order_minus_one * kappa / order)
+    values, vectors = np.linalg.eigh(tau)
+    root = (vectors * np.maximum(values, 0) ** (1 / (2 * order))) @ vectors.conj().T
+
+    def projector(angle, outcome):
+        axis = np.array([[math.cos(angle), math.sin(angle)], [math.sin(angle), -math.cos(angle)]])
+        return (np.eye(2) + (-1) ** outcome * axis) / 2
+
+    def term(alice, bob):
+        return (np.maximum(np.linalg.eigvalsh(root @ np.kron(alice, bob) @ root), 0) ** order).sum()
+
+    total = 0.0
+    for x, a in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        alice = projector((-1) ** x * theta, a)
+        total += (x < num_key_bases) * (1 - gamma) / num_key_bases * term(alice, np.eye(2))
+        for y in (0, 1):
+            bob = lost * np.eye(2) + (1 - lost) * projector((-1) ** y * phi, a ^ (x & y))
+            total += gamma * 2 ** (order_minus_one * eta) / 4 * term(alice, bob)
+    return total
+
+
 @pytest.mark.parametrize(("numbers", "maximum"), MAXIMA)
 def test_maxima_of_the_document(numbers, maximum):
     found = certify_exact(ExactRound(*numbers))

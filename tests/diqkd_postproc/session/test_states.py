@@ -97,12 +97,15 @@ def test_a_refusal_never_resumes_into_activation(role: Role) -> None:
         state_after(role, MessageType.ABORT, refused=False)
 
 
+@pytest.mark.parametrize("num_increments", [1, 2])
 @pytest.mark.parametrize("role", ROLES)
-def test_the_documented_diagrams_are_those_of_the_tables(role: Role) -> None:
+def test_the_documented_diagrams_are_those_of_the_tables(role: Role, num_increments: int) -> None:
     document = ROOT / "docs" / "session.md"
-    assert f"```mermaid\n{mermaid(role)}```\n" in document.read_text(encoding="utf-8")
+    assert f"```mermaid\n{mermaid(role, num_increments)}```\n" in document.read_text(encoding="utf-8")
 
 
 def test_the_diagrams_are_printed_for_the_document(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(diagram.__file__, run_name="__main__")
-    assert capsys.readouterr().out == "".join(f"```mermaid\n{mermaid(role)}```\n\n" for role in ROLES)
+    assert capsys.readouterr().out == "".join(
+        f"```mermaid\n{mermaid(role, number)}```\n\n" for number in (1, 2) for role in ROLES
+    )
