@@ -2,6 +2,7 @@
 
     python -m benchmarks.postprocessing                        # 1.5e6 rounds, all processors, 3 warm runs
     python -m benchmarks.postprocessing --efficiency 1.047     # with a syndrome near the Shannon limit
+    python -m benchmarks.postprocessing --variable             # variable length, syndrome in parts
 
 Writes the records of a simulated link (no kernels: outcomes drawn at S = 2.677, Q = 1.44 %), makes key
 stores and runs `diqkd postprocess` for Alice and Bob as a user would, two processes over loopback. The first
@@ -107,6 +108,9 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=float, default=1.5e6)
     parser.add_argument("--efficiency", type=float, help="m / (n H) (default: SI equation 23)")
+    parser.add_argument(
+        "--variable", action="store_true", help="proof renyi with a variable length, designed for this link"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="warm runs (default: 3)")
     parser.add_argument("--no-cold", action="store_true", help="keep the compiled code of this installation")
     arguments = parser.parse_args()
@@ -115,7 +119,13 @@ def main() -> None:
     length = None if arguments.efficiency is None else int(arguments.efficiency * limit)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        parameters = DesignPoint(n, gamma, 2.64, 0.018, syndrome_bits=length).parameters()
+        point = DesignPoint(n, gamma, 2.64, 0.018, syndrome_bits=length)
+        if arguments.variable:
+            link = DesignPoint(
+                n, gamma, CHSH_SCORE, QBER, proof="renyi", extractor="toeplitz", length="variable"
+            )
+            point, limit = link, n * link.shannon_limit
+        parameters = point.parameters()
         os.environ["DIQKD_STATE_DIR"] = str(folder / "state")
         environment = dict(os.environ)
         cold = cold_cpu = None

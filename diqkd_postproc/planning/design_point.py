@@ -32,6 +32,8 @@ from diqkd_postproc.protocol.parameters import (
     ProtocolName,
     ProtocolParameters,
 )
+from diqkd_postproc.protocol.roles import lost_test_probability
+from diqkd_postproc.reconciliation.ensemble import equivalent_qber
 from diqkd_postproc.security import paper, renyi
 from diqkd_postproc.security.counted import test_limit
 from diqkd_postproc.security.key_length import KeyLength
@@ -205,6 +207,16 @@ class DesignPoint:
         return schedule(*link)
 
     @property
+    def code_design(self) -> str | None:
+        """Name of the best ensemble for a syndrome in parts, so that the parties need not search for it."""
+        if not self.is_scheduled:
+            return None
+        from diqkd_postproc.reconciliation.nested_code import best_ensemble
+
+        qber = equivalent_qber(self.qber, self.second_qber)
+        return best_ensemble(float(self.gamma), qber, lost_test_probability(self.chsh_score))[0].name
+
+    @property
     def has_rule(self) -> bool:
         """Whether the key length follows from a rule with free parameters (docs/proofs.md)."""
         return self.length == "variable" or self.bound in ("exact", "closed")
@@ -296,6 +308,7 @@ class DesignPoint:
         return ProtocolParameters(
             length=self.length,
             increments=self.syndrome_totals[1:],
+            code_design=self.code_design,
             **rule,
             num_rounds=self.num_rounds,
             test_numerator=self.gamma.numerator,

@@ -265,18 +265,21 @@ def _weak_distances(
     row: int, neighbours: list[list[tuple[int, int]]], partner: NDArray[np.int64], lifting: int
 ) -> NDArray[np.int64]:
     """(rows,) columns of degree two between check 0 of `row` and check 0 of each, up to the wanted cycle."""
+    ends = [np.array(found, dtype=np.int64).reshape(-1, 2) for found in neighbours]
     distance = np.full(partner.size, SHORTEST_WEAK_CYCLE)
-    met, level = {(row, 0)}, [(row, 0)]
+    met = np.zeros(partner.size * lifting, dtype=bool)
+    level = np.array([row * lifting])
+    met[level] = True
     for depth in range(1, SHORTEST_WEAK_CYCLE):
-        following = []
-        for one, copy in level:
-            for other, offset in neighbours[one]:
-                place = (copy + offset) % lifting
-                for end in (other, int(partner[other])):
-                    if end >= 0 and (end, place) not in met:
-                        met.add((end, place))
-                        following.append((end, place))
-                        if place == 0:
-                            distance[end] = depth
-        level = following
+        rows, copies = np.divmod(level, lifting)
+        reached = np.concatenate([ends[one] for one in rows])
+        places = (np.repeat(copies, [len(ends[one]) for one in rows]) + reached[:, 1]) % lifting
+        joined = partner[reached[:, 0]]
+        checks = [reached[:, 0] * lifting + places, (joined * lifting + places)[joined >= 0]]
+        level = np.unique(np.concatenate(checks))
+        level = level[~met[level]]
+        met[level] = True
+        distance[level[level % lifting == 0] // lifting] = depth
+        if not level.size:
+            break
     return distance
