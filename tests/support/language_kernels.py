@@ -197,6 +197,42 @@ class Language(EnvExperiment):
         self.note(self.counter)
 
     @kernel
+    def fail_as(self, kind):
+        if kind == 0:
+            raise RTIOUnderflow("underflow", int64(0), int64(0), int64(0))
+        if kind == 1:
+            raise ValueError("value")
+        if kind == 2:
+            self.numbers[kind + 100] = 1
+        if kind == 3:
+            self.refuse("from the host")
+        if kind == 4:
+            raise TerminationRequested("to end")
+
+    @kernel
+    def catch_whatever_comes(self, last):
+        failures = 0
+        try:
+            for kind in range(last + 1):
+                failed = False
+                try:
+                    self.fail_as(kind)
+                except RTIOUnderflow:
+                    self.note("underflow")
+                except TerminationRequested:
+                    raise
+                except:  # noqa: E722
+                    self.note(kind)
+                    failed = True
+                    if failures >= 3:
+                        raise
+                if failed:
+                    failures += 1
+        except:
+            self.note("ended")
+            raise
+
+    @kernel
     def return_through_finally(self) -> TInt32:
         for i in range(5):
             try:

@@ -64,17 +64,14 @@ def test_the_silent_are_hung_up_on_after_a_deadline(bob, monkeypatch) -> None:
     silent = socket.create_connection(bob[0])
     slow = socket.create_connection(bob[0])
     slow.sendall(b"d")
-    started = time.monotonic()
     assert is_hung_up_on(silent) and is_hung_up_on(slow)
-    assert time.monotonic() - started < 5.0
     alice_gets_through(bob)
 
 
-def test_the_silent_do_not_delay_the_other_node(bob) -> None:
+def test_the_silent_do_not_delay_the_other_node(bob, monkeypatch) -> None:
+    monkeypatch.setattr(admission, "PROOF_TIMEOUT_S", 1e6)
     silent = [socket.create_connection(bob[0]) for _ in range(10)]
-    started = time.monotonic()
     alice_gets_through(bob)
-    assert time.monotonic() - started < admission.PROOF_TIMEOUT_S
     for stranger in silent:
         stranger.close()
 

@@ -515,6 +515,7 @@ def test_timings_of_one_node_may_differ(nodes: Nodes) -> None:
         {"version": 99},
         {"run_id": "elsewhere"},
         {"proposed_run_id": ""},
+        {"protocol": "early-type"},
         {"rounds": 3, "columns": 4},
         {"rounds": 3},
         {"columns": 1},

@@ -124,7 +124,7 @@ def test_names_are_short_and_printable(connections, role: object) -> None:
     alice, bob = connections
     hello = {
         **{"version": 6, "parameters": "0", "run_id": "", "proposed_run_id": "", "rounds": 0, "columns": 0},
-        **{"timings": {}, "timings_digest": ""},
+        **{"protocol": "ordered", "timings": {}, "timings_digest": ""},
     }
     send_unchecked(alice, "hello", role="alice", **hello)
     assert bob.receive(60.0)["role"] == "alice"
@@ -140,7 +140,7 @@ def test_timings_are_a_bounded_number_of_numbers(connections, timings: object) -
     alice, bob = connections
     hello = {
         **{"version": 6, "parameters": "0", "run_id": "", "proposed_run_id": "", "rounds": 0, "columns": 0},
-        **{"role": "alice", "timings_digest": ""},
+        **{"role": "alice", "protocol": "ordered", "timings_digest": ""},
     }
     send_unchecked(alice, "hello", timings=timings, **hello)
     with pytest.raises(RemoteProtocolError, match="wrong fields"):
@@ -186,6 +186,8 @@ def test_a_flood_costs_bounded_memory(connections) -> None:
     before = peak_memory_mib()
     thread = threading.Thread(target=flood, daemon=True)
     thread.start()
+    while bob._received.qsize() < MAX_WAITING:
+        time.sleep(0.01)
     last = -1
     while sent[0] != last:
         last = sent[0]

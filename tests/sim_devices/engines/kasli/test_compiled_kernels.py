@@ -10,6 +10,7 @@ import logging
 import numpy as np
 import pytest
 from artiq import __version__ as artiq_version
+from artiq.experiment import TerminationRequested
 
 from tests.support.both_engines import COMPILED
 from tests.support.language_kernels import Language, OwnError
@@ -147,6 +148,14 @@ def test_clean_up_runs_from_the_inside_out(language):
 def test_exceptions_may_be_raised_again_any_number_of_times(language):
     language.reraise()
     assert reports(language) == [3030]
+
+
+def test_whatever_comes_is_caught_but_what_is_named(language):
+    language.catch_whatever_comes(3)
+    assert reports(language) == ["underflow", 1, 2, 3]
+    with pytest.raises(TerminationRequested):
+        language.catch_whatever_comes(4)
+    assert reports(language)[4:] == ["underflow", 1, 2, 3, "ended"]
 
 
 def test_leaving_through_finally(language):
