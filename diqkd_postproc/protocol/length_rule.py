@@ -20,7 +20,7 @@ from diqkd_postproc.protocol.errors import ParameterError
 LengthKind = Literal["fixed", "variable"]
 
 PRICE_UNIT = 1024
-"""kappa and eta are whole multiples of 2^-10 (section 8, 1)."""
+"""kappa and eta are whole multiples of 2^-10."""
 
 ORDER_UNIT = 1 << 40
 """alpha - 1 is a whole multiple of 2^-40: exact in double precision, as is alpha."""
@@ -45,9 +45,7 @@ class FreeParameters:
                 f"order_minus_one={self.order_minus_one} is outside (0, 2^40]: alpha in (1, 2]"
             )
         if self.loss_price < PRICE_UNIT:
-            raise ParameterError(
-                f"loss_price={self.loss_price} is below 1024: the proof requires kappa >= 1 (0a.3)"
-            )
+            raise ParameterError(f"loss_price={self.loss_price} is below 1024: the proof requires kappa >= 1")
         if self.test_credit < 0:
             raise ParameterError(f"test_credit={self.test_credit} is negative; 0 is always allowed")
 

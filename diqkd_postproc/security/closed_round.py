@@ -1,8 +1,8 @@
 """Closed-form one-round bounds of the variable-length `renyi` proof (section 6).
 
-Derived for this project (VARIABLE_LENGTH.md), not peer-reviewed.
+Derived for this project (docs/one_round.md, section 2), not peer-reviewed.
 
-With w = 2^(-(alpha-1) kappa), h = 2^((alpha-1) eta), and q and F of KEY_LENGTH.md,
+With w = 2^(-(alpha-1) kappa), h = 2^((alpha-1) eta), and q and F of docs/proofs.md,
 
     one key basis    G(l,u) = (1-gamma) q(l) + gamma h [ w (q(l)+q(u))/2 + (1-w) (2+sqrt F(l,u))/4 ]
     two key bases    G2(t)  = (1-gamma) q(t) + gamma h [ w q(t)          + (1-w) (2+sqrt F2(t))/4 ]
@@ -32,7 +32,7 @@ from diqkd_postproc.security.renyi_round import (
 )
 
 NUM_BISECTIONS = 46
-"""Steps on the sign of psi' (section 8, 2); the tangent bound makes any number safe."""
+"""Steps on the sign of psi'; the tangent bound makes any number safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def approximate_closed(problem: ClosedRound) -> float:
 def certify_closed(problem: ClosedRound, tolerance: float, leaves: list[Array] | None = None) -> Certificate:
     """Certified maximum of G - 1 or G2 - 1, as `renyi_round.certify` has it; same leaves."""
     found = certify(problem, problem.search_name, tolerance, leaves)
-    # 2e-13 max(1, gamma h), section 8, 2.
+    # 2e-13 max(1, gamma h).
     scale = max(1.0, problem.gamma * 2.0 ** (problem.order_minus_one * problem.test_credit))
     extra = ROUNDING_ALLOWANCE * (scale - 1.0)
     return Certificate(found.upper + extra, found.lower, found.num_cells, "closed")

@@ -1,7 +1,7 @@
 """Exact one-round value of the `renyi` proof, bounded by dual certificates (Theorem 5). Not peer-reviewed.
 
 Of all strategies of one round, those of two qubits with real states suffice: Alice's observables at angles
-+theta (x = 0) and -theta (x = 1), Bob's at +phi and -phi, in the plane of z and x (KEY_LENGTH.md, section 4).
++theta (x = 0) and -theta (x = 1), Bob's at +phi and -phi, in the plane of z and x (docs/proofs.md, 3.3).
 The value f(tau; theta, phi) = sum_i c_i g_i(tau), g_i(tau) = Tr[(Z_i^(1/2) tau^(1/alpha) Z_i^(1/2))^alpha],
 is concave and of degree one in the state tau, so that the gradients D_i of the g_i at *any* tau0 bound the
 maximum:
@@ -16,7 +16,7 @@ rotations of the observables from corner c to p, the same two properties give
 
 At the optimum the operator of a single tau0 is degenerate, and its largest eigenvalue grows linearly with the
 distance from it; the interpolated one stays within second order of the true value, which is why some
-thousand rectangles suffice where rectangles around single states (VARIABLE_LENGTH.md, 6b) need 10^5.
+thousand rectangles suffice where rectangles around single states (docs/one_round.md, section 3) need 10^5.
 
 tau commutes with sigma_y (x) sigma_y: two blocks, spanned by (Phi+, Psi-) and (Phi-, Psi+), each written m +
 u Z + v X with z = u + i v. A rotation multiplies z by exp(i eta), eta = -s_x d_theta + s_y d_phi in the first
@@ -45,7 +45,7 @@ _Values = TypeVar("_Values", Array, Complex)
 
 EIGENVALUE_FLOOR = 1e-9
 """Smallest eigenvalue of a state, relative to its largest: below, double precision loses digits
-(VARIABLE_LENGTH.md, 0a.1)."""
+(docs/one_round.md, section 4)."""
 
 SMALLEST_SPLITTING = 1e-8
 """Smallest half-distance of the logarithms of a block's eigenvalues: quotients of differences stay well
@@ -141,7 +141,7 @@ class ExactRound:
         if not 0.0 < self.order_minus_one <= 1.0:
             raise ParameterError(f"order_minus_one={self.order_minus_one} is outside (0, 1]")
         if not 1.0 <= self.loss_price < math.inf:
-            raise ParameterError(f"loss_price={self.loss_price} is below 1, which the proof requires (0a.3)")
+            raise ParameterError(f"loss_price={self.loss_price} is below 1, which the proof requires")
         if not 0.0 <= self.test_credit < math.inf:
             raise ParameterError(f"test_credit={self.test_credit} is negative or infinite")
         if not 0.0 < self.gamma <= 1.0:
@@ -151,17 +151,17 @@ class ExactRound:
 
     @property
     def largest_theta(self) -> float:
-        """theta in [0, pi/4]: exchange y and flip a for x = 1 (0a.2)."""
+        """theta in [0, pi/4]: exchange y and flip a for x = 1."""
         return math.pi / 4
 
     @property
     def largest_phi(self) -> float:
-        """phi in [0, pi/2]; with two key bases in [0, pi/4]: exchange x and flip b for y = 1 (0a.2)."""
+        """phi in [0, pi/2]; with two key bases in [0, pi/4]: exchange x and flip b for y = 1."""
         return math.pi / 2 / self.num_key_bases
 
     def disordered_excess(self) -> float:
-        """f1 - 1 = gamma h + (1-gamma) w - 1, the value of a round played in a forged order (ORDER.md,
-        3.3)."""
+        """f1 - 1 = gamma h + (1-gamma) w - 1, the value of a round played in a forged order
+        (docs/order.md, 3.3)."""
         unit = self.order_minus_one * math.log(2)
         tests = self.gamma * math.expm1(unit * self.test_credit)
         return tests + (1 - self.gamma) * math.expm1(-unit * self.loss_price)

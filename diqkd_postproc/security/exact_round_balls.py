@@ -65,7 +65,7 @@ class ExactRoundInBalls:
             ctx.prec = before
 
     def disordered_excess(self) -> Ball:
-        """f1 - 1 = gamma h + (1 - gamma) w - 1 (ORDER.md, theorem of section 3)."""
+        """f1 - 1 = gamma h + (1 - gamma) w - 1 (docs/order.md, section 3)."""
         tests, loss = self._exponential(self.test_credit), self._exponential(-self.loss_price)
         return _exact(self.gamma) * tests + (1 - _exact(self.gamma)) * loss - 1
 

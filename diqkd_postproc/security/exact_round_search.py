@@ -6,7 +6,7 @@ below the best value found plus a tolerance. The states at their corners start f
 never safety.
 
 Double precision: with eigenvalues above 1e-9 the bounds err by at most 7.2e-8 (alpha - 1); `ROUNDING_SHARE`
-times alpha - 1 is added (VARIABLE_LENGTH.md, 0a.1). A cover can be kept and bounded again in ball arithmetic.
+times alpha - 1 is added (docs/one_round.md, 4). A cover can be kept and bounded again in ball arithmetic.
 Derived for this project, not peer-reviewed.
 """
 
@@ -22,7 +22,7 @@ from diqkd_postproc.security.exact_round import Array, ExactRound, Indices, LogS
 from diqkd_postproc.security.renyi_round import Certificate
 
 ROUNDING_SHARE = 1e-6
-"""Added to certified values of f - 1, in units of alpha - 1: the margin of VARIABLE_LENGTH.md, 0a.1."""
+"""Added to certified values of f - 1, in units of alpha - 1: the margin of docs/one_round.md, section 4."""
 
 TOLERANCE_SHARE = 2e-6
 """Default tolerance, in units of alpha - 1: 2.9e-6 bits of key a round."""

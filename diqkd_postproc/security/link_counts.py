@@ -19,7 +19,7 @@ from diqkd_postproc.protocol.length_rule import PRICE_UNIT, LengthRule
 from diqkd_postproc.security.variable_length import KeyProblem
 
 LIMIT_DEVIATIONS = 10.0
-"""L_max: so many standard deviations above the mean number of losses (VARIABLE_LENGTH.md, section 8, 3)."""
+"""L_max: so many standard deviations above the mean number of losses (docs/variable_length.md, section 7)."""
 
 TAIL_DEVIATIONS = 9.0
 

@@ -9,8 +9,8 @@ Variable (Theorem 1), fixed (Theorem 2); g a certified bound of one round, e' = 
                2 e_PA + 2 e_s <= e'  (section 5; fixed: without log(|P|/e_PA), and e_PA + 2 e_s <= e')
 
 and a fixed length subtracts Lambda, m_J and V_max as well. g is never below the value of a round that is
-played in a forged order (ORDER.md, theorem of section 3). A certificate is a bound: no optimiser's answer
-enters, double precision carries the margins of VARIABLE_LENGTH.md, 0a, and `confirm_in_balls` repeats
+played in a forged order (docs/order.md, section 3). A certificate is a bound: no optimiser's answer
+enters, double precision carries the margins of docs/one_round.md and `confirm_in_balls` repeats
 everything in Arb (python-flint). Parameters that are to make a key are confirmed so.
 """
 
@@ -35,7 +35,7 @@ from diqkd_postproc.security.renyi_round import Certificate, RoundProblem, certi
 from diqkd_postproc.security.variable_length import NUM_KEY_BASES, KeyCertificate, KeyProblem, problem_of
 
 TOLERANCE_BITS = 0.5
-"""Distance of a closed bound's certificate from its maximum, in bits of key (KEY_LENGTH.md, section 7)."""
+"""Distance of a closed bound's certificate from its maximum, in bits of key (docs/proofs.md, section 4)."""
 
 VERIFIER_TOLERANCE = 1e-6
 """Tolerance of a verifier, in units of alpha - 1: half the author's, so that rounding cannot refuse what is

@@ -28,8 +28,8 @@ from diqkd_postproc.security.variable_certification import certify_key, closed_r
 from diqkd_postproc.security.variable_length import NUM_KEY_BASES, KeyCertificate, KeyProblem, Order
 
 CAP_DEVIATIONS = 5.0
-"""Standard deviations above the mean length that the hash still has rows for (VARIABLE_LENGTH.md, section 8,
-3)."""
+"""Standard deviations above the mean length that the hash still has rows for (docs/variable_length.md,
+section 7)."""
 
 FIXED_DEVIATIONS = 3.0
 """Standard deviations of kappa k - eta N_t above its mean that a fixed length accepts (section 9)."""
@@ -190,7 +190,7 @@ def expected_entropy(
 
 
 def _start(problem: KeyProblem) -> Point:
-    """alpha - 1 = 0.55 / sqrt n, kappa = 9.6 / gamma, eta = 0.17 kappa (section 8, 1)."""
+    """alpha - 1 = 0.55 / sqrt n, kappa = 9.6 / gamma, eta = 0.17 kappa."""
     kappa = 9.6 / float(problem.gamma)
     return math.log(min(0.55 / math.sqrt(problem.num_rounds), 0.5)), math.log(kappa), math.log(0.17 * kappa)
 

@@ -4,10 +4,10 @@ Derived for this project, not peer-reviewed. The integer rule that both nodes ap
 
 Toeplitz: the first l rows of the full l_cap x n matrix of n + l_cap - 1 seed bits, never a prefix of [T | 1].
 Trevisan: the design of the actual l, never a prefix of a longer output (rule R6). The seed is unknown to Eve
-until the list of late losses is closed (0a.4). alpha, kappa and eta never depend on k, T or X of the run.
+until the list of late losses is closed. alpha, kappa and eta never depend on k, T or X of the run.
 
-`num_losses` counts the lost rounds of ORDER.md, 2.3: lost tests, tests among the late losses, key rounds with
-T' = 1. `num_tests` counts T = 1 of all n indices by Bob's column, never played ones included (0a.3, 0a.7).
+`num_losses` counts the lost rounds of docs/order.md, 2.3: lost tests, tests among the late losses, key rounds
+with T' = 1. `num_tests` counts T = 1 of all n indices by Bob's column, never played ones included.
 """
 
 from __future__ import annotations

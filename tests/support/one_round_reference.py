@@ -1,6 +1,6 @@
 """Value of one round at a strategy, written out in four dimensions in forty digits: an oracle for Theorem 5.
 
-f = sum pi(x, y) h^T sum_a Tr[(Z^(1/2) tau^(1/alpha) Z^(1/2))^alpha], straight from KEY_LENGTH.md, section 3,
+f = sum pi(x, y) h^T sum_a Tr[(Z^(1/2) tau^(1/alpha) Z^(1/2))^alpha], straight from docs/proofs.md, section 3,
 for arbitrary symmetric four-by-four tau; no blocks, no gradients.
 """
 

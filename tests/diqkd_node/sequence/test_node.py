@@ -175,7 +175,7 @@ def test_the_level_that_came_is_what_is_stored(role: str, protocol: str) -> None
 
 @pytest.mark.parametrize("delay_us", [0, 1, 20, 49])
 def test_alices_pulse_does_not_tell_when_the_type_came(delay_us: int) -> None:
-    """The attack of ORDER 5.1: her device would read T from the time of its own pulse."""
+    """The attack of docs/order.md, section 5: her device would read T from the time of its own pulse."""
     starts = set()
     for delay in (0, delay_us):
         coordinator = NotingCoordinator([1 | TOKEN])

@@ -10,7 +10,7 @@ from diqkd_postproc.security.exact_round_search import certify_exact
 
 GAMMA = 13 / 256
 
-# VARIABLE_LENGTH.md, section 10: (alpha-1, kappa, gamma, eta, bases), l, 1 - u, G - 1.
+# Evaluated independently, with 40 digits: (alpha-1, kappa, gamma, eta, bases), l, 1 - u, G - 1.
 VALUES = [
     ((4.85e-4, 191, GAMMA, 32, 2), 0.7, None, -0.00024500040070262754),
     ((4.8385e-4, 189.824, GAMMA, 33.135, 2), 0.764, None, -0.000221522430726263529),

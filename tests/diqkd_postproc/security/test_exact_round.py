@@ -19,7 +19,7 @@ needs_flint = pytest.mark.skipif(not is_available(), reason="python-flint is not
 BLOCKS = ((0.35, 0.2, 0.1), (0.15, 0.05, -0.08))
 ANGLES = (0.4, 0.7)
 
-# VARIABLE_LENGTH.md, section 10, "Theorem 5": parameters, f, D and the eigenvalue bound of the state above.
+# Evaluated independently, Theorem 5: parameters, f, D and the eigenvalue bound of the state above.
 DUALS = [
     (
         (0.3, 5.0, 1.0, 0.3, 2),
@@ -210,7 +210,7 @@ def test_certified_bounds_of_the_document_are_ours_and_its_tolerance(numbers, bo
 
 
 def test_no_less_than_the_list_strategy():
-    """g >= g_c = 1 - gamma + gamma h (3/4 + w/4), a product state and constant answers (ORDER.md, 3.1)."""
+    """g >= g_c = 1 - gamma + gamma h (3/4 + w/4): product state, constant answers (docs/order.md, 3.1)."""
     random = np.random.default_rng(3)
     for _ in range(6):
         d, gamma = math.exp(random.uniform(-9, -0.7)), random.uniform(0.01, 0.6)

@@ -1,4 +1,4 @@
-"""Certified constants: every table of VARIABLE_LENGTH.md at its own free parameters, balls, and refusals."""
+"""Certified constants: every table of lengths at its own free parameters, balls, and refusals."""
 
 import math
 from dataclasses import replace
@@ -256,7 +256,7 @@ def test_fixed_length_with_a_test_credit(syndrome, score, order, bits):
 
 
 def test_fixed_length_without_credit_is_the_earlier_theorem():
-    """KEY_LENGTH.md, section 8: 440 835 bits with L = 13 289 and the full bound."""
+    """docs/proofs.md: 440 835 bits with L = 13 289 and the full bound."""
     _, posed = problem(1_500_000, "13/256", 2.64, 296517, 1e-10, bound="full", length="fixed")
     free = FreeParameters.rounded(4.34404e-4, 189.517, 0.0, 0.0)
     free = replace(free, loss_budget=13289 * free.loss_price)

