@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_recorded_points_have_the_upper_end_of_their_interval() -> None:
 
 def test_rates_fall_with_the_length_and_end_near_the_threshold() -> None:
     rates = [rate(100_000, bits) for bits in (18_500, 17_200, 17_050, 16_950)]
-    assert all(a is not None and b is not None and a <= b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a is not None and b is not None and a <= b for a, b in pairwise(rates))
     assert rate(100_000, 16_200) is None and rate(100_000, 15_000) is None
 
 
