@@ -47,6 +47,15 @@ def test_evaluate_combine_and_plot(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "of 4: rate" in capsys.readouterr().out
 
 
+def test_evaluate_a_syndrome_in_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("--rounds", "2000", "--frames", "6", "--design", "robust", "--seed", "1")
+    report = answer(capsys, "evaluate", *common, "--parts", "400", "480", "800")
+    assert report["syndrome_totals"] == [400, 480, 800] and sum(report["parts"].values()) == 6
+    assert report["efficiency"] < report["mean_efficiency"] < 2 * report["efficiency"]
+    assert main(["codes", "evaluate", *common, "--parts", "400", "480", "800"]) == 0
+    assert "frames by parts of the syndrome" in capsys.readouterr().out
+
+
 def test_a_design_file_gives_the_same_code_elsewhere(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
