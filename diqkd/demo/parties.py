@@ -59,6 +59,8 @@ def laboratory(programs: Programs, options: Sequence[str], environment: dict[str
     try:
         yield first_line.split()[-1]
     finally:
+        # The nodes first: a laboratory that left within a round would cost both of them its outcome.
+        programs.stop(but=child)
         child.process.terminate()
         child.process.wait()
 

@@ -102,7 +102,12 @@ class Programs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        running = [child.process for child in self._children if child.process.poll() is None]
+        self.stop()
+
+    def stop(self, but: Child | None = None) -> None:
+        """Stop those that still run, except `but`; kill those that do not end in time."""
+        children = [child for child in self._children if child is not but]
+        running = [child.process for child in children if child.process.poll() is None]
         for process in running:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S

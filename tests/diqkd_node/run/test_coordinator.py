@@ -412,13 +412,13 @@ def test_a_forged_stop_ends_a_batch_and_repeats_nothing(nodes: Nodes, round_name
     draws = nodes.begin()
     bob, forged = nodes.coordinators["bob"], nodes.connections["alice"]
     nodes.play("bob", draws, 5)
-    forged.send("stop", round=round_named, reason="")
+    forged.send("stop", round=round_named, reason=Reason.AGREED)
     limit = _check_until_stopped(bob, 5)
     assert limit == max(5, round_named)
     if limit > 5:
         nodes.play("bob", tuple(part[5:] for part in draws), limit - 5)
     bits = "00" * limit
-    forged.send("batch_done", rounds=limit, reason="")
+    forged.send("batch_done", rounds=limit, reason=Reason.AGREED)
     forged.send(
         "columns", first=0, sent=bits, received=bits, end_token="02" * limit, lost=bits, herald_pattern=bits
     )
