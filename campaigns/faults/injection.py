@@ -148,7 +148,7 @@ def _forget_grants() -> None:
 
 
 def _crash_while_storing() -> None:
-    def crash(self: round_spool.RoundSpool, *rounds: Any) -> None:
+    def crash(self: round_spool.RoundSpool, *rounds: Any, **columns: Any) -> None:
         raise RuntimeError("a crash on purpose")
 
     round_spool.RoundSpool.store = crash  # type: ignore[method-assign]
