@@ -56,6 +56,8 @@ def laboratory(programs: Programs, options: Sequence[str], environment: dict[str
     try:
         yield first_line.split()[-1]
     finally:
+        # First: a node that loses its laboratory within a round loses an outcome, and with it the key.
+        programs.stop(but=child)
         child.process.terminate()
         child.process.wait()
 

@@ -98,7 +98,13 @@ class Programs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        running = [child.process for child in self._children if child.process.poll() is None]
+        self.stop()
+
+    def stop(self, but: Child | None = None) -> None:
+        """Stop those that still run, but one on which they depend."""
+        running = [
+            child.process for child in self._children if child is not but and child.process.poll() is None
+        ]
         for process in running:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S
