@@ -21,7 +21,7 @@ def facts(time_s, rounds, **changes):
         "ion_losses": 0,
         "laser_lock": "locked",
         "last_update_unix": time_s,
-        "connection": "auth",
+        "connection": "authenticated",
     } | changes
     assert values.keys() == KEY_RUN_FACTS.keys()
     return values
