@@ -226,6 +226,10 @@ class _Connection:
     def in_transaction(self) -> bool:
         return self._connection.in_transaction
 
+    @property
+    def total_changes(self) -> int:
+        return int(self._connection.total_changes())
+
     def close(self) -> None:
         with _as_sqlite3():
             self._connection.close()
