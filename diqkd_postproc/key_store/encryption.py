@@ -5,17 +5,23 @@ associated data are the name of the table and all public columns of the row, so 
 moved to another row or file, or left over from another state of its row does not open. The store's key is
 random and sealed itself, under a key derived from the credential; a new credential seals it again.
 
+A MAC over all tables, under a second key derived from the store's (HMAC-SHA256), is renewed in every
+transaction and verified on opening and before every change (`ledger`, `content`): a row that was altered,
+exchanged, removed or put back from an earlier state is refused, secret or not.
+
 What stays readable without the credential: sizes, states, names, counts; never a bit of a key. What stays
-possible: whoever can write the file can put back an old copy of the whole of it (see `epoch_witness`),
-destroy it, or exchange the places of two pieces in one block, because a block is sealed with the number of
-its delivered bits, not with which they are: this node would then issue zeros as a key, or one key under the
-name of another. Keep the file from other accounts, encrypted or not.
+possible: whoever can write the file can put back an old copy of the whole of it (see `epoch_witness`), or
+destroy it; and whoever does not give the credential reads what nobody has verified. Keep the file from other
+accounts, encrypted or not.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +29,7 @@ from diqkd_postproc.key_store.credentials import KEY_BYTES, Credential, require_
 from diqkd_postproc.protocol.errors import DiqkdError, StorageError
 
 _NONCE_BYTES = 12
+_MAC_LABEL = b"diqkd key store content"
 
 
 class WrongCredentialError(StorageError):
@@ -55,6 +62,10 @@ class BlobSeal(Protocol):
         """The plain bytes of a stored value; SealError if it does not belong there."""
         ...
 
+    def mac(self, content: Iterable[bytes]) -> str | None:
+        """MAC of a store's content, hexadecimal; None where there is no key for one."""
+        ...
+
 
 class PlainBlobs:
     """No encryption: the file's mode, and the disk's encryption, have to do."""
@@ -65,9 +76,12 @@ class PlainBlobs:
     def open(self, stored: bytes, *row: object) -> bytes:
         return bytes(stored)
 
+    def mac(self, content: Iterable[bytes]) -> str | None:
+        return None
+
 
 class LockedBlobs:
-    """Seal of an encrypted store without its credential: both methods raise LockedStoreError."""
+    """Seal of an encrypted store without its credential: all methods raise LockedStoreError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,6 +93,10 @@ class LockedBlobs:
 
     def open(self, stored: bytes, *row: object) -> bytes:
         return self.seal(stored)
+
+    def mac(self, content: Iterable[bytes]) -> str | None:
+        self.seal(b"")
+        return None
 
 
 class EncryptedBlobs:
@@ -92,6 +110,7 @@ class EncryptedBlobs:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         self._aead = AESGCM(key)
+        self._mac_key = hmac.digest(key, _MAC_LABEL, hashlib.sha256)
 
     def seal(self, plain: bytes, *row: object) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
@@ -105,6 +124,12 @@ class EncryptedBlobs:
             return bytes(self._aead.decrypt(nonce, sealed, _associated_data(row)))
         except (InvalidTag, ValueError):
             raise SealError("a sealed value was altered or moved") from None
+
+    def mac(self, content: Iterable[bytes]) -> str | None:
+        mac = hmac.new(self._mac_key, digestmod=hashlib.sha256)
+        for part in content:
+            mac.update(part)
+        return mac.hexdigest()
 
 
 def new_encryption(credential: Credential, store_id: str) -> tuple[str, EncryptedBlobs]:

@@ -2,18 +2,21 @@
 
 Several processes may hold one file open, so every change is one immediate transaction: what it reads cannot
 change before it commits. Before each change the file's epoch is compared with what this account has seen of
-it (`epoch_witness`), and its encryption with the one that was opened.
+it (`epoch_witness`), its encryption with the one that was opened, and the content of an encrypted one with
+its MAC, which the same transaction renews. A store without one was stripped of it or is older than schema 4.
 """
 
 from __future__ import annotations
 
+import hmac
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from diqkd_postproc.key_store.credentials import Credential
+from diqkd_postproc.key_store.content import MAC, content_of
+from diqkd_postproc.key_store.credentials import Credential, PassphrasePrompt
 from diqkd_postproc.key_store.encryption import (
     BlobSeal,
     LockedBlobs,
@@ -31,8 +34,8 @@ from diqkd_postproc.records.private_database import (
     transaction,
 )
 
-SCHEMA_VERSION = 3
-READABLE_VERSIONS = (2, 3)  # without and with the segment `node_link`
+SCHEMA_VERSION = 4
+READABLE_VERSIONS = (2, 3, 4)  # without `node_link`, with it, with a MAC where it is encrypted
 APPLICATION_ID = 0x44494B53  # "DIKS"
 SCHEMA = "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 
@@ -57,7 +60,9 @@ class Ledger:
     ) -> None:
         """Open an existing private file.
 
-        credential: what opens an encrypted store; without it only its public facts can be read.
+        credential: what opens an encrypted store; without it only its public facts can be read, and nobody
+        has verified them. A passphrase or key file that is given for a store without encryption is refused,
+        a prompt does not ask then.
         witness_folder: where the epoch is noted, None for the account's folder (`epoch_witness`). Raises
         StorageError if the file is unsafe, of another kind or schema, or an old copy; WrongCredentialError
         (a StorageError) if the credential does not open it.
@@ -72,12 +77,23 @@ class Ledger:
             self._refuse_old_copy()
             self._encryption = self._sealed_key()
             self._blobs = self._open_blobs(credential)
+            if self.is_encrypted and not self.is_locked:
+                with self._reading():
+                    self._refuse_other_encryption()
+                    self._verify()
+                    self._verify_indices()
         except BaseException:
             self.close()
             raise
 
     def _open_blobs(self, credential: Credential | None) -> BlobSeal:
         if self._encryption is None:
+            if credential is not None and not isinstance(credential, PassphrasePrompt):
+                raise StorageError(
+                    f"{self.path} is not encrypted, but a passphrase or key file was given for it. If you "
+                    "have encrypted it, it was exchanged or altered: make a new initial key. If not, open it "
+                    "without, or encrypt it with `diqkd keys passphrase --new-passphrase-file`"
+                )
             return PlainBlobs()
         if credential is None:
             return LockedBlobs(self.path)
@@ -120,16 +136,60 @@ class Ledger:
             raise StorageError(f"the passphrase or key file of {self.path} was changed; open it again")
 
     @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One state of the file, whatever other processes commit meanwhile."""
+        try:
+            self.connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.connection.execute("ROLLBACK")
+        except DATABASE_ERRORS as error:
+            raise database_error(self.path, error) from None
+
+    def _verify(self) -> None:
+        """Compare the content of an encrypted store with its MAC, inside a transaction.
+
+        Raises StorageError where they differ or there is none, LockedStoreError without the credential.
+        """
+        expected = self._blobs.mac(content_of(self.connection))
+        if expected is None:
+            return
+        row = self.row("SELECT value FROM meta WHERE name = ?", (MAC,))
+        if row is None and int(self.meta("schema_version")) < SCHEMA_VERSION:
+            raise StorageError(
+                f"{self.path} was encrypted before stores had a MAC over their content, so that nobody can "
+                "tell whether it was altered; make a new initial key"
+            )
+        if row is None or not hmac.compare_digest(expected.encode(), str(row[0]).encode()):
+            raise self.damaged("its content is not what its MAC was made of")
+
+    def _verify_indices(self) -> None:
+        """The MAC is over the rows; an altered index could still find another row than the one asked for."""
+        if (found := self.row("PRAGMA integrity_check(1)")) != ("ok",):
+            raise self.damaged(f"SQLite finds {found and found[0]}")
+
+    def _renew_mac(self) -> None:
+        if (mac := self._blobs.mac(content_of(self.connection))) is None:
+            self.execute("DELETE FROM meta WHERE name = ?", (MAC,))
+        else:
+            self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (MAC, mac))
+
+    @contextmanager
     def change(self) -> Iterator[None]:
         """One immediate transaction; what was done in it is on disk when the block has ended.
 
-        Raises StorageError where the file is an old copy or its encryption was changed; what the block
-        raises rolls back.
+        Raises StorageError where the file is an old copy, its encryption was changed or its content does not
+        have its MAC, LockedStoreError without the credential; what the block raises rolls back.
         """
         with transaction(self.connection, self.path):
             self._refuse_old_copy()
             self._refuse_other_encryption()
+            self._verify()
+            before = self.connection.total_changes
             yield
+            if self.connection.total_changes != before:
+                self._renew_mac()
             epoch = self.epoch
         self._witness.note(epoch)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diqkd_postproc.key_store import ledger, pieces, segments
+from diqkd_postproc.key_store.content import MAC, content_of
 from diqkd_postproc.key_store.credentials import Credential
 from diqkd_postproc.key_store.encryption import BlobSeal, PlainBlobs, new_encryption
 from diqkd_postproc.key_store.epoch_witness import EpochWitness
@@ -73,10 +75,11 @@ class KeyStore:
     ) -> KeyStore:
         """Open a store; with `parameters`, refuse one that was made for another protocol run.
 
-        credential: used where the store is encrypted (`credentials`), and only then; without it such a store
-        shows its public facts, and raises LockedStoreError where a secret is wanted. witness_folder: private
-        folder in which this machine notes the store's epoch, outside the store so that a restored old copy
-        shows; None for the account's (`epoch_witness`). Give the same folder to every use of the store.
+        credential: what opens an encrypted store (`credentials`); refused for another one, except a prompt,
+        which does not ask then. Without it an encrypted store shows its public facts, unverified, and raises
+        LockedStoreError where it is to be changed or a secret is wanted. witness_folder: private folder in
+        which this machine notes the store's epoch, outside the store so that a restored old copy shows; None
+        for the account's (`epoch_witness`). Give the same folder to every use of the store.
         """
         store = cls(path, credential, witness_folder)
         if parameters is not None and store.parameters_digest != parameters.digest:
@@ -125,7 +128,12 @@ class KeyStore:
             INSERT_SEGMENT: segment_rows(segments, blobs),
         }
         EpochWitness(store_id, witness_folder)  # raises, where it must, before there is a store
-        create_database(path, _SCHEMA, APPLICATION_ID, rows)
+
+        def authenticate(connection: sqlite3.Connection) -> None:
+            if (mac := blobs.mac(content_of(connection))) is not None:
+                connection.execute("INSERT INTO meta VALUES (?, ?)", (MAC, mac))
+
+        create_database(path, _SCHEMA, APPLICATION_ID, rows, authenticate)
         return cls(path, credential, witness_folder)
 
     @classmethod

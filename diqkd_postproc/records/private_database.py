@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -102,11 +102,13 @@ def create_database(
     schema: str,
     application_id: int,
     rows: Mapping[str, Iterable[tuple[Any, ...]]] = MappingProxyType({}),
+    complete: Callable[[sqlite3.Connection], None] = lambda connection: None,
 ) -> None:
     """Create a new private database, whole or not at all; an existing file is never overwritten.
 
-    schema: statements separated by semicolons. rows: INSERT statement -> rows. The file gets its name when
-    its content is on disk, so that a crash leaves at most a stray temporary file.
+    schema: statements separated by semicolons. rows: INSERT statement -> rows. complete: what depends on
+    them, in the same transaction. The file gets its name when its content is on disk, so that a crash leaves
+    at most a stray temporary file.
     """
     path = Path(path)
     journal = _journal_of(path)
@@ -126,6 +128,7 @@ def create_database(
                     connection.execute(statement)
                 for statement, values in rows.items():
                     connection.executemany(statement, values)
+                complete(connection)
                 connection.execute(f"PRAGMA application_id={application_id}")
         finally:
             connection.close()
