@@ -1,10 +1,11 @@
-"""Note of a key store's epoch outside its file: evidence that an old copy of the file was restored.
+"""Note of a key store's epoch and encryption outside its file: evidence of an old copy or an exchanged file.
 
 A ledger cannot detect that it was replaced by an older copy of itself, in which spent pads look unused. So
 the highest epoch of every store is also noted outside it, in one small file a store below the account's
 state directory: `$DIQKD_STATE_DIR`, else `%LOCALAPPDATA%\\\\diqkd`, `$XDG_STATE_HOME/diqkd` or
 `~/.local/state/diqkd`. A store whose own epoch is lower is refused. The same catches two copies of one
-store that are both used on this machine.
+store that are both used on this machine. A store that was encrypted and is not any more, without the owner
+having decrypted it, is refused too.
 
 It is evidence, not proof: it is written after each commit, without waiting for the disk, so that a crash
 can make it too low, never too high; another machine or account knows nothing; and whoever restores the
@@ -18,13 +19,11 @@ import contextlib
 import os
 from pathlib import Path
 
-from diqkd_postproc.files import (
-    check_private_file,
-    create_private_file,
-)
+from diqkd_postproc.files import check_private_file, create_private_file, locked
 from diqkd_postproc.protocol.errors import StorageError
 
 _DIGITS = 20
+_ENCRYPTED = b" encrypted"
 _WRITE_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -69,22 +68,32 @@ class EpochWitness:
 
     def seen(self) -> int:
         """The noted epoch, 0 where there is none or a power cut garbled it."""
-        try:
-            text = self.path.read_bytes()
-        except OSError:
-            return 0
-        return int(text) if len(text) == _DIGITS and text.isdigit() else 0
+        digits = self._read()[:_DIGITS]
+        return int(digits) if len(digits) == _DIGITS and digits.isdigit() else 0
 
-    def note(self, epoch: int) -> None:
+    def seen_encrypted(self) -> bool:
+        """Whether the store was encrypted when it was seen last; False where there is no note."""
+        return self._read().endswith(_ENCRYPTED)
+
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError:
+            return b""
+
+    def note(self, epoch: int, encrypted: bool) -> None:
         """Raise the note to `epoch`. A failure is no error: the change that it records has been made.
 
-        Overwritten in place, 20 digits: a power cut can garble it, which counts as 0. It never goes down.
+        Compared and written under a lock, in place: a power cut can garble it, which counts as 0. It never
+        goes down, and of an epoch that is passed already nothing is noted.
         """
-        if epoch <= self.seen():
-            return
-        with contextlib.suppress(OSError):
+        text = f"{epoch:0{_DIGITS}d}".encode() + _ENCRYPTED * encrypted
+        with contextlib.suppress(OSError, StorageError), locked(self.path):
+            if epoch < self.seen() or text == self._read():
+                return
             descriptor = os.open(self.path, _WRITE_FLAGS)
             try:
-                os.write(descriptor, f"{epoch:0{_DIGITS}d}".encode())
+                os.write(descriptor, text)
+                os.truncate(descriptor, len(text))
             finally:
                 os.close(descriptor)

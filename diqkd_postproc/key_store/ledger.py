@@ -75,6 +75,7 @@ class Ledger:
                 raise StorageError(f"{path} has schema {version}, this program reads {READABLE_VERSIONS}")
             self._witness = EpochWitness(self.meta("store_id"), witness_folder)
             self._refuse_old_copy()
+            self._refuse_stripped()
             self._encryption = self._sealed_key()
             self._blobs = self._open_blobs(credential)
             if self.is_encrypted and not self.is_locked:
@@ -82,6 +83,8 @@ class Ledger:
                     self._refuse_other_encryption()
                     self._verify()
                     self._verify_indices()
+                    epoch = self.epoch
+                self._witness.note(epoch, encrypted=True)
         except BaseException:
             self.close()
             raise
@@ -129,6 +132,14 @@ class Ledger:
                 f"{self.path} has seen {epoch} changes, but was seen with {seen} on this machine "
                 f"({self._witness.path}): it is an old copy or a restored backup, and pads that look unused "
                 "in it may be spent. Use the newest file, or make a new initial key"
+            )
+
+    def _refuse_stripped(self) -> None:
+        if self._sealed_key() is None and self._witness.seen_encrypted():
+            raise StorageError(
+                f"{self.path} is not encrypted, but was when it was seen last on this machine "
+                f"({self._witness.path}): it was exchanged or altered, and its bits may be anybody's choice. "
+                "Use the right file, or make a new initial key"
             )
 
     def _refuse_other_encryption(self) -> None:
@@ -191,7 +202,7 @@ class Ledger:
             if self.connection.total_changes != before:
                 self._renew_mac()
             epoch = self.epoch
-        self._witness.note(epoch)
+        self._witness.note(epoch, self.is_encrypted)
 
     def advance_epoch(self) -> None:
         """Count one change, inside its transaction."""
@@ -222,7 +233,8 @@ class Ledger:
     def seal_anew(self, credential: Credential | None, secrets: Iterable[Secrets]) -> None:
         """Give the store a new key under `credential`, or none, and seal every secret value again.
 
-        One transaction: after an error or a crash the store is as it was, under the earlier credential.
+        One transaction: after an error or a crash the store is as it was, under the earlier credential. That
+        it is decrypted is noted before the commit: noted too early, it costs evidence; too late, the store.
         """
         store_id = self.meta("store_id")
         text, blobs = (None, PlainBlobs()) if credential is None else new_encryption(credential, store_id)
@@ -238,6 +250,8 @@ class Ledger:
                     self.execute("INSERT INTO meta VALUES ('encryption', ?)", (text,))
                 self.advance_epoch()
                 self._encryption = text
+                if text is None:
+                    self._witness.note(self._witness.seen(), encrypted=False)
         except BaseException:
             self._blobs, self._encryption = before
             raise

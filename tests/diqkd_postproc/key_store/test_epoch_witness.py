@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from diqkd_postproc.files import locked
 from diqkd_postproc.key_store import KeyStore
 from diqkd_postproc.key_store.epoch_witness import EpochWitness, state_directory
 from diqkd_postproc.protocol.errors import StorageError
@@ -96,10 +98,32 @@ def test_an_account_that_can_keep_no_note_is_told_how(
 def test_the_note_never_falls(state: Path) -> None:
     witness = EpochWitness("store")
     for epoch in (3, 7, 5):
-        witness.note(epoch)
+        witness.note(epoch, encrypted=False)
     assert witness.seen() == EpochWitness("store").seen() == 7
     if os.name == "posix":
         assert witness.path.stat().st_mode & 0o777 == 0o600 and state.stat().st_mode & 0o777 == 0o700
+
+
+def test_of_two_processes_neither_lowers_the_note(state: Path) -> None:
+    """The one waits while the other compares and writes."""
+    witness = EpochWitness("store")
+    with ThreadPoolExecutor() as pool:
+        with locked(witness.path):
+            waiting = pool.submit(EpochWitness("store").note, 5, True)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+            assert witness.seen() == 0
+            witness.path.write_bytes(b"%020d" % 7)
+        waiting.result()
+    assert witness.seen() == 7 and not witness.seen_encrypted()
+
+
+def test_the_note_tells_whether_the_store_is_encrypted(state: Path) -> None:
+    witness = EpochWitness("store")
+    for epoch, encrypted, noted in ((0, True, True), (1, True, True), (0, False, True), (1, False, False)):
+        witness.note(epoch, encrypted)
+        assert witness.seen_encrypted() is noted
+    assert witness.path.read_bytes() == b"%020d" % 1
 
 
 def test_where_the_notes_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
