@@ -26,6 +26,7 @@ from diqkd.options.credentials import (
 from diqkd.options.parsers import Actions
 from diqkd_postproc.files import open_private_file
 from diqkd_postproc.key_store import KeyStore
+from diqkd_postproc.key_store.imported_keys import imported_once
 from diqkd_postproc.key_store.piece import PADS
 from diqkd_postproc.protocol.errors import LocalProtocolError, ParameterError
 from diqkd_postproc.records.health_tests import HealthTested
@@ -132,9 +133,11 @@ def _take_over(arguments: Namespace) -> None:
     with open_private_file(arguments.initial_key) as file:
         initial_key = file.read()
     credential = new_credential_of(arguments, str(arguments.store), wanted=arguments.encrypt)
-    with KeyStore.import_initial_key(
-        arguments.store, parameters, initial_key, name, credential=credential
-    ) as store:
+    with imported_once(initial_key):
+        store = KeyStore.import_initial_key(
+            arguments.store, parameters, initial_key, name, credential=credential
+        )
+    with store:
         report = {"store": str(store.path), "key_id": store.key_id, "k0_bits": store.k0_bits}
     _report(
         arguments,
