@@ -1,7 +1,9 @@
 """The bits of the generated keys, in blocks that keep their place in the file.
 
 A block is written once and afterwards only overwritten by one of the same size, with delivered bits zero:
-SQLite then changes it in place and leaves no copy behind. Each block counts its delivered bits.
+SQLite then changes it in place and leaves no copy behind. Each block counts its delivered bits, and from
+schema 4 on has in its secret part which they are: bits | 1 where delivered, so that none is issued again
+whatever the pieces say.
 """
 
 from __future__ import annotations
@@ -40,14 +42,16 @@ class KeyBlocks:
         """
         for start in range(0, bits.size, BLOCK_BITS):
             block, packed = start // BLOCK_BITS, np.packbits(bits[start : start + BLOCK_BITS]).tobytes()
-            sealed = self._ledger.seal(packed, "blocks", key, block, 0)
+            sealed = self._ledger.seal(self._with_delivered(packed), "blocks", key, block, 0)
             self._ledger.execute("INSERT INTO blocks VALUES (?, ?, 0, ?)", (key, block, sealed))
 
     def read(self, key: int, first_bit: int, num_bits: int) -> Bits:
         """(num_bits,) uint8 of 0/1."""
         parts = [np.empty(0, dtype=np.uint8)]
         for block, low, high in _blocks_of(first_bit, num_bits):
-            parts.append(self._block(key, block, high)[0][low:high])
+            bits, delivered, _ = self._block(key, block, high)
+            self._refuse_delivered(delivered[low:high])
+            parts.append(bits[low:high])
         return np.concatenate(parts)
 
     def take(self, key: int, first_bit: int, num_bits: int) -> Bits:
@@ -58,11 +62,13 @@ class KeyBlocks:
         """
         parts = [np.empty(0, dtype=np.uint8)]
         for block, low, high in _blocks_of(first_bit, num_bits):
-            bits, count = self._block(key, block, high)
+            bits, delivered, count = self._block(key, block, high)
+            self._refuse_delivered(delivered[low:high])
             parts.append(bits[low:high].copy())
-            bits[low:high] = 0
+            bits[low:high], delivered[low:high] = 0, 1
             count += high - low
-            sealed = self._ledger.seal(np.packbits(bits).tobytes(), "blocks", key, block, count)
+            content = self._with_delivered(np.packbits(bits).tobytes(), np.packbits(delivered).tobytes())
+            sealed = self._ledger.seal(content, "blocks", key, block, count)
             self._ledger.execute(
                 "UPDATE blocks SET bits = ?, delivered_bits = ? WHERE key = ? AND block = ?",
                 (sealed, count, key, block),
@@ -81,16 +87,29 @@ class KeyBlocks:
         )
         return int(row[0]) if row else 0
 
-    def _block(self, key: int, block: int, num_bits: int) -> tuple[Bits, int]:
-        """Bits of a block, at least `num_bits`, and how many of them were delivered."""
+    def _with_delivered(self, packed: bytes, delivered: bytes | None = None) -> bytes:
+        """The secret part of a block: its bits, and which were delivered (None: none), both packed."""
+        if not self._ledger.marks_delivered_bits:
+            return packed
+        return packed + (bytes(len(packed)) if delivered is None else delivered)
+
+    def _refuse_delivered(self, delivered: Bits) -> None:
+        if delivered.any():
+            raise self._ledger.damaged("bits that were delivered are in a piece that was not")
+
+    def _block(self, key: int, block: int, num_bits: int) -> tuple[Bits, Bits, int]:
+        """Bits of a block, at least `num_bits`, which of them were delivered, and how many."""
         row = self._ledger.row(
             "SELECT bits, delivered_bits FROM blocks WHERE key = ? AND block = ?", (key, block)
         )
         if row is not None:
             packed = self._ledger.unseal(row[0], "blocks", key, block, row[1])
             bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8))
+            delivered = np.zeros_like(bits)
+            if self._ledger.marks_delivered_bits and bits.size % 16 == 0:
+                bits, delivered = np.split(bits, 2)
             if bits.size >= num_bits:
-                return bits, row[1]
+                return bits, delivered, row[1]
         raise self._ledger.damaged("a part of a generated key is missing")
 
     def unsealed(self) -> list[bytes]:

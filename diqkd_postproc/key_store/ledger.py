@@ -53,7 +53,10 @@ class Secrets(Protocol):
 
 
 class Ledger:
-    """One open key store file."""
+    """One open key store file.
+
+    marks_delivered_bits: whether the blocks of its generated keys do (`blocks`), from schema 4 on.
+    """
 
     def __init__(
         self, path: Path, credential: Credential | None = None, witness_folder: Path | None = None
@@ -73,6 +76,7 @@ class Ledger:
             version = int(self.meta("schema_version"))
             if version not in READABLE_VERSIONS:
                 raise StorageError(f"{path} has schema {version}, this program reads {READABLE_VERSIONS}")
+            self.marks_delivered_bits = version >= 4
             self._witness = EpochWitness(self.meta("store_id"), witness_folder)
             self._refuse_old_copy()
             self._refuse_stripped()

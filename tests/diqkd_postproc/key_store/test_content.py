@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from diqkd_postproc.key_store import KeyStore, Passphrase, PassphrasePrompt, credentials
+from diqkd_postproc.key_store.blocks import KeyBlocks
 from diqkd_postproc.key_store.ledger import Ledger
 from diqkd_postproc.protocol.errors import StorageError
 from tests.support.example_stores import SEED_BITS, make_key, make_parameters, packed, random_key
@@ -83,11 +84,17 @@ SWAP = (
 )
 
 
-def test_exchanged_pieces_are_refused(path: Path, unverified: Callable[[], None]) -> None:
+def test_exchanged_pieces_are_refused(
+    path: Path, unverified: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(path, *SWAP)
     refused(path)
     unverified()
-    assert deliver(path, "b") == bytes(8)  # control: zeros for a key
+    with pytest.raises(StorageError, match="bits that were delivered are in a piece"):
+        deliver(path, "b")  # nor would the sealed block give them
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyBlocks, "_refuse_delivered", lambda self, delivered: None)
+        assert deliver(path, "b") == bytes(8)  # control: zeros for a key
 
 
 def test_rows_of_an_earlier_state_are_refused(path: Path, unverified: Callable[[], None]) -> None:
@@ -155,7 +162,7 @@ def strip(path: Path) -> None:
     write(
         path,
         "DELETE FROM meta WHERE name IN ('encryption', 'mac')",
-        "UPDATE blocks SET bits = CAST(replace(hex(zeroblob(256)), '00', 'U') AS BLOB)",
+        "UPDATE blocks SET bits = CAST(replace(hex(zeroblob(256)), '00', 'U') || zeroblob(256) AS BLOB)",
     )
 
 
