@@ -5,12 +5,20 @@ from typing import Any
 import numpy as np
 
 from sim_devices.apparatus import wire
+from sim_devices.apparatus.client import LaboratoryClient
 from sim_devices.apparatus.coming_rounds import ComingRounds
 from sim_devices.apparatus.electrodes import Electrodes
 from sim_devices.apparatus.herald_photons import HeraldPhotons, pattern_of
 from sim_devices.apparatus.isolation_audit import HERALD, IsolationAudit
-from sim_devices.engines.entangler_core import Clicks, Window
+from sim_devices.engines.entangler_core import (
+    PUMPING_OUTPUT,
+    REPUMPING_OUTPUT,
+    Clicks,
+    NodeCore,
+    Window,
+)
 from sim_devices.physics.node_parameters import Nature
+from sim_devices.physics.photon_source import PUBLISHED_SOURCE, AttemptLight, photon_source
 
 FOCUS_TIME_MU = 200_000  # after reconnection, when the ion is as good as in the focus
 
@@ -34,6 +42,24 @@ class Attempts:
         self._current = rounds.current
         self._electrodes = electrodes
         self._audit = audit
+        self._core: NodeCore | None = None
+        self._source = PUBLISHED_SOURCE  # as the laboratory knows it
+        rounds.before_fetch = self._describe
+
+    def attach(self, core: NodeCore) -> None:
+        """The core that plays the attempts."""
+        self._core = core
+
+    def _describe(self, client: LaboratoryClient) -> None:
+        """Tell the laboratory what this node's photons are like, where that has changed."""
+        core = self._core
+        if core is None or not core.ready:
+            return  # TTL outputs play the attempts: their light is taken for the published one
+        light = AttemptLight(core.lit_ns(PUMPING_OUTPUT), core.lit_ns(REPUMPING_OUTPUT), core.trigger_ns)
+        source = photon_source(self._nature, light)
+        if source != self._source:
+            client.shine(source)
+            self._source = source
 
     def clicks(self, start_mu: int, window: Window) -> Clicks | None:
         """Clicks of the attempt that heralds, if it is one of those of a run of the entangler."""

@@ -11,6 +11,7 @@ from sim_devices.apparatus import wire
 from sim_devices.apparatus.effects import Effect
 from sim_devices.apparatus.line_tampering import LineTampering
 from sim_devices.physics.drift import Drift
+from sim_devices.physics.photon_source import PhotonSource
 
 CONNECT_TIMEOUT = 5.0  # s
 ANSWER_TIMEOUT = 30.0  # s
@@ -113,6 +114,13 @@ class LaboratoryClient:
         """This is what the node has measured in round `index`, with the result that it had in advance."""
         try:
             self._send(wire.REPORT, wire.REPORT_PAYLOAD.pack(index, *effect))
+        except OSError as error:
+            raise self._gone(error) from None
+
+    def shine(self, source: PhotonSource) -> None:
+        """This is what the node's photons are like from the next fetched round on."""
+        try:
+            self._send(wire.SOURCE, wire.SOURCE_PAYLOAD.pack(*source))
         except OSError as error:
             raise self._gone(error) from None
 

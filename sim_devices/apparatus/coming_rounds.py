@@ -14,6 +14,7 @@ class ComingRounds:
     """Entries in the order of the tape; `take_next` makes the next one the current round.
 
     :param on_connect: called once, with the laboratory, before its first entry is used
+    :ivar before_fetch: called with the laboratory before entries are fetched
     :ivar current: the round that is being played
     :ivar index: of the current entry, or of the last one
     """
@@ -35,6 +36,7 @@ class ComingRounds:
         self._make_client = make_client
         self._on_connect = on_connect
         self.client: LaboratoryClient | None = None
+        self.before_fetch: Callable[[LaboratoryClient], None] = lambda client: None
         self._queue: list[tuple[Any, ...]] = []
 
     def connect(self) -> LaboratoryClient:
@@ -62,6 +64,7 @@ class ComingRounds:
         """
         client = self.connect()
         if not self._queue:
+            self.before_fetch(client)
             self._queue = client.fetch(self.index + 1, wait_s, self._time.seconds)
             if not self._queue:
                 return False

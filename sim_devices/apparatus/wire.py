@@ -12,10 +12,11 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 5
+VERSION = 6
 MAX_PAYLOAD = 1 << 20
 
-HELLO, WELCOME, REFUSED, FETCH, ENTRIES, MEASURE, MEASURED, REPORT, PARTNER, LEAVE, CLOCK = range(1, 12)
+HELLO, WELCOME, REFUSED, FETCH, ENTRIES, MEASURE, MEASURED, REPORT, PARTNER, LEAVE = range(1, 11)
+CLOCK, SOURCE = 11, 12
 
 HEADER = struct.Struct("<BxxxI")
 # Magic, version, role (0 Alice, 1 Bob, 2 somebody with a clock), port on which Bob's lines listen.
@@ -34,6 +35,7 @@ MEASURED_PAYLOAD = struct.Struct("<BBB")
 REPORT_PAYLOAD = struct.Struct("<qdddd")  # round, effect
 PARTNER_PAYLOAD = struct.Struct("<H")  # port of Bob's lines, 0: he is not there
 LEAVE_PAYLOAD = struct.Struct("<q")  # first round that this node has not begun
+SOURCE_PAYLOAD = struct.Struct("<ddd")  # the node as a photon source, see `physics.photon_source`
 MAGIC = b"DLAB"
 
 ROLES = ("alice", "bob")

@@ -63,7 +63,9 @@ class Entangler:
         self.is_master = is_master
         self.key = key
         self.ref_period_mu = round(self.core.coarse_ref_period / self.core.ref_period)
-        self.gateware = NodeCore(dmgr.get("apparatus").entangler_source(key))
+        source = dmgr.get("apparatus").entangler_source(key)
+        self.gateware = NodeCore(source)
+        source.attach(self.gateware)
         self.core.timeline.reset_hooks.append(self.gateware.reset)
         self._bind_run()
 

@@ -38,6 +38,18 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--success-probability", type=float, default=ATTEMPT_SUCCESS, help="heralds per attempt"
     )
+    parser.add_argument(
+        "--distinguishability",
+        type=float,
+        default=LinkModel.distinguishability,
+        help="part of the photons' modes, beside their times, in which they differ",
+    )
+    parser.add_argument(
+        "--dark-rate",
+        type=float,
+        default=LinkModel.dark_rate,
+        help="counts a second of all detectors of the station together",
+    )
     parser.add_argument("--chunk", type=int, default=128, help="heralds handed out at a time")
     parser.add_argument("--alice-ion-loss", type=float, default=0.0, help="probability per round")
     parser.add_argument("--bob-ion-loss", type=float, default=0.0, help="probability per round")
@@ -113,7 +125,13 @@ def main(arguments: list[str] | None = None) -> int:
         configuration = LaboratoryConfiguration(
             seed=secrets.randbits(63) if options.seed is None else options.seed,
             protocol=options.protocol,
-            link=LinkModel(options.link, options.visibility, options.success_probability),
+            link=LinkModel(
+                options.link,
+                options.visibility,
+                options.success_probability,
+                options.distinguishability,
+                options.dark_rate,
+            ),
             chunk=options.chunk,
             ion_loss_probability_alice=options.alice_ion_loss,
             ion_loss_probability_bob=options.bob_ion_loss,

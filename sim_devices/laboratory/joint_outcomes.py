@@ -25,6 +25,7 @@ from sim_devices.apparatus import wire
 from sim_devices.apparatus.effects import UNREAD, Effect, check_effect
 from sim_devices.laboratory.tape import Tape
 from sim_devices.physics.drift import Drift
+from sim_devices.physics.heralding import PUBLISHED, Heralding
 
 ALICE, BOB = 0, 1
 
@@ -99,8 +100,10 @@ class JointOutcomes:
         self._found: dict[int, tuple[Effect, bool]] = {}  # what the first one has measured, and the result
         self._reached = -1  # the last round in which the first one is known to be
 
-    def add(self, patterns: NDArray[np.int64], times_s: NDArray[np.float64]) -> None:
-        """The next rounds of the tape, at these laboratory times."""
+    def add(
+        self, patterns: NDArray[np.int64], times_s: NDArray[np.float64], heralding: Heralding = PUBLISHED
+    ) -> None:
+        """The next rounds of the tape, at these laboratory times, heralded like this."""
         start = self._start + len(self._joint)
         epochs = np.array([self._drift.epoch(time_s) for time_s in times_s.tolist()])
         joint = np.empty((len(patterns), 2, 2, 2, 2), dtype=np.complex128)
@@ -108,6 +111,7 @@ class JointOutcomes:
             chosen = epochs == epoch
             phases = self._drift.state(float(times_s[chosen][0])).phase_offsets
             joint[chosen] = self._tape.states(patterns[chosen], phases)
+        joint = heralding.states(joint)
         self._joint = np.concatenate([self._joint, self._tape.tampered(start, joint)])
         self._uniforms = np.concatenate([self._uniforms, self._tape.uniforms(start, len(patterns))])
         self._epochs = np.concatenate([self._epochs, epochs])

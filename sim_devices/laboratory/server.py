@@ -10,6 +10,7 @@ chunk; the node that is behind skips rounds at the handshake.
 """
 
 import json
+import math
 import selectors
 import socket
 import struct
@@ -23,6 +24,8 @@ from sim_devices.apparatus import wire
 from sim_devices.laboratory.configuration import LaboratoryConfiguration
 from sim_devices.laboratory.joint_outcomes import BOB, JointOutcomes
 from sim_devices.laboratory.tape import Tape
+from sim_devices.physics.heralding import Heralding, heralding
+from sim_devices.physics.photon_source import PUBLISHED_SOURCE, PhotonSource
 
 # Seconds of an attempt with its share of the cooling, and of the rest of a round: a little less than the
 # nodes' kernels need, whose own clocks say more.
@@ -69,6 +72,9 @@ class LaboratoryServer:
         self._times_start = 0
         self._time_s = 0.0  # laboratory time: the latest that any node has reached or was given
         self._num_tests = 0  # that Bob has requested since his last fetch
+        self._sources = [PUBLISHED_SOURCE, PUBLISHED_SOURCE]
+        self._heralding = self._herald()
+        self._attempts = np.empty(0, dtype=np.int64)  # of the rounds from `_times_start` on
         self._scanning = False  # the nodes calibrate the link: time is not compressed
 
     def serve(self) -> None:
@@ -146,6 +152,8 @@ class LaboratoryServer:
             bob = self._nodes.get(BOB)
             port = wire.PARTNER_PAYLOAD.pack(0 if bob is None else bob.port)
             node.socket.sendall(wire.frame(wire.PARTNER, port))
+        elif kind == wire.SOURCE:
+            self._shine(node.role, PhotonSource(*wire.SOURCE_PAYLOAD.unpack(payload)))
         elif kind == wire.LEAVE:
             (self._next[node.role],) = wire.LEAVE_PAYLOAD.unpack(payload)
             self._outcomes.reached(node.role, self._next[node.role])
@@ -186,6 +194,17 @@ class LaboratoryServer:
         }
         node.socket.sendall(wire.frame(wire.WELCOME, fixed + json.dumps(rest).encode()))
 
+    def _shine(self, role: int, source: PhotonSource) -> None:
+        """A node's photons have changed: heralds are others from the next chunk on."""
+        if not all(math.isfinite(value) for value in source) or source.brightness < 0:
+            raise wire.WireError("no photon source")
+        self._sources[role] = source
+        self._heralding = self._herald()
+
+    def _herald(self) -> Heralding:
+        link = self._configuration.link
+        return heralding(*self._sources, distinguishability=link.distinguishability, dark_rate=link.dark_rate)
+
     def _reach(self, time_s: float) -> None:
         if not self._time_s <= time_s < self._time_s + MAX_STEP_S:
             return  # behind, or no time at all
@@ -212,6 +231,7 @@ class LaboratoryServer:
             entries = self._tape.entries(role, first, count)
             offset = first - self._times_start
             entries["time_s"] = self._times[offset : offset + count]
+            entries["attempts"] = self._attempts[offset : offset + count]
             self._outcomes.fill_in(role, entries)
             self._next[role] = first + count
             self._forget()
@@ -268,18 +288,21 @@ class LaboratoryServer:
             self._scanning = count >= SCAN_ROUNDS and self._num_tests >= 0.9 * count
         self._num_tests = 0
         entries = self._tape.entries(BOB, self._granted, count)
+        attempts = self._heralding.attempts(entries["attempts"])
         scale = 1.0 if self._scanning else self._configuration.drift.time_scale
-        lasting = scale * (ATTEMPT_S * entries["attempts"] + ROUND_S)
+        lasting = scale * (ATTEMPT_S * attempts + ROUND_S)
         times = self._time_s + np.cumsum(lasting)
         self._time_s = float(times[-1])
         self._times = np.concatenate([self._times, times])
-        self._outcomes.add(entries["pattern"], times)
+        self._attempts = np.concatenate([self._attempts, attempts])
+        self._outcomes.add(entries["pattern"], times, self._heralding)
         self._granted += count
 
     def _forget(self) -> None:
         """Drop what both nodes have left."""
         oldest = min(self._oldest)
         self._times = self._times[oldest - self._times_start :]
+        self._attempts = self._attempts[oldest - self._times_start :]
         self._times_start = oldest
         self._outcomes.forget(oldest)
         self._tape.forget(oldest)

@@ -43,6 +43,7 @@ PI_AMPLITUDE = 0.5
 
 PUMPING_ERROR = 2e-3  # population that optical pumping leaves in S1/2 m=-1/2
 PUMPING_TIME = 0.1e-6  # s, its time constant
+REPUMPING_TIME = 0.1e-6  # s, that of 1092 nm light on an ion in D3/2
 PULSE_ERROR = 5e-4  # depolarising probability of a pulse (SI S2 B: per Clifford gate)
 COHERENCE_TIME = {"alice": 4.2e-3, "bob": 7.5e-3}  # s, Gaussian 1/e (SI Table S3, qubit transition)
 D_LIFETIME = 0.39  # s, D5/2

@@ -22,12 +22,15 @@ LINK_KINDS = ("measured", "ideal", "lossy", "local")
 @dataclass(frozen=True)
 class LinkModel:
     """Which link the laboratory has. `visibility` belongs to ``lossy``: 1 is the published link, 0 no
-    correlation.
+    correlation. `distinguishability` of the photons' modes and the station's `dark_rate` (counts/s of all
+    detectors) count in `heralding`.
     """
 
     kind: str = "measured"
     visibility: float = 1.0
     success_probability: float = constants.ATTEMPT_SUCCESS
+    distinguishability: float = 0.0
+    dark_rate: float = constants.STATION_DARK_RATE
 
     def __post_init__(self) -> None:
         if self.kind not in LINK_KINDS:
@@ -36,6 +39,10 @@ class LinkModel:
             raise ValueError(f"visibility {self.visibility} is outside 0..1")
         if not 0.0 < self.success_probability <= 1.0:
             raise ValueError(f"success probability {self.success_probability} is outside (0, 1]")
+        if not 0.0 <= self.distinguishability <= 1.0:
+            raise ValueError(f"distinguishability {self.distinguishability} is outside 0..1")
+        if not 0.0 <= self.dark_rate < 1e7:
+            raise ValueError(f"dark rate {self.dark_rate} is outside [0, 1e7) counts/s")
 
     def state(self, pattern: int) -> NDArray[np.complex128]:
         """(2, 2, 2, 2) density operator rho[a, b, a', b'] after a herald with `pattern`."""

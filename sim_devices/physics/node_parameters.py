@@ -25,7 +25,8 @@ MAP, QUBIT, SHELVE = constants.TRANSITIONS
 
 @dataclass(frozen=True, kw_only=True)
 class Nature:
-    """Units: s, Hz, counts/s, um, T. Pi times are those at `constants.PI_AMPLITUDE`."""
+    """Units: s, Hz, counts/s, um, T, rad. Pi times are those at `constants.PI_AMPLITUDE`; `pulse_area` of the
+    picosecond pulse is in units of pi."""
 
     magnetic_field: float = constants.MAGNETIC_FIELD  # T; what `of_role` takes the three lines from
     map_frequency: float = MAP[0]
@@ -38,6 +39,9 @@ class Nature:
     pulse_error: float = constants.PULSE_ERROR
     pumping_error: float = constants.PUMPING_ERROR
     pumping_time: float = constants.PUMPING_TIME
+    repumping_time: float = constants.REPUMPING_TIME
+    pulse_area: float = 1.0
+    polarisation_angle: float = 0.0
     bright_count_rate: float = constants.BRIGHT_COUNT_RATE
     dark_count_rate: float = constants.DARK_COUNT_RATE
     deshelving_time: float = constants.DESHELVING_TIME["alice"]

@@ -39,6 +39,9 @@ class FakeApparatus:
     def entangler_source(self, key: str):
         return self
 
+    def attach(self, core):
+        """Nothing depends on the core's registers here."""
+
     def clicks(self, start, window):
         self.run_calls.append((start, window))
         return self.runs.pop(0) if self.runs else None

@@ -35,13 +35,15 @@ class Round:
 
 @dataclass
 class Player:
-    """One node. `settling_mu` and `scrambling_mu` may be shortened to break the rules."""
+    """One node. `settling_mu` and `scrambling_mu` may be shortened to break the rules; `pumping_ns` is of an
+    attempt."""
 
     role: str
     address: str
     settling_mu: int = 30_000
     scrambling_mu: int = 100_000
     patterns: tuple[int, ...] = HERALD_PATTERNS
+    pumping_ns: int = 500
     now: int = 1_000_000
     rounds: list[Round] = field(default_factory=list)
 
@@ -53,10 +55,13 @@ class Player:
         self.level = {name: self.apparatus.level_sink(name) for name in names}
         self.set_dds = self.apparatus.dds_sink("dds_674")
         self.set_dac = self.apparatus.dac_sink("fastino")
-        self.entangler = NodeCore(self.apparatus.entangler_source("entangler"))
+        self.entangler = NodeCore(self.apparatus.attempts)
+        self.apparatus.attempts.attach(self.entangler)
         self.entangler.write(CONFIG, 0b11 if self.role == "bob" else 0b01)
         self.entangler.write(CYCLE_LENGTH, 121)
         self.entangler.write(HERALDS, heralds_word(self.patterns))
+        self.entangler.write(TIMING, timing_word(TIMING, 0, self.pumping_ns))
+        self.entangler.write(TIMING + 1, timing_word(TIMING + 1, 0, 600))
         self.entangler.write(TIMING + 2, timing_word(TIMING + 2, 650, 700))
         for gate in range(TIMING + 4, TIMING + 8):
             self.entangler.write(gate, timing_word(gate, 20, 60))

@@ -8,7 +8,7 @@ from artiq.experiment import EnvExperiment
 from diqkd_node.configuration import NodeConfiguration
 from diqkd_node.sequence.node import Node
 from sim_devices.artiq_run import DeviceDatabase, DeviceManager
-from sim_devices.engines.entangler_core import Clicks, ClickSource, Window
+from sim_devices.engines.entangler_core import Clicks, ClickSource, NodeCore, Window
 from tests.support.paths import ROOT
 
 DIRECTORY = ROOT / "device_db"
@@ -103,6 +103,9 @@ class ScriptedRuns:
     def __init__(self, apparatus: ScriptedApparatus) -> None:
         self._apparatus = apparatus
         self._num_runs = -1
+
+    def attach(self, core: NodeCore) -> None:
+        """Nothing depends on the core's registers here."""
 
     def clicks(self, start: int, window: Window) -> Clicks | None:
         self._num_runs += 1

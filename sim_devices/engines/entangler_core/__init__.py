@@ -31,7 +31,14 @@ above. The decision at the end takes in the clicks before cycle N; later ones st
 
 from sim_devices.engines.entangler_core.core import EntanglerCore, LinkedCores, Run
 from sim_devices.engines.entangler_core.detection import DARK, AttemptEdges, InputEdges
-from sim_devices.engines.entangler_core.node_core import Clicks, ClickSource, NodeCore, Window
+from sim_devices.engines.entangler_core.node_core import (
+    PUMPING_OUTPUT,
+    REPUMPING_OUTPUT,
+    Clicks,
+    ClickSource,
+    NodeCore,
+    Window,
+)
 from sim_devices.engines.entangler_core.outcome import Attempts, Outcome
 from sim_devices.engines.entangler_core.registers import (
     COARSE_MU,
@@ -68,7 +75,9 @@ __all__ = [
     "HERALDS",
     "NUM_CYCLES",
     "NUM_TRIGGERS",
+    "PUMPING_OUTPUT",
     "READY",
+    "REPUMPING_OUTPUT",
     "RTIO_STROBE_DELAY",
     "RUN",
     "STATUS",

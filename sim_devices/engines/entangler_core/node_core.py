@@ -37,8 +37,9 @@ from sim_devices.engines.entangler_core.sequencer import FOREVER, OVERHEAD
 PARTNER_LAG = 4
 """Coarse cycles from the master's run event to the slave's: the least with which no attempt is lost."""
 
-TRIGGER_OUTPUT = 2
-"""Sequencer output of the picosecond pulse, whose edge is the gates' reference."""
+PUMPING_OUTPUT, REPUMPING_OUTPUT, TRIGGER_OUTPUT = range(3)
+"""Sequencer outputs: 422 nm sigma light, 1092 nm, and the picosecond pulse, whose edge is the gates'
+reference."""
 
 _ENABLED, _MASTER, _STANDALONE = 1, 2, 4
 _OPEN_GATE = 8191 << 16
@@ -72,6 +73,9 @@ class Window(NamedTuple):
 class ClickSource(Protocol):
     """What an apparatus gives an entangler core."""
 
+    def attach(self, core: NodeCore) -> None:
+        """The core that plays the attempts."""
+
     def clicks(self, start_mu: int, window: Window) -> Clicks | None:
         """Clicks in one attempt of a run whose event is at `start_mu`, None if there are none."""
 
@@ -103,6 +107,22 @@ class NodeCore:
     def ready(self) -> bool:
         """Whether a run would end: the core is enabled and has a cycle length."""
         return bool(self.registers[CONFIG] & _ENABLED and self._length)
+
+    @property
+    def trigger_ns(self) -> int | None:
+        """When the picosecond pulse comes in an attempt, None if it does not."""
+        pulses = self._pulses(TRIGGER_OUTPUT)
+        return COARSE_MU * pulses[0][0] if pulses and 0 <= pulses[0][0] <= self._length else None
+
+    def lit_ns(self, output: int) -> int:
+        """How long an output is on in an attempt before the picosecond pulse."""
+        end = (self.trigger_ns or 0) // COARSE_MU
+        return COARSE_MU * sum(max(0, min(stop, end) - start) for start, stop in self._pulses(output))
+
+    def _pulses(self, output: int) -> list[tuple[int, int]]:
+        timing = self.registers.get(TIMING + output, 0)
+        follows = not self.registers[CONFIG] & (_MASTER | _STANDALONE)
+        return attempt_pulses(timing & OUTPUT_MASK, timing >> 16 & OUTPUT_MASK, self._length, follows)
 
     def write(self, address: int, data: int) -> None:
         """Write a register other than `RUN`. Runs are over by then, so the time does not matter."""
@@ -206,10 +226,7 @@ class NodeCore:
         own, which has played nothing."""
         if not self.ready:
             raise RuntimeError("run before set_config(enable=True) and set_cycle_length()")
-        length, timing = self._length, self.registers.get(TIMING + TRIGGER_OUTPUT, 0)
-        follows = not self.registers[CONFIG] & (_MASTER | _STANDALONE)
-        pulses = attempt_pulses(timing & OUTPUT_MASK, timing >> 16 & OUTPUT_MASK, length, follows)
-        trigger_ns = 8 * pulses[0][0] if pulses and 0 <= pulses[0][0] <= length else None
+        length, trigger_ns = self._length, self.trigger_ns
         word = self.registers.get(HERALDS, 0)
         patterns = tuple(word >> 4 * slot & 0xF for slot in range(NUM_SLOTS) if word >> 16 + slot & 1)
         fresh = NodeCore(self._source, self._strobe_delay)

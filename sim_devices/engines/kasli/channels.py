@@ -220,7 +220,9 @@ class Entangler(Silent):
 
     def __init__(self, key: str, apparatus: Any, input_mu: int) -> None:
         super().__init__(key)
-        self._core = NodeCore(apparatus.entangler_source(key))
+        source = apparatus.entangler_source(key)
+        self._core = NodeCore(source)
+        source.attach(self._core)
         self._latency = input_mu
         self._requests: deque[tuple[int, int, int]] = deque()
         self._answers: deque[tuple[int, int]] = deque()

@@ -14,7 +14,10 @@ from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
 from sim_devices.apparatus.node_apparatus import NodeApparatus
 from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
+from sim_devices.laboratory.tape import Tape
 from sim_devices.physics.expected_statistics import chain_probabilities, chsh_and_qber
+from sim_devices.physics.node_parameters import Nature
+from sim_devices.physics.photon_source import AttemptLight, photon_source
 from tests.support.player import UNKNOWN_PATTERN, Player
 
 StartLaboratory = Callable[[LaboratoryConfiguration], str]
@@ -220,6 +223,25 @@ def test_a_node_alone_gets_no_edge_and_no_heralds(laboratory: StartLaboratory, r
     assert not node.synchronise()
     assert node.search(windows=3) == (-1, 0)
     node.close()
+
+
+def test_an_ion_that_is_hardly_pumped_is_seldom_heralded(laboratory: StartLaboratory) -> None:
+    """Both nodes count the attempts that the light of Bob's calls for."""
+    configuration = LaboratoryConfiguration(seed=12, link=LinkModel(success_probability=5e-4), chunk=40)
+    lasting = []
+    for pumping_ns in (500, 32):
+        address = laboratory(configuration)
+        alice, bob = Player("alice", address), Player("bob", address, pumping_ns=pumping_ns)
+        play_together(alice, bob, 40)
+        lasting.append([node.now for node in (alice, bob)])
+        alice.close()
+        bob.close()
+    source = photon_source(Nature.of_role("bob"), AttemptLight(32, 600, 664))
+    attempts = Tape(configuration).entries(1, 0, 40)["attempts"].sum()
+    # An attempt takes a microsecond, and each window of 500 us has 310 us of cooling before it.
+    expected = attempts * (1 / source.brightness - 1) * 1e3 * 810 / 500
+    for node in (0, 1):
+        assert lasting[1][node] - lasting[0][node] == pytest.approx(expected, rel=0.1)
 
 
 def test_heralds_of_a_bob_whom_alice_has_left_are_in_vain(laboratory: StartLaboratory) -> None:
