@@ -1,15 +1,28 @@
 """The loop of batches around the rounds, and the watch over the ion."""
 
-from typing import Annotated
+from typing import Annotated, Self
+
+from pydantic import model_validator
 
 from diqkd_node.configuration.quantities import Count, HostTime, Integer, PhotonCount, Step, within
 
 
 class IonWatchParameters(Step):
-    """The ion is looked at every `check_rounds`; the threshold is of one cooling time."""
+    """The ion is looked at every `check_rounds`. One ion gives more counts in a cooling time than `threshold`
+    and at most `upper_threshold`, which lies between the means of one ion and of two."""
 
     check_rounds: Count = 20
     threshold: PhotonCount = 15
+    upper_threshold: PhotonCount = 108
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.upper_threshold <= self.threshold:
+            raise ValueError(
+                f"upper_threshold={self.upper_threshold} is not above threshold={self.threshold}; one ion's "
+                "counts lie between them"
+            )
+        return self
 
 
 class BatchParameters(Step):

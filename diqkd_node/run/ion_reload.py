@@ -1,4 +1,4 @@
-"""Reloading of a lost ion: when the host calls the loader.
+"""Reloading of an ion that was lost or got company: when the host calls the loader.
 
 A loader may return when the ion is trapped, or start the oven and return at once. Both are given the same
 time from then on until the ion has to be seen; no second ion is loaded while the first may still come.
@@ -49,16 +49,17 @@ class IonReload:
         self._since, self.num_loads = None, 0
 
     def no_ion(self, purpose: str) -> None:
-        """The trap is empty. Loads an ion when that is due; where it is loaded by hand, logs that once.
+        """The trap does not hold one ion. Loads one when that is due; where it is loaded by hand, logs that
+        once.
 
         :param purpose: what waits for the ion, for the log
         """
         if self.away and (self.load is None or not self.due):
             return
         if self.load is None:
-            logger.warning("no ion: load one; %s goes on by itself", purpose)
+            logger.warning("not one ion in the trap: load one; %s goes on by itself", purpose)
         else:
-            logger.warning("no ion: loading")
+            logger.warning("not one ion in the trap: loading")
             self.load()
             self.num_loads += 1
         self._since = time.monotonic()

@@ -1,4 +1,4 @@
-"""Is there an ion? Fluorescence during one cooling time tells; stalled heralds give reason to look."""
+"""Is there one ion? Fluorescence during one cooling time tells; stalled heralds give reason to look."""
 
 from artiq.experiment import *
 
@@ -8,7 +8,7 @@ from diqkd_node.sequence.timebase import machine_units
 class IonWatch(HasEnvironment):
     """Looks at the ion while it is cooled."""
 
-    kernel_invariants = {"duration_mu", "gap_mu", "threshold", "num_looks"}
+    kernel_invariants = {"duration_mu", "gap_mu", "threshold", "upper_threshold", "num_looks"}
 
     def build(self, configuration):
         self.configuration = configuration
@@ -19,11 +19,12 @@ class IonWatch(HasEnvironment):
         self.duration_mu = machine_units(self.core, self.configuration.cooling.time)
         self.gap_mu = machine_units(self.core, self.configuration.cooling.recooling_delay)
         self.threshold = self.configuration.ion_watch.threshold
+        self.upper_threshold = self.configuration.ion_watch.upper_threshold
         self.num_looks = 3
 
     @kernel
     def present(self) -> TBool:
-        """Cool and count, up to three times; False if every count stayed at or below the threshold.
+        """Cool and count, up to three times; False if no count was that of one ion.
 
         Advances by one cooling time a look and consumes all slack of each.
         """
@@ -34,6 +35,6 @@ class IonWatch(HasEnvironment):
                 self.pmt_counter.gate_rising_mu(self.duration_mu)
             count = self.pmt_counter.fetch_count()
             delay_mu(self.gap_mu)
-            if count > self.threshold:
+            if self.threshold < count and count <= self.upper_threshold:
                 return True
         return False

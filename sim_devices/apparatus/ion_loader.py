@@ -10,7 +10,8 @@ class IonLoader:
         self._apparatus = device_mgr.get(apparatus)
 
     def load(self) -> None:
-        """Load an ion; returns when it is trapped and cold. With an ion in the trap this does nothing."""
+        """See to it that there is one ion; returns when it is trapped and cold. Several are ejected first;
+        with one in the trap this does nothing."""
         self._apparatus.reload_ion()
 
     def ping(self) -> bool:

@@ -96,6 +96,7 @@ class NodeApparatus:
         self.attempts = Attempts(own, rounds, electrodes, audit)
         effects = PulseEffects(Ion(own.coherence_time, own.pulse_error, own.transitions))
         self.readout = readout = Readout(idle, (cooling, repump), ion, current, effects, audit)
+        self._own, self._rng = own, rng
         self.station = station = Station(own, rng, electrodes, ion, readout.fluorescing)
         light = IonLight(cooling, deshelving, 1e9 * own.deshelving_time, ion, current, readout, self.time)
         self._level_sinks: dict[str, Sink] = {
@@ -190,10 +191,12 @@ class NodeApparatus:
         return self.attempts
 
     def reload_ion(self) -> None:
-        """A new ion in the trap. Without a loss this does nothing."""
+        """A new ion in the trap, or two. With one ion in it this does nothing."""
         ion = self.ion
-        if ion.lost:
+        if ion.lost or ion.crowded:
             self.time.catch_up(self.time_s + self.time.drift.loading_s)
+            chance = self._own.pair_probability
+            ion.crowded = chance > 0 and self._rng.random() < chance
         ion.lost = False
 
     def ping(self) -> bool:

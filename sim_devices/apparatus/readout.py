@@ -78,7 +78,8 @@ class Readout:
             return self._count_partly_lit(gate, max(stop - start, 0), bright)
         if ion.lost:
             return counter.background(1e-9 * gate)
-        return counter.bright(1e-9 * gate) if bright else counter.dark(1e-9 * gate)
+        count = counter.bright(1e-9 * gate) if bright else counter.dark(1e-9 * gate)
+        return count + self._idle.bright(1e-9 * gate) if ion.crowded else count
 
     def _count_partly_lit(self, gate_mu: int, lit_mu: int, bright: bool) -> int:
         counts = self._idle.background(1e-9 * (gate_mu - lit_mu))

@@ -10,17 +10,18 @@ class TrappedIon:
 
     :ivar alone: the ion in a sequence that involves no other node
     :ivar bright: in S1/2, since the last light that projected it
+    :ivar crowded: there is a second ion, which scatters as much
     :ivar lit_bright: whether it was bright under the last pulse of cooling light
     :ivar lit_bright_before: and under the pulse before
     """
 
-    __slots__ = ("_uniform", "alone", "bright", "lit_bright", "lit_bright_before", "lost")
+    __slots__ = ("_uniform", "alone", "bright", "crowded", "lit_bright", "lit_bright_before", "lost")
 
     def __init__(self, alone: LocalIon, uniform: Callable[[], float]) -> None:
         self.alone = alone
         self._uniform = uniform
         self.bright = self.lit_bright = self.lit_bright_before = True
-        self.lost = False
+        self.lost = self.crowded = False
 
     def project(self) -> None:
         """Light that distinguishes S1/2 from D5/2, on an ion that this node alone has prepared."""

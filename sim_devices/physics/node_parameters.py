@@ -45,6 +45,7 @@ class Nature:
     bright_count_rate: float = constants.BRIGHT_COUNT_RATE
     dark_count_rate: float = constants.DARK_COUNT_RATE
     deshelving_time: float = constants.DESHELVING_TIME["alice"]
+    pair_probability: float = 0.0  # that loading brings two ions
     shuttle_distance_um: float = constants.SHUTTLE_DISTANCE_UM
     electrode_time_constant: float = constants.ELECTRODE_TIME_CONSTANT
     focus_radius_um: float = constants.FOCUS_RADIUS_UM
@@ -61,7 +62,13 @@ class Nature:
             value = getattr(self, field.name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
                 raise ParameterError(f"nature: {field.name}={value!r} must be a number and not negative")
-        for name in ("pulse_error", "pumping_error", "coupling_floor", "photon_probability"):
+        for name in (
+            "pulse_error",
+            "pumping_error",
+            "pair_probability",
+            "coupling_floor",
+            "photon_probability",
+        ):
             if getattr(self, name) > 1:
                 raise ParameterError(f"nature: {name}={getattr(self, name)} must be at most 1")
         for name in ("coherence_time", "deshelving_time", "electrode_time_constant", "focus_radius_um"):

@@ -84,6 +84,7 @@ def test_json_round_trip(tmp_path) -> None:
         ('{"cooling": {"time": 0}}', "cooling.time=0 is outside 1e-09 to 0.1 s; give a value within"),
         ('{"cooling": {"time": NaN}}', "cooling.time=nan is outside"),
         ('{"readout": {"threshold": -5}}', "readout.threshold=-5 is outside 0 to 10000 counts"),
+        ('{"ion_watch": {"upper_threshold": 15}}', "upper_threshold=15 is not above threshold=15"),
         ('{"readout": {"threshold": true}}', "readout.threshold=True: Input should be a valid integer"),
         (
             '{"analysis": {"frequency_map": 9e9}}',
@@ -188,6 +189,7 @@ def test_every_field_has_its_place_in_the_table_of_old_names() -> None:
     younger = {
         "analysis.magnetic_field",
         "analysis.zero_field_frequency",
+        "ion_watch.upper_threshold",
         "lines.token_window",
         "lines.late_token_window",
         "lines.type_window",

@@ -680,8 +680,9 @@ def test_endless_underflows_are_given_up() -> None:
     assert_at_rest(apparatus)
 
 
+@pytest.mark.parametrize("wrong_count", [1, 144])
 @pytest.mark.parametrize("role", ROLES)
-def test_lost_ion(role: str) -> None:
+def test_lost_ion_or_two_of_them(role: str, wrong_count: int) -> None:
     coordinator = NotingCoordinator([0] * 50)
     node, apparatus = make_node(role, coordinator)
     lost = []
@@ -692,7 +693,7 @@ def test_lost_ion(role: str) -> None:
         return WINDOW_ENDED if lost else 1
 
     apparatus.on_run = on_run
-    apparatus.counts = lambda start, stop: 1 if lost else 60
+    apparatus.counts = lambda start, stop: wrong_count if lost else 60
     coordinator.recovers = lambda: len(coordinator.recoveries) < 4
     node.run_batches()
     assert coordinator.ends == [(5, ION_LOST)]
