@@ -208,7 +208,9 @@ def _store_peer(spool: RoundSpool) -> None:
     peer = {
         name: (index % divisor == 0).astype(np.uint8) for name, divisor in zip(names, (2, 3, 50), strict=True)
     }
-    spool.store_peer(spool.peer_rounds_done, peer | {"end_token": np.full(index.size, NONE, dtype=np.uint8)})
+    peer |= {"end_token": np.full(index.size, NONE, dtype=np.uint8)}
+    peer |= {"herald_pattern": np.zeros(index.size, dtype=np.uint8)}
+    spool.store_peer(spool.peer_rounds_done, peer)
 
 
 def _seal(folder: Path, spool: RoundSpool) -> RoundSpool:

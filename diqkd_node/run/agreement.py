@@ -30,15 +30,12 @@ class Agreement:
     :param spool: open `RoundSpool` of this node
     :param connection: connected `PeerConnection`
     :param await_message: waits for a message of a kind and returns it
-
-    `num_mismatches`: heralds since the start for which the nodes' cores saw different patterns.
     """
 
     def __init__(self, spool, connection, await_message):
         self._spool = spool
         self._connection = connection
         self._await = await_message
-        self.num_mismatches = 0
 
     def resume(self, hello):
         """Settle what an interruption has left open, given the other node's hello."""
@@ -89,7 +86,4 @@ class Agreement:
             raise self._connection.fail(
                 f"columns of {count} rounds from {spool.peer_rounds_done} on were due, others came"
             )
-        own = spool.own_columns(spool.peer_rounds_done)["herald_pattern"][:count]
-        differ = (own != peer["herald_pattern"]) & (own > 0) & (peer["herald_pattern"] > 0)
         spool.store_peer(spool.peer_rounds_done, peer)
-        self.num_mismatches += int(np.count_nonzero(differ))

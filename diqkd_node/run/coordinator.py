@@ -129,11 +129,6 @@ class Coordinator:
         self._limit_late_losses()
         self._publish("ready")
 
-    @property
-    def num_mismatches(self):
-        """Heralds since the start for which the nodes' cores saw different patterns, a statistic only."""
-        return self._agreement.num_mismatches
-
     # Remote calls of the kernel.
 
     def begin_batch(self) -> TList(TInt32):

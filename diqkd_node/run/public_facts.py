@@ -34,6 +34,7 @@ KEY_RUN_FACTS: Mapping[str, type] = {
     "rounds_done": int,
     "herald_rate": float,  # 1/s, of the last half minute
     "herald_patterns": np.ndarray,  # (k,) int64, heralds of each pattern since the start
+    "label_mismatches": int,  # heralds of which the nodes' cores saw different patterns, a statistic only
     "node_state": str,
     "ion_state": str,  # "present" or "absent"
     "ion_losses": int,

@@ -285,6 +285,7 @@ class TwoNodeRun(HasEnvironment):
             rounds_done=int(rounds_done),
             herald_rate=float((rounds_done - progress[0][1]) / elapsed) if elapsed > 0 else 0.0,
             herald_patterns=np.array(self.coordinator.herald_counts, dtype=np.int64),
+            label_mismatches=self.coordinator.spool.label_mismatches,
             node_state=str(state),
             ion_state="present" if self.coordinator.ion_present else "absent",
             ion_losses=self.coordinator.ion_losses,

@@ -109,6 +109,7 @@ class RoundSpool:
         self.parameters = self.parameters_class.from_toml(meta["parameters"])
         self.provenance: dict[str, Any] = json.loads(meta["provenance"])
         self._run_id = meta.get("run_id")
+        self.label_mismatches = int(meta.get("label_mismatches", 0))
         self._table = round_table.RoundTable(self._connection, self.path)
         acknowledged = self._table.num_rounds()
         self._acknowledged = self._done = acknowledged
@@ -425,7 +426,11 @@ class RoundSpool:
         self.flush()
         if not count:
             return
-        own = self._table.columns(("lost",), first_round)
+        own = self._table.columns(("lost", "herald_pattern"), first_round)
+        patterns, peers = own["herald_pattern"][:count], peer["herald_pattern"]
+        mismatches = self.label_mismatches + int(
+            np.count_nonzero((patterns != peers) & (patterns > 0) & (peers > 0))
+        )
         columns: Columns = {
             "peer_sent": checked_column("sent", peer["sent"], IS_BIT),
             "peer_received": checked_column("received", peer["received"], IS_BIT_OR_NONE),
@@ -436,7 +441,11 @@ class RoundSpool:
         }
         with transaction(self._connection, self.path):
             self._table.insert_peer(first_round, columns)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('label_mismatches', ?)", (str(mismatches),)
+            )
         self._peer_done += count
+        self.label_mismatches = mismatches
 
     def shared_rounds(self, first_round: int) -> Columns:
         """All columns of the rounds from `first_round` on, for a characterisation, whose outcomes the nodes
@@ -469,6 +478,7 @@ class RoundSpool:
                 "provenance": self.provenance,
                 "gaps": self._table.gaps(),
                 "losses": self._table.losses(),
+                "label_mismatches": self.label_mismatches,
             },
             **columns_of_record(
                 self.role, self._table.columns(tuple(OWN)) | self._table.columns(tuple(PEER))

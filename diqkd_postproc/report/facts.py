@@ -106,6 +106,7 @@ class RunFacts:
     num_lost: int | None
     num_late_losses: int
     herald_patterns: Mapping[str, int]
+    label_mismatches: int | None  # None in records from before they were counted
     timeline: Timeline
     losses: tuple[Loss, ...]
     provenance: tuple[NodeProvenance, ...]
@@ -220,6 +221,7 @@ def collect_facts(directory: Path, keys: Path | None = None) -> RunFacts:
         num_lost=int(np.count_nonzero(np.any([r.lost for r in records], axis=0))),
         num_late_losses=int(np.count_nonzero(late_losses(record))),
         herald_patterns={f"{p:04b}": int(found.get(p, 0)) for p in HERALD_PATTERNS},
+        label_mismatches=record.attributes.get("label_mismatches"),
         timeline=timeline_of(record),
         losses=tuple(_loss(noted) for r in records for noted in r.attributes.get("losses", [])),
         provenance=tuple(_provenance(r) for r in records),

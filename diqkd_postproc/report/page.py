@@ -155,11 +155,15 @@ def _timeline(facts: RunFacts) -> Markup:
         (element("code", name), f"{count:,}", f"{100 * count / total:.2f} %")
         for name, count in facts.herald_patterns.items()
     ]
+    mismatches = ""
+    if facts.label_mismatches is not None:
+        heralds = counted(facts.label_mismatches, "herald")
+        mismatches = f" Of {heralds} Alice's core saw another pattern; no outcome depends on it."
     patterns = section(
         "Herald patterns",
         figure(
             figures.pattern_figure(facts),
-            "With 95 % intervals. Each pattern heralds a Bell state of its own.",
+            "With 95 % intervals. Each pattern heralds a Bell state of its own." + mismatches,
         ),
         table(rows, ("pattern", "heralds", "share")),
         css="narrow-drawing",

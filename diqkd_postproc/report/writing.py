@@ -61,6 +61,7 @@ def summary(facts: RunFacts) -> dict[str, Any]:
         "num_lost": facts.num_lost,
         "herald_rate": facts.timeline.herald_rate,
         "herald_patterns": dict(facts.herald_patterns),
+        "label_mismatches": facts.label_mismatches,
         "num_gaps": len(facts.timeline.gaps),
         "parameters_digest": facts.parameters.digest,
         "transcript_digest": session.transcript_digest if session else None,

@@ -16,6 +16,7 @@ def facts(time_s, rounds, **changes):
         "rounds_done": rounds,
         "herald_rate": 100.0,
         "herald_patterns": np.array([rounds // 4] * 4),
+        "label_mismatches": 0,
         "node_state": "running",
         "ion_state": "present",
         "ion_losses": 0,

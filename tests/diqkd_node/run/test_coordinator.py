@@ -335,7 +335,7 @@ def test_different_patterns_are_a_statistic(nodes: Nodes) -> None:
     nodes.play("alice", draws, 4, pattern_indices=[0, 1, 4, 3])
     nodes.play("bob", draws, 4, pattern_indices=[0, 2, 2, 1])
     assert nodes.same(lambda coordinator: coordinator.end_batch(4, RUNNING)) == [None, None]
-    assert [coordinator.num_mismatches for coordinator in nodes.coordinators.values()] == [2, 2]
+    assert [spool.label_mismatches for spool in nodes.spools.values()] == [2, 2]
     assert [lost_rounds(spool) for spool in nodes.spools.values()] == [[], []]
     assert nodes.coordinators["alice"].herald_counts.tolist() == [1, 1, 0, 1]
 

@@ -79,6 +79,7 @@ def store_peer(spool: RoundSpool, rng: np.random.Generator) -> Columns:
         "received": rng.integers(0, 3, count).astype(np.uint8),
         "end_token": np.full(count, NONE if spool.role == "bob" else 0, dtype=np.uint8),
         "lost": rng.integers(0, 2, count).astype(np.uint8),
+        "herald_pattern": np.zeros(count, dtype=np.uint8),
     }
     spool.store_peer(spool.peer_rounds_done, columns)
     return columns
@@ -393,7 +394,7 @@ def test_columns_of_the_other_node_come_in_order_and_of_played_rounds_only(
     with make_spool(private_directory / "spool", "alice", make_parameters(), bytes(50)) as spool:
         store_random(spool, spool.begin_batch(20), np.random.default_rng(1))
         bits = np.zeros(21, dtype=np.uint8)
-        peer = {name: bits for name in ("sent", "received", "end_token", "lost")}
+        peer = {name: bits for name in ("sent", "received", "end_token", "lost", "herald_pattern")}
         for first, columns in ((0, peer), (1, {name: column[:3] for name, column in peer.items()})):
             with pytest.raises(StorageError, match="from 0 to 19 were due"):
                 spool.store_peer(first, columns)

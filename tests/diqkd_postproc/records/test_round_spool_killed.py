@@ -76,7 +76,9 @@ def test_kills_lose_no_acknowledged_round_and_reuse_no_bit(
             store_rounds(spool, first, num_rounds)
             spool.end_batch()
         bits = np.zeros(num_rounds, dtype=np.uint8)
-        spool.store_peer(0, {name: bits for name in ("sent", "received", "end_token", "lost")})
+        spool.store_peer(
+            0, {name: bits for name in ("sent", "received", "end_token", "lost", "herald_pattern")}
+        )
         record = spool.seal(tmp_path / "record.h5")
 
     # Every issued pair is the next two bits of the pool: none twice, none skipped.
