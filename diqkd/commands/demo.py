@@ -14,7 +14,7 @@ from diqkd.demo.run import demonstrate, new_directory
 from diqkd.demo.scenario import requested_scenario
 from diqkd.options import types as argument_types
 from diqkd.options.parsers import add_json, add_progress
-from diqkd_postproc.planning.design_point import DesignPoint
+from diqkd_postproc.planning.design_point import DesignPoint, proposed_late_losses
 from diqkd_postproc.signals import interrupt_on_termination
 from sim_devices.adversaries.attacks import ATTACKS, DEFAULT_DESIGN
 
@@ -176,6 +176,7 @@ def _design_point(arguments: argparse.Namespace) -> DesignPoint:
         bound=arguments.bound,
         extractor=plan_command.extractor_name(arguments),
         length=arguments.length,
+        max_late_losses=proposed_late_losses(arguments.length, arguments.rounds),
         protocol=arguments.protocol,
         second_qber=second_qber,
     )

@@ -20,16 +20,18 @@ from diqkd.options import types as argument_types
 from diqkd.options.parsers import add_json
 from diqkd_postproc.link.characterisation import characterise, read_records
 from diqkd_postproc.planning.design_point import (
+    LATE_LOSSES_OF_A_DAY,
     PUBLISHED_CHSH_SCORE,
     PUBLISHED_GAMMA,
     PUBLISHED_QBER,
     PUBLISHED_ROUNDS,
     DesignPoint,
+    proposed_late_losses,
 )
 from diqkd_postproc.planning.plan import ObservedCounts, Plan, make_plan
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.length_rule import FreeParameters
-from diqkd_postproc.protocol.parameters import ExtractorName
+from diqkd_postproc.protocol.parameters import ExtractorName, ProtocolParameters
 from diqkd_postproc.report.plan_figures import draw
 from diqkd_postproc.security import ball_arithmetic
 
@@ -143,10 +145,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-late-losses",
         type=argument_types.count_or_none,
-        default=0,
         metavar="V",
         help="rounds that may stay without an outcome of Alice's after Bob announced their type, before the "
-        "run ends; each costs one bit of key",
+        "run ends; each costs one bit of key (default: none, or, where only those that happen cost one, "
+        f"{LATE_LOSSES_OF_A_DAY:,}, which six kills of a node make)",
+    )
+    parser.add_argument(
+        "--end-token",
+        action="store_true",
+        help="Alice reconnects only after a third token, which Bob releases once he has measured: some 0.3 "
+        "ms a round, and his laboratory need not be closed against light coming in",
     )
     add_proof_arguments(parser)
     free = parser.add_argument_group("free parameters of the rule (default: the best for the link)")
@@ -253,8 +261,9 @@ def _is_published_run(arguments: Namespace) -> bool:
 
 
 def _design_point(arguments: Namespace) -> DesignPoint:
+    num_rounds = _num_rounds(arguments)
     return DesignPoint(
-        num_rounds=_num_rounds(arguments),
+        num_rounds=num_rounds,
         gamma=PUBLISHED_GAMMA if arguments.gamma is None else arguments.gamma,
         chsh_score=PUBLISHED_CHSH_SCORE if arguments.chsh_score is None else arguments.chsh_score,
         qber=PUBLISHED_QBER if arguments.qber is None else arguments.qber,
@@ -267,7 +276,12 @@ def _design_point(arguments: Namespace) -> DesignPoint:
         length=arguments.length,
         free_parameters=free_parameters(arguments),
         completeness_error=arguments.completeness,
-        max_late_losses=arguments.max_late_losses,
+        max_late_losses=(
+            proposed_late_losses(arguments.length, num_rounds)
+            if arguments.max_late_losses is None
+            else arguments.max_late_losses
+        ),
+        end_token=arguments.end_token,
         protocol=arguments.protocol,
         second_qber=arguments.second_qber,
     )
@@ -283,6 +297,18 @@ def _num_rounds(arguments: Namespace) -> int:
             f"{arguments.hours} hours at {arguments.herald_rate} heralds a second are no round; give more"
         )
     return int(heralds)
+
+
+def _late_losses(parameters: ProtocolParameters) -> str:
+    """How many rounds a crash may leave without an outcome of Alice's, and what they cost."""
+    limit = parameters.max_late_losses
+    if not limit:
+        return (
+            "the first one ends the run; --max-late-losses "
+            f"{LATE_LOSSES_OF_A_DAY} outlasts six kills of a node and costs as many bits of key"
+        )
+    paid = "for each that happens" if parameters.length == "variable" else "each"
+    return f"at most {limit:,}, else the run ends; a bit of key {paid}"
 
 
 def _rule_rows(plan: Plan, answer: Mapping[str, Any]) -> dict[str, str]:
@@ -332,8 +358,9 @@ def _print(plan: Plan, answer: Mapping[str, Any]) -> None:
     rows |= _rule_rows(plan, answer)
     if p.max_tests is not None:
         rows["test rounds"] = f"at most {p.max_tests:,}, else the run aborts"
-    if p.max_late_losses:
-        rows["late losses"] = f"at most {p.max_late_losses:,}, else the run ends; a bit of key each"
+    rows["late losses"] = _late_losses(p)
+    if p.end_token:
+        rows["third token"] = "Alice waits until Bob has measured"
     if "characterisation" in answer:
         measured = answer["characterisation"]
         rows["measured link"] = (

@@ -60,8 +60,17 @@ ESTIMATE_ACCURACY = 0.5
 
 MAX_REFINEMENTS = 4
 
+LATE_LOSSES_OF_A_DAY = 2000
+"""Late losses of six kills of one node, at up to 305 each (docs/reliability.md)."""
+
 TYPICAL_THRESHOLD = 1.035
 """Efficiency at which density evolution decodes the shipped codes, for estimates."""
+
+
+def proposed_late_losses(length: LengthKind, num_rounds: int) -> int:
+    """`max_late_losses` of a run that shall outlast a day of crashes, where only late losses that happen cost
+    a bit; else 0."""
+    return min(LATE_LOSSES_OF_A_DAY, num_rounds // 100) if length == "variable" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,9 @@ class DesignPoint:
             the best at the design link.
         completeness_error: probability that the Bell test of an honest run fails; None for the threshold at
             three standard deviations (eqs. 24 and 25).
-        max_late_losses: rounds without an outcome of Alice's whose types may be public, a bit of key each.
+        max_late_losses: rounds without an outcome of Alice's whose types may be public: a bit of key for each
+            that is allowed, or, of a variable length, for each that happens.
+        end_token: whether Alice waits for the optional third token, see docs/order.md.
         protocol: order of a round, see docs/order.md.
         second_qber: Q of the key rounds with x = 1, of protocol `late-type` only; None for `qber`.
 
@@ -107,6 +118,7 @@ class DesignPoint:
     extractor: ExtractorName = "trevisan"
     completeness_error: float | None = None
     max_late_losses: int = 0
+    end_token: bool = False
     protocol: ProtocolName = "ordered"
     second_qber: float | None = None
     length: LengthKind = "fixed"
@@ -325,6 +337,7 @@ class DesignPoint:
             extractor=self.extractor,
             max_tests=test_limit(self.num_rounds, self.gamma) if self.proof == "counted" else None,
             max_late_losses=self.max_late_losses,
+            end_token=self.end_token,
             protocol=self.protocol,
             design_second_qber=self.second_qber,
         )

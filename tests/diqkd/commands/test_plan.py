@@ -28,6 +28,11 @@ def test_rounds_that_may_be_voided_are_paid_for(plan, capsys, tmp_path):
     assert (answer["key_bits"], answer["max_late_losses"]) == (95_785, 100)
     assert load_certified(tmp_path / "parameters.toml").max_late_losses == 100
     assert plan("--max-late-losses", 0)["key_bits"] == 95_885
+    # Of a variable length only those that happen cost a bit: a limit that outlasts a day of crashes is free.
+    variable = plan("--proof", "renyi", "--length", "variable", "--rounds", 100_000)
+    assert variable["max_late_losses"] == 1000
+    plan("--end-token", "-o", tmp_path / "parameters.toml")
+    assert load_certified(tmp_path / "parameters.toml").end_token
     assert main(["plan", "--max-late-losses", "100"]) == 0
     assert "at most 100, else the run ends" in capsys.readouterr().out
     with pytest.raises(SystemExit):
