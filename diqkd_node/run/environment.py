@@ -20,6 +20,12 @@ def path_argument(experiment: HasEnvironment, name: str) -> Path:
     return path
 
 
+def check_laboratory(experiment: HasEnvironment, protocol: str) -> None:
+    """Raise ParameterError for a simulated laboratory that plays another protocol. Not before `run`."""
+    if "clock" in experiment.get_device_db():
+        experiment.get_device("clock").check_protocol(protocol)
+
+
 def clock_of(experiment: HasEnvironment) -> Callable[[], float]:
     """Unix time (s) by the device `clock`, which a simulated laboratory has, otherwise by the PC. Not before
     `run`: the device belongs to the experiment that is running."""

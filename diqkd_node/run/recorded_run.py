@@ -7,7 +7,7 @@ from pathlib import Path
 from artiq import __version__ as artiq_version
 from artiq.experiment import *
 
-from diqkd_node.run.environment import clock_of
+from diqkd_node.run.environment import check_laboratory, clock_of
 from diqkd_node.run.public_facts import AUTHENTICATED
 from diqkd_node.run.two_node_run import TwoNodeRun
 from diqkd_postproc import __version__
@@ -41,6 +41,7 @@ class RecordedRun(TwoNodeRun):
         )
 
     def run(self):
+        check_laboratory(self, self.parameters.protocol)
         self.now = clock_of(self)
         # First of all: a missing device shows before the other node begins to wait for this one.
         node = self.make_node()

@@ -6,6 +6,7 @@ import struct
 import threading
 from typing import Any
 
+from diqkd_postproc.protocol.errors import ParameterError
 from sim_devices.apparatus import wire
 from sim_devices.apparatus.client import ADDRESS_VARIABLE, CONNECT_TIMEOUT, LaboratoryError, parse_address
 
@@ -31,7 +32,8 @@ class LaboratoryClock:
             kind, payload = wire.receive_frame(self._socket)
             if kind != wire.WELCOME:
                 raise wire.WireError("the laboratory refused this clock")
-            self._start_unix = wire.WELCOME_PAYLOAD.unpack(payload[: wire.WELCOME_PAYLOAD.size])[3]
+            fixed = wire.WELCOME_PAYLOAD.unpack(payload[: wire.WELCOME_PAYLOAD.size])
+            self._start_unix, self._protocol = fixed[3], wire.PROTOCOLS[fixed[5]]
         except (OSError, struct.error) as error:
             raise LaboratoryError(f"no simulated laboratory at {self.address} ({error})") from None
 
@@ -46,6 +48,14 @@ class LaboratoryClock:
         except (OSError, struct.error) as error:
             raise LaboratoryError(f"the laboratory at {self.address} went away ({error})") from None
         return float(self._start_unix + time_s)
+
+    def check_protocol(self, protocol: str) -> None:
+        """Raise ParameterError unless the laboratory's ions are measured in the order of `protocol`."""
+        if protocol != self._protocol:
+            raise ParameterError(
+                f"this run has the protocol {protocol!r}, the laboratory at {self.address} was started for "
+                f"{self._protocol!r}; start it with --protocol {protocol}"
+            )
 
     def ping(self) -> bool:
         return True

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
+from sim_devices.apparatus.clock import LaboratoryClock
 from sim_devices.apparatus.node_apparatus import NodeApparatus
 from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
 from sim_devices.laboratory.tape import Tape
@@ -202,6 +203,15 @@ def test_lost_ion_is_dark_and_neither_node_is_heralded(laboratory: StartLaborato
     play_together(nodes["alice"], nodes["bob"], 10)
     for node in nodes.values():
         node.close()
+
+
+def test_another_protocol_than_the_laboratorys_is_refused(laboratory: StartLaboratory) -> None:
+    """Otherwise a node would wait for results of measurements in another order."""
+    clock = LaboratoryClock(laboratory=laboratory(LaboratoryConfiguration(protocol="late-type")))
+    clock.check_protocol("late-type")
+    with pytest.raises(ParameterError, match=r"started for 'late-type'; start it with --protocol ordered"):
+        clock.check_protocol("ordered")
+    clock.close()
 
 
 def test_a_load_may_bring_two_ions_and_another_one_ejects_them(
