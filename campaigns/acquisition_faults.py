@@ -60,6 +60,7 @@ def run_scenario(name: str, options: argparse.Namespace, progress: ProgressDispl
     rng = random.Random(f"{name} {options.seed}")
     cases = list(scenario(rng, options.points or points))
     total: Counter[str] = Counter()
+    killed_at: Counter[str] = Counter()
     findings: list[Any] = []
     started = time.monotonic()
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -70,6 +71,7 @@ def run_scenario(name: str, options: argparse.Namespace, progress: ProgressDispl
         for done, finished in enumerate(as_completed(running), start=1):
             summary = finished.result()
             total.update({key: summary[key] for key in ("starts", "killed", "faults", "rounds")})
+            killed_at.update(summary["killed_at"])
             total["lost"] += sum(summary["lost"].values())
             if summary["findings"]:
                 findings.append(summary)
@@ -78,6 +80,7 @@ def run_scenario(name: str, options: argparse.Namespace, progress: ProgressDispl
         "scenario": name,
         "trials": len(cases),
         **total,
+        "killed_at": dict(sorted(killed_at.items())),
         "trials_with_findings": len(findings),
         "findings": findings,
         "wall_s": round(time.monotonic() - started, 1),
@@ -147,6 +150,8 @@ def show(results: list[dict[str, Any]]) -> None:
         table.add_row(*(str(result.get(name, 0)) for name in names))
     Console().print(table)
     for result in results:
+        for place, count in result.get("killed_at", {}).items():
+            print(f"{count:5} killed at {place}")
         for summary in result["findings"]:
             hits = [f"{place}: {', '.join(what)}" for place, what in summary.get("hits", {}).items()]
             print(f"{summary['scenario']}, seed {summary['seed']}:", *summary["findings"], *hits, sep="\n  ")

@@ -15,16 +15,22 @@ from typing import Any
 from campaigns.faults.injection import KILL, Trace
 from sim_devices.apparatus import wire
 from sim_devices.apparatus.node_apparatus import STROBES, NodeApparatus, Sink
-from sim_devices.engines.entangler_core import Clicks, ClickSource, Window
+from sim_devices.engines.entangler_core import Clicks, ClickSource, NodeCore, Window
 
 # Where a node can be killed within a round: at steps of its sequence, and before and after an edge.
 KILLED_AT = {
-    "alice": ("mapping", "isolation", "analysis", "readout", "token", "after token", "scrambling"),
-    "bob": ("mapping", "isolation", "round_type", "after round_type", "analysis", "readout", "scrambling"),
+    "alice": (
+        *("mapping", "isolation", "token", "after token", "await round_type"),
+        *("analysis", "readout", "scrambling"),
+    ),
+    "bob": (
+        *("mapping", "isolation", "await token", "round_type", "after round_type"),
+        *("analysis", "readout", "scrambling"),
+    ),
 }
 KILLED_AT_LATE = {
-    "alice": (*KILLED_AT["alice"], "await round_type", "setting", "after setting"),
-    "bob": (*KILLED_AT["bob"], "await token", "await setting"),
+    "alice": (*KILLED_AT["alice"], "setting", "after setting"),
+    "bob": (*KILLED_AT["bob"], "await setting"),
 }
 STEPS = ("loading", "cooling", "attempts", "mapping", "isolation", "analysis", "readout", "scrambling")
 LOCK_LOSS_MU = 50_000_000
@@ -178,6 +184,10 @@ class _WatchedClicks:
 
     def __init__(self, source: ClickSource, node: FaultyApparatus) -> None:
         self._source, self._node = source, node
+
+    def attach(self, core: NodeCore) -> None:
+        """The core that plays the attempts."""
+        self._source.attach(core)
 
     def clicks(self, start_mu: int, window: Window) -> Clicks | None:
         self._node._at("attempts", start_mu)

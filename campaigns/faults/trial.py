@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -357,8 +358,23 @@ class Trial:
     @property
     def num_faults(self) -> int:
         """Faults that really happened."""
-        lines = [line for role in ROLES for line in Trace.read(self.directory / f"{role}.trace")]
-        return self.num_killed + self.num_link_faults + sum("fault" in line for line in lines)
+        noted = [
+            line
+            for role in ROLES
+            for line in Trace.read(self.directory / f"{role}.trace")
+            if line.get("fault", "kill") != "kill"
+        ]
+        return self.num_killed + self.num_link_faults + len(noted)
+
+    @property
+    def killed_at(self) -> dict[str, int]:
+        """Kills at each step of a round, by protocol, role and step."""
+        return Counter(
+            f"{self.parameters.protocol} {role} {line['step']}"
+            for role in ROLES
+            for line in Trace.read(self.directory / f"{role}.trace")
+            if line.get("fault") == "kill"
+        )
 
     def summary(self) -> dict[str, Any]:
         """Public numbers of the trial."""
@@ -367,6 +383,7 @@ class Trial:
             "starts": self.num_starts,
             "killed": self.num_killed,
             "faults": self.num_faults,
+            "killed_at": self.killed_at,
             "rounds": self.parameters.num_rounds if records else 0,
             "lost": {role: record.num_lost for role, record in records.items()},
             "findings": self.findings,
