@@ -143,6 +143,7 @@ def _print_result(result: SessionResult) -> None:
     console.print(balance_table(result.balance_sheet))
     if result.num_losses is not None:
         console.print(
-            f"lost test rounds: {result.num_losses:,} of {result.num_tests:,}, limit {result.max_losses:,}"
+            f"lost test rounds: {result.num_losses:,} of {result.num_tests:,}, "
+            f"{result.num_order_losses:,} of them by order; limit {result.max_losses:,}"
         )
     print(f"transcript, the same on both sides: {result.transcript_digest}")

@@ -28,7 +28,7 @@ from diqkd_postproc.protocol.roles import (
     chsh_score_of_winning,
 )
 from diqkd_postproc.protocol.version import __version__
-from diqkd_postproc.records.order_losses import late_losses
+from diqkd_postproc.records.order_losses import late_losses, lost_by_order
 from diqkd_postproc.records.sealed_record import RoundRecord
 from diqkd_postproc.report.run_directory import REMARK_NAME, find_nodes
 from diqkd_postproc.security.key_length import KeyLength
@@ -105,6 +105,7 @@ class RunFacts:
     num_tests: int
     num_lost: int | None
     num_late_losses: int
+    num_order_losses: int | None
     herald_patterns: Mapping[str, int]
     label_mismatches: int | None  # None in records from before they were counted
     timeline: Timeline
@@ -220,6 +221,7 @@ def collect_facts(directory: Path, keys: Path | None = None) -> RunFacts:
         num_tests=int(np.count_nonzero(record.round_type)),
         num_lost=int(np.count_nonzero(np.any([r.lost for r in records], axis=0))),
         num_late_losses=int(np.count_nonzero(late_losses(record))),
+        num_order_losses=int(np.count_nonzero(np.any([lost_by_order(r) for r in records], axis=0))),
         herald_patterns={f"{p:04b}": int(found.get(p, 0)) for p in HERALD_PATTERNS},
         label_mismatches=record.attributes.get("label_mismatches"),
         timeline=timeline_of(record),

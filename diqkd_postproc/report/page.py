@@ -201,6 +201,11 @@ def _interruptions(facts: RunFacts) -> Markup:
         if facts.num_lost is None
         else f"{facts.num_lost:,} of {facts.parameters.num_rounds:,} rounds have an unknown outcome. "
     )
+    if facts.num_order_losses:
+        how_many += (
+            f"{counted(facts.num_order_losses, 'round')} count as lost for what came on the nodes' lines, "
+            "whatever was measured. "
+        )
     content.append(
         element(
             "p",

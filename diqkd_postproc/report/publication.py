@@ -49,6 +49,7 @@ def for_publication(facts: RunFacts) -> RunFacts:
         session=None if facts.session is None else _session(facts.session, facts.losses_are_public),
         timeline=replace(timeline, gaps=tuple(_gap(gap, timeline.duration_s) for gap in timeline.gaps)),
         num_lost=None if is_secret else facts.num_lost,
+        num_order_losses=None if is_secret else facts.num_order_losses,
         losses=()
         if is_secret
         else tuple(replace(loss, reason=_reason(loss.reason)) for loss in facts.losses),

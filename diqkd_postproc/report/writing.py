@@ -59,6 +59,7 @@ def summary(facts: RunFacts) -> dict[str, Any]:
         "max_losses": facts.most_losses,
         "chsh_score": asdict(score) if score else None,
         "num_lost": facts.num_lost,
+        "num_order_losses": facts.num_order_losses,
         "herald_rate": facts.timeline.herald_rate,
         "herald_patterns": dict(facts.herald_patterns),
         "label_mismatches": facts.label_mismatches,

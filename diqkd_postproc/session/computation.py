@@ -220,6 +220,11 @@ class Computation:
         return None if self._reconstruction is None else self._lost_rounds()
 
     @property
+    def num_order_losses(self) -> int:
+        """Rounds that are lost whatever was measured in them, as far as this side's record tells; public."""
+        return int(np.count_nonzero(self._lost_by_order))
+
+    @property
     def most_losses(self) -> int:
         """Most lost rounds that make a key of this record."""
         rule = self._parameters.length_rule

@@ -179,7 +179,7 @@ class SessionDriver:
         elif isinstance(event, Finished):
             self._peer_confirmed = event.peer_confirmed
         elif isinstance(event, Aborted):
-            raise _abort_error(event, self._computation.most_losses)
+            raise _abort_error(event, self._computation.most_losses, self._computation.num_order_losses)
         else:
             self._agreed(engine.session_id.hex())
             self._progress("agreement with the peer", 1.0)
@@ -256,7 +256,9 @@ def abort_reason(error: BaseException) -> AbortReason:
     return AbortReason.INTERNAL
 
 
-def _abort_error(event: Aborted, max_losses: int) -> ProtocolAbort | AuthenticationError:
+def _abort_error(
+    event: Aborted, max_losses: int, num_order_losses: int
+) -> ProtocolAbort | AuthenticationError:
     """The error to raise, with the reason why there is no key."""
     if event.wrong_tag is MessageType.DECISION:
         return AuthenticationError(
@@ -274,9 +276,14 @@ def _abort_error(event: Aborted, max_losses: int) -> ProtocolAbort | Authenticat
             "Alice's tag does not fit what Bob received: a message was changed on its way; no key was made"
         )
     if event.verdict is Verdict.TOO_MANY_LOSSES:
+        by_order = ""
+        if num_order_losses:
+            by_order = (
+                f" ({num_order_losses} of them by what came on the nodes' lines, whatever was measured)"
+            )
         return ProtocolAbort(
-            f"the Bell violation is too small: {event.num_losses} test rounds were lost, {max_losses} "
-            "are allowed; no key was made. Recalibrate the link, or plan for a lower CHSH score"
+            f"the Bell violation is too small: {event.num_losses} test rounds were lost{by_order}, "
+            f"{max_losses} are allowed; no key was made. Recalibrate the link, or plan for a lower CHSH score"
         )
     return ProtocolAbort(
         "error correction failed: Bob's reconstruction of Alice's outcomes did not pass its validation; no "

@@ -35,7 +35,8 @@ class SessionResult:
     """How a session ended in a key; the key itself is in the key store.
 
     num_losses, decode_iterations: Bob only, and None where an earlier session had done that work; with a
-    variable length both know num_losses. max_losses: the most that make a key.
+    variable length both know num_losses. num_order_losses: those of them that are lost whatever was measured
+    (docs/order.md). max_losses: the most that make a key.
     proof, proof_status: on which theorem the key rests, and how far that has been reviewed.
     transcript: the public messages, with `transcript_digest` over all: equal on both sides.
     seconds: time by stage; the extraction runs beside other stages. peer_confirmed: whether Alice said that
@@ -47,6 +48,7 @@ class SessionResult:
     key_bits: int
     num_tests: int
     num_losses: int | None
+    num_order_losses: int
     max_losses: int
     proof: str
     proof_status: str
@@ -173,6 +175,7 @@ def _run(
         key_bits=computation.key_bits,
         num_tests=int(record.round_type.sum()),
         num_losses=computation.num_losses,
+        num_order_losses=computation.num_order_losses,
         max_losses=computation.most_losses,
         proof=parameters.proof_label,
         proof_status=parameters.proof_status,
