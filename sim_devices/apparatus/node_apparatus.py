@@ -11,6 +11,7 @@ need no laboratory, so the apparatus connects to it only for what has to do with
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import ROLES
 from sim_devices.apparatus.attempts import Attempts
-from sim_devices.apparatus.client import LaboratoryClient, observe
+from sim_devices.apparatus.client import LaboratoryClient, LaboratoryError, observe
 from sim_devices.apparatus.coming_rounds import ComingRounds
 from sim_devices.apparatus.effects import PulseEffects
 from sim_devices.apparatus.electrodes import Electrodes
@@ -204,7 +205,8 @@ class NodeApparatus:
 
     def close(self) -> None:
         """End the round at hand and the connection to the laboratory."""
-        self.round.close()
+        with suppress(LaboratoryError):  # it may have gone before
+            self.round.close()
         self.lines.partner.close()
         if self.rounds.client is not None:
             self.rounds.client.close(self.rounds.index + (self.round.entry is None))

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from diqkd_postproc.protocol.errors import DiqkdError, ParameterError
 from diqkd_postproc.protocol.roles import HERALD_PATTERNS
+from sim_devices.apparatus.client import LaboratoryError
 from sim_devices.apparatus.clock import LaboratoryClock
 from sim_devices.apparatus.node_apparatus import NodeApparatus
-from sim_devices.laboratory import LaboratoryConfiguration, LinkModel
+from sim_devices.apparatus.wire import ENTRY, TEST
+from sim_devices.laboratory import LaboratoryConfiguration, LaboratoryServer, LinkModel
 from sim_devices.laboratory.tape import Tape
 from sim_devices.physics.expected_statistics import chain_probabilities, chsh_and_qber
 from sim_devices.physics.node_parameters import Nature
@@ -212,6 +214,26 @@ def test_another_protocol_than_the_laboratorys_is_refused(laboratory: StartLabor
     with pytest.raises(ParameterError, match=r"started for 'late-type'; start it with --protocol ordered"):
         clock.check_protocol("ordered")
     clock.close()
+
+
+def test_a_node_closes_quietly_after_its_laboratory() -> None:
+    """Bob's open test is one of which Alice's result would depend."""
+    server = LaboratoryServer(LaboratoryConfiguration(seed=6, link=AT_ONCE))
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    address = f"127.0.0.1:{server.address[1]}"
+    alice, bob = Player("alice", address), Player("bob", address)
+    play_together(alice, bob, 2)
+    server.stop()
+    thread.join(10.0)
+    bob.apparatus.round.begin(bob.now)
+    bob.apparatus.round.round_type = TEST
+    bob.apparatus.round.entry = (0,) * len(ENTRY)
+    with pytest.raises(LaboratoryError):
+        for _ in range(9):
+            bob.apparatus.outcomes.skip(bob.apparatus.round)
+    bob.close()
+    alice.close()
 
 
 def test_a_load_may_bring_two_ions_and_another_one_ejects_them(
