@@ -72,8 +72,7 @@ def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bound",
         choices=["simple", "full", "closed", "exact"],
-        help="of proof renyi, from short keys to long ones (default: exact for a variable length, else "
-        "simple)",
+        help="of proof renyi, from short keys to long ones (default: exact)",
     )
     parser.add_argument(
         "--extractor",

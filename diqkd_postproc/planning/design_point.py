@@ -85,8 +85,8 @@ class DesignPoint:
         soundness_error: eps_snd of the key.
         syndrome_bits: m; None for `syndrome_efficiency`, or for eq. 23 where that is None too.
         syndrome_efficiency: m in units of the Shannon limit, in (1, 10).
-        proof, bound, extractor: theorem and extractor, see `security.proofs`; bound None means `exact` for a
-            variable length and `simple` for a fixed one.
+        proof, bound, extractor: theorem and extractor, see `security.proofs`; bound None means `exact`
+            for `renyi`.
         length: `variable` for a key length that follows from the public counts of the run.
         increments: further lengths of the syndrome, in bits, that Bob may request. A variable length whose
             syndrome is not given takes the schedule of `reconciliation.nested_code`.
@@ -231,14 +231,14 @@ class DesignPoint:
     @property
     def has_rule(self) -> bool:
         """Whether the key length follows from a rule with free parameters (docs/proofs.md)."""
-        return self.length == "variable" or self.bound in ("exact", "closed")
+        return self.length == "variable" or self.round_bound in ("exact", "closed")
 
     @property
     def round_bound(self) -> BoundName | None:
         """The bound of one round that the proof uses; None of proofs without one."""
         if self.proof != "renyi":
             return None
-        return self.bound or ("exact" if self.length == "variable" else "simple")
+        return self.bound or "exact"
 
     @property
     def link(self) -> LinkCounts:
@@ -349,7 +349,7 @@ class DesignPoint:
         """
         if self.has_rule:
             return self._rule_estimate()
-        if self.proof != "renyi":
+        if self.round_bound is None:
             return self._key_length(ESTIMATE_ACCURACY).value
         length = renyi.estimated_length(
             self.num_rounds,
@@ -357,7 +357,7 @@ class DesignPoint:
             losses_accepted(self.num_rounds, self.gamma, self.omega_threshold),
             self.syndrome_length,
             self.soundness_error,
-            self.bound or "simple",
+            self.round_bound,
             self.extractor,
             NUM_KEY_BASES[self.protocol],
         )

@@ -142,6 +142,7 @@ DEFAULT_DESIGN = {
     "link": "ideal",
     "herald_probability": 0.02,
     "proof": "renyi",
+    "bound": "simple",  # its limit of lost tests is a number, which theory gives a probability
     "extractor": "toeplitz",
 }
 """The smallest convenient run that would make a key if nobody attacked, at soundness error 1e-10: nearly five

@@ -43,8 +43,8 @@ def test_rounds_that_may_be_voided_are_paid_for(plan, capsys, tmp_path):
     ("options", "bits"),
     [
         (["--proof", "counted"], 155_815),
-        (["--proof", "renyi"], 353_697),
-        (["--proof", "renyi", "--extractor", "toeplitz"], 422_168),
+        (["--proof", "renyi", "--bound", "simple"], 353_697),
+        (["--proof", "renyi", "--bound", "simple", "--extractor", "toeplitz"], 422_168),
     ],
 )
 def test_published_run_under_other_proofs(plan, options, bits):
@@ -52,6 +52,12 @@ def test_published_run_under_other_proofs(plan, options, bits):
     assert answer["key_bits"] == bits
     assert answer["proof"] == options[1]
     assert "not peer-reviewed" in answer["proof_status"]
+
+
+def test_the_exact_value_of_a_round_is_the_default(plan):
+    answer = plan("--proof", "renyi")
+    assert (answer["bound"], answer["extractor"], answer["length"]) == ("exact", "trevisan", "fixed")
+    assert answer["key_bits"] > 373_475  # by the `full` bound
 
 
 def test_gamma_is_optimised_for_a_given_link(plan):

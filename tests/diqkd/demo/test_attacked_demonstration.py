@@ -71,7 +71,9 @@ def test_an_attack_on_the_lines_is_caught_by_the_order(tmp_path, name, protocol,
 
 
 def test_an_attack_on_the_lines_takes_its_share():
-    point = DesignPoint(60_000, Fraction(1, 8), 2.815, 0.0015, proof="renyi", extractor="toeplitz")
+    point = DesignPoint(
+        60_000, Fraction(1, 8), 2.815, 0.0015, proof="renyi", bound="simple", extractor="toeplitz"
+    )
     scenario = requested_scenario(point, "ideal", 0.02, 1)
     for name, share in (("skew", None), ("drop-key-type", 0.25)):
         tampering = tampering_of(ATTACKS[name], share, scenario)

@@ -20,11 +20,11 @@ def test_a_run_under_the_renyi_proof_with_toeplitz_hashing(tmp_path, protocol):
     assert finished.returncode == 0, finished.stderr
     report = json.loads(finished.stdout)
     assert report["identical_keys"] is True
-    assert (report["proof"], report["bound"], report["extractor"]) == ("renyi", "simple", "toeplitz")
+    assert (report["proof"], report["bound"], report["extractor"]) == ("renyi", "exact", "toeplitz")
     assert report["key_bits"] > 4000
     assert "not peer-reviewed" in report["proof_status"]
     sheet = report["balance_sheet"]
-    assert sheet["proof"] == "renyi simple toeplitz"
+    assert sheet["proof"] == "renyi exact toeplitz"
     assert sheet["rows"][-1]["used_reusable"] == 20_000 + report["key_bits"] - 1
     # The published proof gives nothing from so few rounds.
     shown = subprocess.run(

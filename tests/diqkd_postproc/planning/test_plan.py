@@ -44,8 +44,8 @@ def test_published_run():
     [
         DesignPoint(),
         DesignPoint(proof="counted"),
-        DesignPoint(proof="renyi"),
-        DesignPoint(proof="renyi", extractor="toeplitz", syndrome_efficiency=1.05),
+        DesignPoint(proof="renyi", bound="simple"),
+        DesignPoint(proof="renyi", bound="simple", extractor="toeplitz", syndrome_efficiency=1.05),
         DesignPoint(chsh_score=2.75, qber=0.005, syndrome_bits=250_000),
     ],
 )
@@ -79,24 +79,26 @@ def test_abort_probabilities_by_simulation():
     assert 0.08 < plan.bell_abort(2.64) <= 0.1 and 0.0005 < plan.test_count_abort <= 0.001
 
 
-@pytest.mark.parametrize("proof", ["paper", "counted", "renyi"])
-def test_key_length_to_aim_at(proof):
-    plan = make_plan(DesignPoint(proof=proof), key_bits=50_000, optimise_gamma=True)
+@pytest.mark.parametrize(("proof", "bound"), [("paper", None), ("counted", None), ("renyi", "simple")])
+def test_key_length_to_aim_at(proof, bound):
+    plan = make_plan(DesignPoint(proof=proof, bound=bound), key_bits=50_000, optimise_gamma=True)
     assert 50_000 <= plan.parameters.key_bits < 52_000
     fewer = int(plan.parameters.num_rounds * 0.99)
-    assert make_plan(DesignPoint(fewer, proof=proof), optimise_gamma=True).parameters.key_bits < 50_000
+    assert (
+        make_plan(DesignPoint(fewer, proof=proof, bound=bound), optimise_gamma=True).parameters.key_bits
+        < 50_000
+    )
     require_certified(plan.parameters)
 
 
-@pytest.mark.parametrize("proof", ["paper", "renyi"])
-def test_no_key_names_the_rounds_that_give_one(proof):
-    plan = make_plan(DesignPoint(100_000, proof=proof), optimise_gamma=True)
+@pytest.mark.parametrize(("proof", "bound"), [("paper", None), ("renyi", "simple")])
+def test_no_key_names_the_rounds_that_give_one(proof, bound):
+    plan = make_plan(DesignPoint(100_000, proof=proof, bound=bound), optimise_gamma=True)
     assert plan.parameters.key_bits == 0
     rounds, gamma = plan.minimum_rounds
-    assert make_plan(DesignPoint(rounds, gamma, proof=proof)).parameters.key_bits > 0
-    assert (
-        make_plan(DesignPoint(int(0.97 * rounds), proof=proof), optimise_gamma=True).parameters.key_bits == 0
-    )
+    assert make_plan(DesignPoint(rounds, gamma, proof=proof, bound=bound)).parameters.key_bits > 0
+    fewer = DesignPoint(int(0.97 * rounds), proof=proof, bound=bound)
+    assert make_plan(fewer, optimise_gamma=True).parameters.key_bits == 0
     assert plan.to_dict()["minimum_rounds"] == rounds
 
 
@@ -144,7 +146,7 @@ def test_shortest_syndrome_of_a_quiet_link_is_served(qber: float):
 
 def test_ball_arithmetic_confirms_the_plan():
     pytest.importorskip("flint")
-    plan = make_plan(DesignPoint(proof="renyi"), in_balls=True)
+    plan = make_plan(DesignPoint(proof="renyi", bound="simple"), in_balls=True)
     assert plan.parameters.key_bits == 353_697
     assert "ball arithmetic" in plan.key_length.certificate
 
@@ -184,13 +186,16 @@ def test_illegal_efficiencies_are_named(efficiency):
     ("link", "published"),
     [
         (
-            DesignPoint(syndrome_bits=296_517, proof="renyi", extractor="toeplitz", protocol="late-type"),
+            DesignPoint(
+                syndrome_bits=296_517,
+                proof="renyi", bound="simple", extractor="toeplitz", protocol="late-type",
+            ),
             613_650,
         ),
         (
             DesignPoint(
                 100_000, Fraction(1, 4), 2.677, 0.0144, 1e-10, 26_763,
-                proof="renyi", extractor="toeplitz", protocol="late-type",
+                proof="renyi", bound="simple", extractor="toeplitz", protocol="late-type",
             ),
             26_918,
         ),

@@ -19,8 +19,8 @@ needs_flint = pytest.mark.skipif(not ball_arithmetic.is_available(), reason="pyt
 KINDS = [
     ({}, 1_500_000, 95_885),
     ({"proof": "counted"}, 1_500_000, 155_815),
-    ({"proof": "renyi"}, 1_500_000, 353_697),
-    ({"proof": "renyi", "extractor": "toeplitz"}, 1_500_000, 422_168),
+    ({"proof": "renyi", "bound": "simple"}, 1_500_000, 353_697),
+    ({"proof": "renyi", "bound": "simple", "extractor": "toeplitz"}, 1_500_000, 422_168),
 ]
 
 
@@ -55,7 +55,7 @@ def test_full_bound_is_confirmed(extractor, monkeypatch):
 @needs_flint
 def test_too_many_cells_are_made_coarser(monkeypatch):
     monkeypatch.setattr(ball_arithmetic, "MAX_CELLS", 2000)
-    parameters = DesignPoint(1_500_000, GAMMA, 2.64, 0.018, proof="renyi").parameters()
+    parameters = DesignPoint(1_500_000, GAMMA, 2.64, 0.018, proof="renyi", bound="simple").parameters()
     confirmed = ball_arithmetic.confirm(parameters, key_length_of(parameters))
     assert 353_600 <= confirmed.bits <= 353_697
 
@@ -73,7 +73,7 @@ def test_certified_maxima_of_the_reference_are_reproduced():
 
 @needs_flint
 def test_overspent_errors_are_refused():
-    parameters = DesignPoint(1_500_000, GAMMA, 2.64, 0.018, proof="renyi").parameters()
+    parameters = DesignPoint(1_500_000, GAMMA, 2.64, 0.018, proof="renyi", bound="simple").parameters()
     length = key_length_of(parameters)
     analysis = dict(length.analysis) | {"smoothing": 6e-11}
     with pytest.raises(ParameterError, match="eps_snd"):

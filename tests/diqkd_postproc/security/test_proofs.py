@@ -85,7 +85,7 @@ def test_answers_say_what_they_rest_on(proof, bound, extractor, bits):
 
 
 def test_longer_keys_of_another_proof_are_refused():
-    longer = DesignPoint(*LINK, proof="renyi").parameters()
+    longer = DesignPoint(*LINK, proof="renyi", bound="simple").parameters()
     with pytest.raises(ParameterError, match="exceeds the 95885 bits"):
         require_certified(longer.model_copy(update={"proof": "paper", "bound": None}))
     counting = DesignPoint(*LINK, proof="counted").parameters()
@@ -137,8 +137,8 @@ def test_digest_depends_on_proof_and_extractor():
     ("choice", "rounds"),
     [
         ({"proof": "counted"}, 834_300),
-        ({"proof": "renyi"}, 343_600),
-        ({"proof": "renyi", "extractor": "toeplitz"}, 224_100),
+        ({"proof": "renyi", "bound": "simple"}, 343_600),
+        ({"proof": "renyi", "bound": "simple", "extractor": "toeplitz"}, 224_100),
     ],
 )
 def test_minimum_rounds_of_every_proof(choice, rounds):
