@@ -62,15 +62,29 @@ def _print(result: Characterisation, files: dict[str, str]) -> None:
         table.add_row(name, *cells)
     console = Console()
     console.print(table)
-    score, error = result.chsh_score, result.qber
+    score = result.chsh_score
     console.print(f"S = {score.value:.4f} ± {score.standard_error:.4f} ({score.num_rounds:,} test rounds)")
+    console.print(f"Q = {result.qber_text}")
     console.print(
-        f"Q = {100 * error.value:.3f} ± {100 * error.standard_error:.3f} % ({error.num_rounds:,} key rounds)"
+        f"p = {result.p_value:.3g} that answers fixed in advance win as often "
+        f"({round(result.winning_probability.value * score.num_rounds):,} of {score.num_rounds:,})"
     )
+    if len(result.chsh_by_pattern) > 1:
+        by_pattern = (
+            f"{name}: {found.value:.3f} ± {found.standard_error:.3f}"
+            for name, found in result.chsh_by_pattern.items()
+        )
+        console.print(f"S by herald pattern: {', '.join(by_pattern)}")
+    checks = [check for check in result.no_signalling if check.standard_error > 0]
+    if checks:
+        worst = max(abs(check.difference) / check.standard_error for check in checks)
+        console.print(f"no-signalling: marginals differ by at most {worst:.1f} standard errors")
     timeline = result.timeline
-    console.print(
-        f"{timeline.herald_rate:,.1f} heralds/s while running; {timeline.duration_s:,.0f} s, of which "
-        f"{timeline.paused_s:,.0f} s in {len(timeline.gaps)} pauses; {result.num_lost} rounds lost"
-    )
+    if timeline.duration_s > 0:
+        console.print(
+            f"{timeline.herald_rate:,.3g} heralds/s while running; {timeline.duration_s:,.0f} s, of which "
+            f"{timeline.paused_s:,.0f} s in {len(timeline.gaps)} pauses"
+        )
+    console.print(f"{result.num_lost} rounds lost")
     for path in files.values():
         console.print(f"written: {path}", soft_wrap=True)

@@ -39,6 +39,10 @@ KEY_BASES = {"one": "ordered", "two": "late-type"}
 """The order of a round by its number of key bases."""
 
 
+HERALD_RATE = 100.0
+"""Heralds a second of the published link."""
+
+
 def add_proof_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--protocol`, `--proof`, `--bound` and `--extractor`."""
     protocol = parser.add_mutually_exclusive_group()
@@ -114,7 +118,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--rounds", type=argument_types.count, help="number of rounds n (default: 1500000)")
     size.add_argument("--hours", type=float, help="duration of the run instead, at --herald-rate")
     size.add_argument("--key-bits", type=argument_types.count, help="key to aim at instead; solves for n")
-    parser.add_argument("--herald-rate", type=float, default=100.0, help="heralds a second")
+    parser.add_argument(
+        "--herald-rate",
+        type=float,
+        help=f"heralds a second (default: that of --record, else {HERALD_RATE:g})",
+    )
     parser.add_argument(
         "--gamma", type=argument_types.gamma, help="test probability k/2^b (default: the best k/256)"
     )
@@ -183,6 +191,9 @@ def run(arguments: Namespace) -> None:
             raise ParameterError("give --record, or --s and --q, not both")
         measured = characterise(*read_records(*arguments.record))
         arguments.chsh_score, arguments.qber = measured.design_point(arguments.margin)
+    if arguments.herald_rate is None:
+        rate = 0.0 if measured is None else measured.timeline.herald_rate
+        arguments.herald_rate = rate or HERALD_RATE
     point = _design_point(arguments)
     plan = make_plan(
         point,
@@ -197,8 +208,8 @@ def run(arguments: Namespace) -> None:
         answer["characterisation"] = {
             "chsh_score": measured.chsh_score.value,
             "chsh_score_error": measured.chsh_score.standard_error,
-            "qber": measured.qber.value,
-            "qber_error": measured.qber.standard_error,
+            "qber": measured.qber.value if measured.qber else None,
+            "qber_error": measured.qber.standard_error if measured.qber else None,
             "margin": arguments.margin,
             "bell_test_abort": plan.mean_bell_abort(measured.chsh_score),
         }

@@ -21,13 +21,17 @@ from diqkd_postproc.link.statistics import (
     Estimate,
     MovingWindows,
     OutcomeProbabilities,
+    SignallingCheck,
     chsh_score,
     chsh_score_of_probabilities,
+    local_realism_p_value,
     moving_windows,
+    no_signalling_checks,
     outcome_counts,
     outcome_probabilities,
     probabilities_of_counts,
     qber,
+    wilson_bounds,
     winning_probability,
 )
 from diqkd_postproc.link.timeline import Timeline, elapsed_seconds, timeline_of
@@ -111,14 +115,19 @@ def read_records(first: Path, second: Path) -> tuple[RoundRecord, RoundRecord]:
 class Characterisation:
     """S, Q and P(A, B | X, Y) of the whole run, moving averages, and when its heralds came.
 
-    elapsed_s: (n,) float64, time of every herald since the first, by the clock of one node.
+    qber: None without key rounds. p_value: see `local_realism_p_value`. chsh_by_pattern: of each herald
+    pattern with rounds of all test settings. elapsed_s: (n,) float64, time of every herald since the first,
+    by the clock of one node; zeros where the record has no times.
     """
 
     run_id: str
     num_rounds: int
     num_lost: int
     chsh_score: Estimate
-    qber: Estimate
+    qber: Estimate | None
+    p_value: float
+    no_signalling: tuple[SignallingCheck, ...]
+    chsh_by_pattern: dict[str, Estimate]
     winning_probability: Estimate
     probabilities: OutcomeProbabilities
     windows: MovingWindows
@@ -127,13 +136,32 @@ class Characterisation:
     herald_patterns: dict[str, int]
     provenance: dict[str, Any]
 
+    @property
+    def qber_text(self) -> str:
+        """Q with its standard error, or what is known where there are no errors or no key rounds."""
+        if self.qber is None:
+            return "unknown: no key rounds"
+        rounds = f"{self.qber.num_rounds:,} key rounds"
+        if self.qber.value == 0.0:
+            limit = wilson_bounds([0], [self.qber.num_rounds])[1][0]
+            return f"0, at most {100 * limit:.3g} % with 95 % confidence ({rounds})"
+        return f"{100 * self.qber.value:.3f} ± {100 * self.qber.standard_error:.3f} % ({rounds})"
+
     def design_point(self, deviations: float) -> tuple[float, float]:
         """(S, Q) worse than measured by so many standard errors, kept inside their domain.
 
         Raises ParameterError where that S is not above 2.
         """
         score = self.chsh_score.value - deviations * self.chsh_score.standard_error
-        error = self.qber.value + deviations * self.qber.standard_error
+        if self.qber is None:
+            raise ParameterError(
+                "the characterisation run has no key rounds (y = 2), so no bit error rate; give --s and --q, "
+                "or characterise with a lower test probability"
+            )
+        # The score interval: above 0 also where no error was seen.
+        n, z = self.qber.num_rounds, deviations
+        spread = z * math.sqrt(self.qber.value * (1 - self.qber.value) / n + (z / (2 * n)) ** 2)
+        error = (self.qber.value + z * z / (2 * n) + spread) / (1 + z * z / n)
         if score <= 2.0:
             raise ParameterError(
                 f"the characterisation run gives S = {self.chsh_score.value:.4f} +- "
@@ -157,15 +185,20 @@ def characterise(
         timed = bob if "gaps" in bob.attributes or "gaps" not in alice.attributes else alice
     shared = (alice.setting, bob.setting, alice.outcome, bob.outcome)
     num_rounds = alice.parameters.num_rounds
+    probabilities = outcome_probabilities(*shared)
+    won = winning_probability(*shared)
     patterns, counts = np.unique(timed.herald_pattern[timed.herald_pattern > 0], return_counts=True)
     return Characterisation(
         run_id=alice.run_id,
         num_rounds=num_rounds,
         num_lost=int(np.count_nonzero(alice.lost | bob.lost)),
         chsh_score=chsh_score(*shared),
-        qber=qber(*shared),
-        winning_probability=winning_probability(*shared),
-        probabilities=outcome_probabilities(*shared),
+        qber=qber(*shared) if probabilities.counts[NUM_CHSH_TERMS].any() else None,
+        p_value=local_realism_p_value(round(won.value * won.num_rounds), won.num_rounds),
+        no_signalling=no_signalling_checks(probabilities.counts),
+        chsh_by_pattern=_chsh_by_pattern(shared, timed.herald_pattern),
+        winning_probability=won,
+        probabilities=probabilities,
         windows=moving_windows(*shared, window=window or default_window(num_rounds)),
         timeline=timeline_of(timed),
         elapsed_s=elapsed_seconds(timed),
@@ -174,6 +207,18 @@ def characterise(
         },
         provenance={"role": timed.role, "run_id": timed.run_id} | timed.attributes.get("provenance", {}),
     )
+
+
+def _chsh_by_pattern(
+    shared: tuple[npt.NDArray[np.uint8], ...], herald_pattern: npt.NDArray[np.uint8]
+) -> dict[str, Estimate]:
+    scores = {}
+    for pattern in np.unique(herald_pattern[herald_pattern > 0]).tolist():
+        chosen = herald_pattern == pattern
+        table = outcome_probabilities(*(column[chosen] for column in shared))
+        if table.counts[:NUM_CHSH_TERMS].any(axis=(1, 2)).all():
+            scores[f"{pattern:04b}"] = chsh_score_of_probabilities(table)
+    return scores
 
 
 class BlockScores:

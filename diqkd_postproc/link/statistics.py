@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import special, stats
 
 from diqkd_postproc.protocol.errors import ParameterError
 from diqkd_postproc.protocol.roles import BOB_KEY_SETTING, chsh_score_of_winning, is_test_round
@@ -166,6 +166,44 @@ def winning_probability(x: ArrayLike, y: ArrayLike, a: ArrayLike, b: ArrayLike) 
     won = sum(int(np.trace(c) if x * y == 0 else c[0, 1] + c[1, 0]) for (x, y), c in _with_settings(counts))
     rate = won / total
     return Estimate(rate, float(np.sqrt(rate * (1 - rate) / total)), total)
+
+
+def local_realism_p_value(won: int, tests: int) -> float:
+    """Chance that devices whose answers are fixed in advance win at least `won` of `tests` CHSH rounds.
+
+    The binomial tail at 3/4. It holds for devices with memory too, if x and y are uniform and unknown before
+    they are used in every round (Bierhorst, J. Phys. A 48, 195302 (2015); Elkouss and Wehner, npj Quantum
+    Inf. 2, 16026 (2016)), and if the number of tests was not chosen after the outcomes.
+    """
+    return float(stats.binom.sf(won - 1, tests, 0.75))
+
+
+@dataclass(frozen=True, slots=True)
+class SignallingCheck:
+    """One party's probability of outcome 1 with a setting, less the same where the other party's test setting
+    was the other one: 0 where no signal passes between the devices."""
+
+    party: str
+    setting: int
+    difference: float
+    standard_error: float
+
+
+def no_signalling_checks(counts: NDArray[np.int64]) -> tuple[SignallingCheck, ...]:
+    """The four of test rounds; counts: (5, 2, 2) as `OutcomeProbabilities`. NaN where a setting lacks."""
+    pairs = {pair: index for index, pair in enumerate(SETTING_PAIRS)}
+    checks = []
+    for party, axis in (("alice", 0), ("bob", 1)):
+        for own in (0, 1):
+            pair = [(own, other) if axis == 0 else (other, own) for other in (0, 1)]
+            tables = [counts[pairs[settings]] for settings in pair]
+            rounds = np.array([table.sum() for table in tables], dtype=float)
+            ones = np.array([table.sum(axis=1 - axis)[1] for table in tables], dtype=float)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                rates = ones / rounds
+                error = float(np.sqrt(np.sum(rates * (1 - rates) / rounds)))
+            checks.append(SignallingCheck(party, own, float(rates[1] - rates[0]), error))
+    return tuple(checks)
 
 
 def wilson_bounds(

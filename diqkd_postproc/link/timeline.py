@@ -71,12 +71,15 @@ class Timeline:
 def timeline_of(record: RoundRecord, num_bins: int = 240) -> Timeline:
     """Heralds of a record in `num_bins` equal bins, with the pauses noted in its attributes.
 
-    The axis is `elapsed_seconds`, by the clock of the record's own node.
+    The axis is `elapsed_seconds`, by the clock of the record's own node. A record without times has a
+    timeline of no length and without heralds.
     """
     elapsed = elapsed_seconds(record)
     last = float(elapsed[-1]) if elapsed.size else 0.0
-    edges = np.linspace(0.0, last if last > 0 else 1.0, num_bins + 1)
-    heralds, _ = np.histogram(elapsed, bins=edges)
+    edges = np.linspace(0.0, last, num_bins + 1)
+    heralds = np.zeros(num_bins, dtype=np.int64)
+    if last > 0:
+        heralds, _ = np.histogram(elapsed, bins=edges)
     known = np.flatnonzero(record.timestamp_mu >= 0)
     gaps = tuple(_gap(noted, elapsed, known) for noted in record.attributes.get("gaps", []))
     return Timeline(

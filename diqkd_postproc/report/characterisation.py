@@ -22,11 +22,11 @@ from diqkd_postproc.report.markup import Content, Markup, element, figure, secti
 
 def characterisation_sections(result: Characterisation) -> tuple[Markup, ...]:
     """S and Q in moving windows, and P(A, B | X, Y)."""
-    score, errors = result.chsh_score, result.qber
+    score = result.chsh_score
     caption = (
         f"Moving averages over {result.windows.window:,} rounds with 95 % bands. Over the whole run S = "
         f"{score.value:.4f} ± {score.standard_error:.4f} from {score.num_rounds:,} rounds, Q = "
-        f"{100 * errors.value:.3f} ± {100 * errors.standard_error:.3f} % from {errors.num_rounds:,}."
+        f"{result.qber_text}. Answers fixed in advance win as often with probability {result.p_value:.3g}."
     )
     rows: dict[str, list[Content]] = {}
     for x, y, a, b, value, error in result.probabilities.entries():

@@ -42,7 +42,7 @@ def draw_characterisation(result: Characterisation, path: Path, provenance: Mapp
         )
         error.set_ylim(0, max(3.0, 108 * _range(windows.qber_low, windows.qber_high)[1]))
         error.set_ylabel("QBER $Q$, %")
-        _note(error, f"avg.: {100 * result.qber.value:.3f} ± {100 * result.qber.standard_error:.3f} %")
+        _note(error, f"avg.: {result.qber_text}")
         _clock(clock, result)
         score.set_title(
             f"Moving averages over {windows.window:,} rounds with {100 * windows.confidence:g} % bands; "

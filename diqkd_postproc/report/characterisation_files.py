@@ -60,7 +60,10 @@ def as_dict(result: Characterisation) -> dict[str, Any]:
         "num_rounds": result.num_rounds,
         "num_lost": result.num_lost,
         "chsh_score": asdict(result.chsh_score),
-        "qber": asdict(result.qber),
+        "p_value": result.p_value,
+        "qber": asdict(result.qber) if result.qber else None,
+        "chsh_by_pattern": {name: asdict(score) for name, score in result.chsh_by_pattern.items()},
+        "no_signalling": [asdict(check) for check in result.no_signalling],
         "winning_probability": asdict(result.winning_probability),
         "probabilities": [
             {"x": x, "y": y, "a": a, "b": b, "probability": value, "standard_error": error}

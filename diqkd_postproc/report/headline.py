@@ -76,8 +76,11 @@ def _numbers(facts: RunFacts) -> Markup:
     ]
     if facts.characterisation is not None:
         errors = facts.characterisation.qber
-        detail = f"± {100 * errors.standard_error:.3f} %, {errors.num_rounds:,} key rounds"
-        entries = [("bit error rate Q", f"{100 * errors.value:.3f} %", detail), *entries[3:5]]
+        value, detail = "–", "no key rounds"
+        if errors is not None:
+            value = f"{100 * errors.value:.3f} %"
+            detail = f"± {100 * errors.standard_error:.3f} %, {errors.num_rounds:,} key rounds"
+        entries = [("bit error rate Q", value, detail), *entries[3:5]]
     items: list[Content] = [
         element("div", element("dt", name), element("dd", value, element("small", detail)))
         for name, value, detail in entries

@@ -89,6 +89,6 @@ class LinkCharacterisation(RecordedRun, EnvExperiment):
         alice, bob = (own, peer) if self.role == "alice" else (peer, own)
         result, files = write_characterisation(alice, bob, self.directory, timed=own)
         logger.info("S = %.4f +- %.4f", result.chsh_score.value, result.chsh_score.standard_error)
-        logger.info("Q = %.3f +- %.3f %%", 100 * result.qber.value, 100 * result.qber.standard_error)
+        logger.info("Q = %s", result.qber_text)
         logger.info("written: %s", ", ".join(files.values()))
         self.result = json.dumps(as_dict(result))
