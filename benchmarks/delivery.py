@@ -1,6 +1,6 @@
 """Requests a second of the key delivery service, and what each costs: python -m benchmarks.delivery
 
-Two connected services run as processes on this machine and serve requests over loopback, by mutual TLS:
+Two services run as processes on this machine and serve requests over loopback, by mutual TLS:
 Get status, Get key (one key of 256 bits) and Get key with key IDs, the same keys from the other side. Every
 kind is requested `--requests` times over `--connections` connections that stay open.
 
@@ -29,6 +29,7 @@ from diqkd.console import print_json
 from diqkd_postproc.delivery import trial
 from diqkd_postproc.delivery.client import SaeProfile
 from diqkd_postproc.delivery.configuration import load_configuration
+from diqkd_postproc.delivery.key_ids import PAD_BITS
 from diqkd_postproc.delivery.service import running_service
 from diqkd_postproc.delivery.tls import client_context
 from diqkd_postproc.key_store import PAD_NAMES, KeyStore
@@ -65,13 +66,13 @@ def make_stores(folder: Path, num_bits: int) -> None:
 
 
 def serve(configuration: Path, orders: Connection) -> None:
-    """A service process: sends its addresses, then its processor seconds when asked, until told to end."""
+    """A service process: sends its port, then its processor seconds when asked, until told to end."""
 
     async def run() -> None:
         async with running_service(load_configuration(configuration)) as service:
-            orders.send((service.api_address, service.kme_address))
+            orders.send(service.api_address[1])
             while await asyncio.to_thread(orders.recv) == "time":
-                orders.send((time.process_time(), service.kme_connection.is_up))
+                orders.send(time.process_time())
 
     asyncio.run(run())
 
@@ -157,8 +158,8 @@ def run(requests: int, connections: int) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        make_stores(folder, requests * (KEY_BITS + 32) + OVERHEAD_BITS)
-        files = trial.write_trial(folder, [folder / f"{role}.sqlite" for role in ROLES], (0, 0), 0)
+        make_stores(folder, requests * 2 * (KEY_BITS + PAD_BITS) + OVERHEAD_BITS)
+        files = trial.write_trial(folder, [folder / f"{role}.sqlite" for role in ROLES], (0, 0))
         services, orders, ports = [], [], []
         try:
             for role in ROLES:
@@ -167,26 +168,14 @@ def run(requests: int, connections: int) -> dict[str, Any]:
                 service.start()
                 services.append(service)
                 orders.append(here)
-                api, kme_address = here.recv()
-                ports.append(api[1])
-                if kme_address is not None:
-                    text = (
-                        (files / "bob.toml")
-                        .read_text()
-                        .replace('connect = "127.0.0.1:0', f'connect = "127.0.0.1:{kme_address[1]}')
-                    )
-                    (files / "bob.toml").write_text(text)
+                ports.append(here.recv())
 
-            def ask_services() -> list[tuple[float, bool]]:
+            def processor_seconds() -> list[float]:
                 for order in orders:
                     order.send("time")
                 return [order.recv() for order in orders]
 
-            while not all(is_up for _, is_up in ask_services()):
-                time.sleep(0.05)
-            report = asyncio.run(
-                measure(files, requests, connections, ports, lambda: [used for used, _ in ask_services()])
-            )
+            report = asyncio.run(measure(files, requests, connections, ports, processor_seconds))
         finally:
             for order in orders:
                 order.send("end")

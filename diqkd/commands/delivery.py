@@ -28,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     trial.add_argument("run", type=Path, help="run directory of a finished demo; RUN/delivery is written")
     trial.add_argument("--alice-port", type=argument_types.count, default=8443, help="Alice's KME for SAEs")
     trial.add_argument("--bob-port", type=argument_types.count, default=8444, help="Bob's KME for SAEs")
-    trial.add_argument("--link-port", type=argument_types.count, default=8445, help="Alice's KME for Bob's")
     certificates = actions.add(
         "certificates",
         "Make certificates for a trial; a laboratory has an authority of its own.",
@@ -54,7 +53,7 @@ def write_trial(arguments: Namespace) -> None:
                 f"{store} is not there: give the run directory of a finished `diqkd demo --run-dir RUN`"
             )
     ports = (arguments.alice_port, arguments.bob_port)
-    folder = trial.write_trial(arguments.run, stores, ports, arguments.kme_port)
+    folder = trial.write_trial(arguments.run, stores, ports)
     print(f"Wrote {folder}. Start the two services, each in a terminal of its own:\n")
     for role in ROLES:
         print(f"    diqkd serve --config {folder / f'{role}.toml'}")

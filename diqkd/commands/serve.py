@@ -1,7 +1,7 @@
 """`diqkd serve`: this node's keys for applications (ETSI GS QKD 014).
 
-Needs the extra `delivery`. Addresses are printed when all listeners are up: on stderr, or with `--json` as
-one object on stdout. SIGTERM and SIGINT end the service in order.
+Needs the extra `delivery`. The address is printed when the listener is up: on stderr, or with `--json` as one
+object on stdout. SIGTERM and SIGINT end the service in order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diqkd.options.extras import require_delivery
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="configuration file (TOML)")
     parser.add_argument(
-        "--json", action="store_true", help="print the addresses as JSON on stdout when all is up"
+        "--json", action="store_true", help="print the address as JSON on stdout when all is up"
     )
     parser.set_defaults(handler=run)
 
@@ -31,15 +31,15 @@ def run(arguments: Namespace) -> None:
     from diqkd_postproc.delivery.service import RunningService, serve_until_stopped
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a stranger's failed handshakes are no news
+
     configuration = load_configuration(arguments.config)
 
     def announce(service: RunningService) -> None:
-        addresses = {"api": service.api_address, "link": service.kme_address}
-        shown = {name: f"{a[0]}:{a[1]}" if a else None for name, a in addresses.items()}
+        host, port = service.api_address
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if arguments.json:
-            print_json({"kme": configuration.kme.id, **shown})
+            print_json({"kme": configuration.kme.id, "api": address})
         else:
-            print(f"{configuration.kme.id} delivers keys at {shown['api']}", file=sys.stderr)
+            print(f"{configuration.kme.id} delivers keys at {address}", file=sys.stderr)
 
     asyncio.run(serve_until_stopped(configuration, announce))

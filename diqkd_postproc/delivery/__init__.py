@@ -4,9 +4,10 @@ Terms of the standard: an SAE (secure application entity) is a client; a KME (ke
 service; the SAE that requests new keys is the master, the one that fetches the same keys by their ids at the
 other KME is the slave.
 
-    SAE --TLS--> key_delivery_api -> key_pool -> key store
-                                        |
-                                     kme_connection <--TLS, one-time tags--> kme_connection of the other node
+    SAE --TLS--> key_delivery_api -> key_pool -> key_halves -> key store
+
+The services of the two nodes need no connection: each issues from its own half of the keys, and a key_ID says
+which bits it stands for, under a one-time tag (`key_ids`).
 
 An application fetches keys with any client of the standard, or with ours:
 

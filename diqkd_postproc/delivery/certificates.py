@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -21,34 +22,66 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from diqkd_postproc.files import make_private_directory, replace_atomically
+from diqkd_postproc.files import make_private_directory, replace_atomically, storage_error
+from diqkd_postproc.protocol.errors import StorageError
 
 NameField = Literal["common_name", "uri", "dns"]
 CLOCK_SKEW = timedelta(minutes=5)
 
 
-def owner_of(certificate: bytes, field: NameField) -> str | None:
-    """The name in a certificate (DER) that a verified chain vouches for; None unless there is exactly one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresentedCertificate:
+    """What a certificate says. name: None unless it has exactly one in the field that counts."""
+
+    name: str | None
+    serial_number: int
+    not_valid_after: datetime
+    sha256: str
+
+
+def read_certificate(certificate: bytes, field: NameField) -> PresentedCertificate:
+    """Facts of a certificate (DER) that a verified chain vouches for.
 
     field: where the name is: the subject's common name, or a URI or DNS name among the alternatives. Nothing
-    is verified here; TLS has verified the chain.
+    is verified here; TLS has verified the chain. Raises ValueError for what is no certificate.
+    """
+    parsed = x509.load_der_x509_certificate(certificate)
+    names = _names(parsed, field)
+    return PresentedCertificate(
+        name=names[0] if len(names) == 1 else None,
+        serial_number=parsed.serial_number,
+        not_valid_after=parsed.not_valid_after_utc,
+        sha256=hashlib.sha256(certificate).hexdigest(),
+    )
+
+
+def _names(parsed: x509.Certificate, field: NameField) -> list[str]:
+    try:
+        if field == "common_name":
+            return [str(item.value) for item in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        kind = x509.UniformResourceIdentifier if field == "uri" else x509.DNSName
+        extension = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return list(extension.value.get_values_for_type(kind))
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return []
+
+
+def revoked_serial_numbers(revocation_list: Path, authority: Path) -> frozenset[int]:
+    """Serial numbers in a revocation list that `authority` has signed (PEM files).
+
+    Raises StorageError where a file cannot be read or the signature is another's.
     """
     try:
-        parsed = x509.load_der_x509_certificate(certificate)
-        if field == "common_name":
-            names = [str(item.value) for item in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-        else:
-            kind = x509.UniformResourceIdentifier if field == "uri" else x509.DNSName
-            extension = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-            names = list(extension.value.get_values_for_type(kind))
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
-        return None
-    return names[0] if len(names) == 1 else None
-
-
-def fingerprint(certificate: bytes) -> str:
-    """SHA-256 of a certificate (DER), hexadecimal: what `certificate_sha256` pins."""
-    return hashlib.sha256(certificate).hexdigest()
+        revoked = x509.load_pem_x509_crl(revocation_list.read_bytes())
+        public = x509.load_pem_x509_certificate(authority.read_bytes()).public_key()
+        is_signed = revoked.is_signature_valid(public)  # type: ignore[arg-type]
+    except OSError as error:
+        raise storage_error("read", revocation_list, error) from None
+    except (ValueError, TypeError):
+        is_signed = False
+    if not is_signed:
+        raise StorageError(f"{revocation_list} is not a revocation list that {authority} has signed")
+    return frozenset(item.serial_number for item in revoked)
 
 
 class TrialAuthority:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -44,13 +44,14 @@ class _Table(BaseModel):
 
 
 class Node(_Table):
-    """[kme]: this service. authority: who signs the certificates of SAEs and of the other KME.
+    """[kme]: this service. peer: KME ID of the other node's. authority: who signs the certificates of SAEs.
 
-    passphrase_file, key_file: what opens an encrypted key store, one of them; without either, its passphrase
-    is read from the terminal.
+    revocation_list: of that authority (PEM), read again whenever it changes. passphrase_file, key_file: what
+    opens an encrypted key store, one of them; without either, its passphrase is read from the terminal.
     """
 
     id: Name
+    peer: Name
     role: Role
     key_store: Path
     passphrase_file: Path | None = None
@@ -59,6 +60,7 @@ class Node(_Table):
     certificate: Path
     private_key: Path
     authority: Path
+    revocation_list: Path | None = None
 
     def credential(self) -> Credential:
         """What opens the key store, if it is encrypted."""
@@ -99,25 +101,6 @@ class Api(_Table):
         )
 
 
-class PeerKme(_Table):
-    """[link]: the other KME. One of the two listens, the other connects.
-
-    peer: its KME ID, which its certificate has to name. timeout_s: of one exchange, in which a request may
-    be sent again on a new connection.
-    """
-
-    peer: Name
-    listen: Address | None = None
-    connect: Address | None = None
-    timeout_s: float = Field(default=5.0, gt=0, le=60)
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.listen is None) == (self.connect is None):
-            raise ValueError("give either listen or connect")
-        return self
-
-
 class Sae(_Table):
     """[[sae]]: an application. kme: at which KME it is; certificate_name: in the configured field.
 
@@ -141,16 +124,24 @@ class DeliveryConfiguration(_Table):
 
     kme: Node
     api: Api
-    peer_kme: PeerKme = Field(alias="link")
     sae: tuple[Sae, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_link(cls, document: Any) -> Any:
+        if isinstance(document, dict) and "link" in document:
+            raise ValueError(
+                "the services need no [link] any more: remove it, and write peer = KME ID in [kme]"
+            )
+        return document
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kme.passphrase_file and self.kme.key_file:
             raise ValueError("give passphrase_file or key_file, not both")
-        nodes = {self.kme.id, self.peer_kme.peer}
+        nodes = {self.kme.id, self.kme.peer}
         if len(nodes) != 2:
-            raise ValueError("kme.id and link.peer are the same")
+            raise ValueError("kme.id and kme.peer are the same")
         ids = [sae.id for sae in self.sae]
         names = [sae.certificate_name or sae.id for sae in self.sae]
         if len(set(ids)) != len(ids) or len(set(names)) != len(names):
@@ -159,14 +150,14 @@ class DeliveryConfiguration(_Table):
             raise ValueError("an SAE has the name of a KME")
         for sae in self.sae:
             if sae.kme not in nodes:
-                raise ValueError(f"SAE {sae.id} is at {sae.kme}, which is neither kme.id nor link.peer")
+                raise ValueError(f"SAE {sae.id} is at {sae.kme}, which is neither kme.id nor kme.peer")
             if unknown := set(sae.peers or ()) - set(ids):
                 raise ValueError(f"SAE {sae.id} names unknown peers: {', '.join(sorted(unknown))}")
         return self
 
-    def kme_of(self, sae: str) -> str | None:
-        """At which KME an SAE is; None for an unknown one."""
-        return next((item.kme for item in self.sae if item.id == sae), None)
+    def peers_of(self, sae: str) -> list[str]:
+        """The SAEs that one may share keys with."""
+        return [other.id for other in self.sae if self.may_share(sae, other.id)]
 
     def may_share(self, master: str, slave: str) -> bool:
         """Whether these two SAEs, at different KMEs, may share keys.

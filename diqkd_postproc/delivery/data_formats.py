@@ -90,11 +90,13 @@ def parse_key_request(body: bytes) -> KeyRequest:
 
 
 def parse_key_request_query(query: str) -> KeyRequest:
-    """A Key request from the query of a GET, which may hold `number` and `size` only (clause 5.3)."""
+    """A Key request from the query of a URL, which may hold `number` and `size` only (clause 5.3)."""
     members: dict[str, int] = {}
-    for name, value in _query_pairs(query):
+    for name, value in query_pairs(query):
         if name not in ("number", "size"):
-            raise BadRequest("a GET request takes the parameters number and size only; use POST for others")
+            raise BadRequest(
+                "the URL takes the parameters number and size only; others belong into the body of a POST"
+            )
         if not (value.isascii() and value.isdigit() and len(value) <= 9):
             raise BadRequest(f"{name} is not a positive whole number")
         members[name] = int(value)
@@ -137,10 +139,12 @@ def parse_key_ids(body: bytes, limits: KeyLimits) -> tuple[str, ...]:
 
 
 def parse_key_ids_query(query: str, limits: KeyLimits) -> tuple[str, ...]:
-    """The single id of a GET, as `key_ID=…` (clause 5.4)."""
-    pairs = _query_pairs(query)
+    """The single id in the query of a URL, as `key_ID=…` (clause 5.4)."""
+    pairs = query_pairs(query)
     if [name for name, _ in pairs] != ["key_ID"]:
-        raise BadRequest("a GET request takes exactly one parameter, key_ID; use POST for several keys")
+        raise BadRequest(
+            "the URL takes exactly one parameter, key_ID; several belong into the body of a POST"
+        )
     return _canonical_ids((pairs[0][1],), limits)
 
 
@@ -221,7 +225,8 @@ def _canonical_ids(texts: Iterable[str], limits: KeyLimits) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _query_pairs(query: str) -> list[tuple[str, str]]:
+def query_pairs(query: str) -> list[tuple[str, str]]:
+    """Names and values of a query; BadRequest where it is malformed or has a name twice."""
     try:
         pairs = parse_qsl(query, strict_parsing=True, max_num_fields=8, encoding="utf-8", errors="strict")
     except ValueError:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import h11
 
@@ -49,11 +50,12 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """An answer: `body` is JSON or nothing. It may hold key bits, so it is not shown."""
+    """An answer: `body` is of `content_type`. It may hold key bits, so it is not shown."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
     headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = "application/json"
 
 
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
@@ -68,6 +70,25 @@ class _Unacceptable(Exception):
         self.message = message
 
 
+class Writer(Protocol):
+    """Where the answers of a connection go; see `tls_connection.TlsConnection`."""
+
+    def write(self, data: bytes) -> None:
+        """Send some bytes."""
+
+    async def drain(self) -> None:
+        """Wait until the client has read."""
+
+    def is_closing(self) -> bool:
+        """Whether nothing can be sent any more."""
+
+    def close(self) -> None:
+        """Send what is left and close."""
+
+    async def wait_closed(self) -> None:
+        """Return when the connection has ended."""
+
+
 class HttpConnection:
     """Serves the requests of one connected client with `handler` until either side ends.
 
@@ -78,7 +99,7 @@ class HttpConnection:
     def __init__(
         self,
         reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        writer: Writer,
         handler: Handler,
         limits: HttpLimits,
     ) -> None:
@@ -194,13 +215,12 @@ class HttpConnection:
     async def _send(self, response: HttpResponse) -> None:
         headers = [("Content-Length", str(len(response.body))), ("Cache-Control", "no-store")]
         if response.body:
-            headers.append(("Content-Type", "application/json"))
+            headers.append(("Content-Type", response.content_type))
         if self._closing:
             headers.append(("Connection", "close"))
         head = h11.Response(status_code=response.status, headers=headers + list(response.headers))
         parts = [self._http.send(head), self._http.send(h11.Data(data=response.body))]
         parts.append(self._http.send(h11.EndOfMessage()))
         self._writer.write(b"".join(part for part in parts if part))
-        if self._writer.transport.get_write_buffer_size():  # else the answer has left already
-            async with asyncio.timeout(self._limits.response_s):
-                await self._writer.drain()
+        async with asyncio.timeout(self._limits.response_s):
+            await self._writer.drain()

@@ -15,15 +15,26 @@ from diqkd_postproc.protocol.errors import StorageError
 _CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
-def service_context(certificate: Path, private_key: Path, authority: Path) -> ssl.SSLContext:
+def service_context(
+    certificate: Path, private_key: Path, authority: Path, revocation_list: Path | None = None
+) -> ssl.SSLContext:
     """For the side that listens; a client without a certificate of `authority` gets no connection.
 
-    Arguments are PEM files; the private key has to be a private file. Raises StorageError where one is
-    unreadable or they do not fit together.
+    Arguments are PEM files; the private key has to be a private file. With a revocation list of `authority`,
+    a certificate that is in it gets none either, and nobody does when the list is out of date. Raises
+    StorageError where one is unreadable or they do not fit together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])
+    if revocation_list is not None:
+        try:
+            context.load_verify_locations(revocation_list)
+        except OSError as error:  # SSLError is one
+            raise StorageError(
+                f"cannot read the revocation list {revocation_list}: {error.strerror}"
+            ) from None
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return _finished(context, certificate, private_key, authority)
 
 

@@ -1,9 +1,7 @@
-"""A listening socket where nothing is read before TLS: connections are counted from the moment of accepting.
+"""A listening socket for clients with a certificate: connections are counted from the moment of accepting.
 
-asyncio's own TLS server has no bound on handshakes under way, and upgrading a stream that has begun to read
-would let bytes from before the handshake pass for bytes after it. Here a new connection is paused at once,
-counted, and given a reader only when its handshake is done. Who has shown no certificate cannot keep out who
-has: where too many handshakes are under way, the oldest one ends.
+asyncio's own TLS server has no bound on handshakes under way, and sends no alert (`tls_connection`). Who has
+shown no certificate cannot keep out who has: where too many handshakes are under way, the oldest one ends.
 """
 
 from __future__ import annotations
@@ -13,35 +11,43 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 
+from diqkd_postproc.delivery.bounded_log import BoundedLog
 from diqkd_postproc.delivery.configuration import host_and_port
+from diqkd_postproc.delivery.tls_connection import LINGER_S, TlsConnection
 
 HANDSHAKE_S = 10.0
 BACKLOG = 128
 MAX_HANDSHAKES = 128
 _log = logging.getLogger(__name__)
-OnClient = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+OnClient = Callable[[TlsConnection], Awaitable[None]]
 
 
 class TlsListener:
     """Calls `on_client` for every client that has shown a certificate; closes the connection after that.
 
-    max_connections: clients with a certificate at a time; what exceeds it is closed. Handshakes under way
-    are bounded by MAX_HANDSHAKES and HANDSHAKE_S.
+    context: may be exchanged while it listens, for connections to come. max_connections: clients with a
+    certificate at a time; what exceeds it is closed. Handshakes under way are bounded by MAX_HANDSHAKES and
+    HANDSHAKE_S; failed ones are logged in `refusals`.
     """
 
-    def __init__(self, context: ssl.SSLContext, on_client: OnClient, max_connections: int) -> None:
-        self._context = context
+    def __init__(
+        self, context: ssl.SSLContext, on_client: OnClient, max_connections: int, refusals: BoundedLog
+    ) -> None:
+        self.context = context
         self._on_client = on_client
         self._max_connections = max_connections
+        self._refusals = refusals
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handshakes: dict[asyncio.Transport, asyncio.Task[None]] = {}
+        self._handshakes: dict[TlsConnection, asyncio.TimerHandle] = {}
         self._server: asyncio.Server | None = None
 
     async def start(self, address: str) -> tuple[str, int]:
         """Listen; returns the address, with the port that the system chose where 0 was given."""
         host, port = host_and_port(address)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Gate(self._enter), host, port, backlog=BACKLOG)
+        self._server = await loop.create_server(
+            lambda: TlsConnection(self.context, self), host, port, backlog=BACKLOG
+        )
         name = self._server.sockets[0].getsockname()
         return str(name[0]), int(name[1])
 
@@ -49,6 +55,8 @@ class TlsListener:
         """Accept nobody any more; those who are connected stay."""
         if self._server is not None:
             self._server.close()
+        for connection in list(self._handshakes):
+            connection.abort()
 
     async def close(self, seconds: float = 0.0) -> None:
         """Give the connections some time to end by themselves, then end them."""
@@ -59,57 +67,48 @@ class TlsListener:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _enter(self, raw: asyncio.Transport) -> None:
+    def opened(self, connection: TlsConnection) -> None:
+        """Count a handshake; end the oldest where there are too many."""
         if len(self._handshakes) >= MAX_HANDSHAKES:
-            next(iter(self._handshakes.values())).cancel()
-        task = asyncio.get_running_loop().create_task(self._serve(raw))
-        self._handshakes[raw] = task
+            oldest = next(iter(self._handshakes))
+            self._forget(oldest)
+            oldest.abort()
+        self._handshakes[connection] = asyncio.get_running_loop().call_later(
+            HANDSHAKE_S, connection.refuse, "the handshake took too long"
+        )
+
+    def secured(self, connection: TlsConnection) -> None:
+        """Serve a client that has shown its certificate."""
+        self._forget(connection)
+        if len(self._tasks) >= self._max_connections:
+            self._refusals.warning("refused a connection: %d are open", self._max_connections)
+            connection.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(connection))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-        def end(_task: asyncio.Task[None]) -> None:  # also of a task that was cancelled before it began
-            self._tasks.discard(task)
-            self._handshakes.pop(raw, None)
-            raw.abort()
+    def refused(self, connection: TlsConnection, reason: str) -> None:
+        """Log a failed handshake; it counts as one until its alert has had the time to arrive."""
+        if timer := self._handshakes.get(connection):
+            timer.cancel()
+            self._handshakes[connection] = asyncio.get_running_loop().call_later(LINGER_S, connection.abort)
+        self._refusals.warning("refused a TLS handshake from %s: %s", connection.address, reason)
 
-        task.add_done_callback(end)
+    def lost(self, connection: TlsConnection) -> None:
+        """Forget a handshake that did not end otherwise."""
+        self._forget(connection)
 
-    async def _serve(self, raw: asyncio.Transport) -> None:
-        writer: asyncio.StreamWriter | None = None
+    def _forget(self, connection: TlsConnection) -> None:
+        if timer := self._handshakes.pop(connection, None):
+            timer.cancel()
+
+    async def _serve(self, connection: TlsConnection) -> None:
         try:
-            reader, writer = await self._secured(raw)
-            del self._handshakes[raw]
-            if len(self._tasks) - len(self._handshakes) > self._max_connections:
-                _log.warning("refused a connection: %d are open", self._max_connections)
-                return
-            await self._on_client(reader, writer)
+            await self._on_client(connection)
         except (OSError, asyncio.CancelledError):
-            pass  # a stranger's handshake, a client that went, or the service stops
+            pass  # a client that went, or the service stops
         except Exception as error:
             _log.error("a connection ended by a fault of this program: %s", type(error).__name__)
         finally:
-            if writer is not None:
-                writer.transport.abort()
-
-    async def _secured(self, raw: asyncio.Transport) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport = await loop.start_tls(
-            raw, protocol, self._context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
-        )
-        if transport is None:
-            raise ConnectionAbortedError
-        protocol.connection_made(transport)
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-
-class _Gate(asyncio.Protocol):
-    """Keeps a new connection from being read until its TLS is up."""
-
-    def __init__(self, enter: Callable[[asyncio.Transport], None]) -> None:
-        self._enter = enter
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        self._enter(transport)
+            connection.abort()

@@ -31,7 +31,7 @@ def write_certificates(
     services. Raises StorageError where the folder is not private or holds certificates already.
     """
     make_private_directory(directory)
-    if os.path.lexists(directory / "authority.crt"):
+    if _has_certificates(directory):
         raise StorageError(f"{directory} holds certificates already; choose another folder")
     authority = TrialAuthority("diqkd trial authority")
     for name in services:
@@ -41,16 +41,24 @@ def write_certificates(
     authority.write(directory / "authority.crt")
 
 
-def write_trial(run: Path, stores: Sequence[Path], api_ports: Sequence[int], kme_port: int) -> Path:
-    """Write a trial for the key stores of Alice and Bob into RUN/delivery; returns that folder."""
+def _has_certificates(directory: Path) -> bool:
+    return os.path.lexists(directory / "authority.crt")
+
+
+def write_trial(run: Path, stores: Sequence[Path], api_ports: Sequence[int]) -> Path:
+    """Write a trial for the key stores of Alice and Bob into RUN/delivery; returns that folder.
+
+    Certificates of an earlier trial stay, as services may be running with them; the rest is written anew.
+    """
     folder = make_private_directory(run / "delivery")
     kmes = [f"kme-{role}" for role in ROLES]
     saes = [f"sae-{role}" for role in ROLES]
-    write_certificates(folder / "certificates", kmes, saes, HOSTS)
+    if not _has_certificates(folder / "certificates"):
+        write_certificates(folder / "certificates", kmes, saes, HOSTS)
     for place, role in enumerate(ROLES):
         store = os.path.relpath(stores[place], folder).replace(os.sep, "/")
         replace_atomically(
-            folder / f"{role}.toml", _configuration(place, store, kmes, saes, api_ports, kme_port).encode()
+            folder / f"{role}.toml", _configuration(place, store, kmes, saes, api_ports).encode()
         )
         replace_atomically(folder / f"sae-{role}.toml", _profile(saes[place], api_ports[place]).encode())
     return folder
@@ -74,14 +82,12 @@ def _configuration(
     kmes: Sequence[str],
     saes: Sequence[str],
     api_ports: Sequence[int],
-    kme_port: int,
 ) -> str:
     me, peer = kmes[place], kmes[1 - place]
     tables = [
-        f'[kme]\nid = "{me}"\nrole = "{ROLES[place]}"\nkey_store = {json.dumps(store)}\n'
+        f'[kme]\nid = "{me}"\npeer = "{peer}"\nrole = "{ROLES[place]}"\nkey_store = {json.dumps(store)}\n'
         f'audit_log = "audit-{ROLES[place]}.jsonl"\n{_files(me)}',
         f'[api]\nlisten = "127.0.0.1:{api_ports[place]}"\n',
-        f'[link]\npeer = "{peer}"\n{("listen", "connect")[place]} = "127.0.0.1:{kme_port}"\n',
         *(f'[[sae]]\nid = "{sae}"\nkme = "{kme}"\n' for sae, kme in zip(saes, kmes, strict=True)),
     ]
     return "\n".join(tables)

@@ -49,6 +49,7 @@ from diqkd_postproc.key_store.piece import (
     RESERVED,
     HeldKey,
     Piece,
+    delivery_halves,
 )
 from diqkd_postproc.key_store.pieces import GeneratedKeys
 from diqkd_postproc.key_store.segments import RELEASED, SPENT, UNUSED
@@ -82,5 +83,6 @@ __all__ = [
     "Piece",
     "UnknownPieceError",
     "WrongCredentialError",
+    "delivery_halves",
     "segment_sizes",
 ]

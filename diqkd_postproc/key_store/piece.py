@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from diqkd_postproc.key_store.initial_key import PAD_BITS, PAD_NAMES
+from diqkd_postproc.protocol.roles import Role
 
 AVAILABLE, RESERVED, DELIVERED = "available", "reserved", "delivered"
 DELIVERY, PADS, DELIVERY_SEED, EXPORT = "delivery", "pads", "link", "export"
@@ -59,6 +60,17 @@ def set_aside(num_bits: int) -> tuple[tuple[str, int], ...]:
     if num_sets and 2 * (num_sets * PAD_SET_BITS + DELIVERY_SEED_BITS) <= num_bits:
         return (*pads, (DELIVERY_SEED, DELIVERY_SEED_BITS))
     return pads
+
+
+def delivery_halves(num_bits: int) -> dict[Role, tuple[int, int]]:
+    """First bit and end of the range that each role issues from, of a key of this length.
+
+    Whole bytes, from behind what is set aside. Empty ranges where the key is too short for a delivery seed.
+    """
+    pieces = set_aside(num_bits)
+    start = sum(size for _, size in pieces) if (DELIVERY_SEED, DELIVERY_SEED_BITS) in pieces else num_bits
+    middle = start + (num_bits - start) // 16 * 8
+    return {"alice": (start, middle), "bob": (middle, num_bits)}
 
 
 def set_aside_label(purpose: str, session_id: str, index: int = 0) -> str:

@@ -28,7 +28,8 @@ issued from it: zeros would pass for a key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -231,25 +232,8 @@ class GeneratedKeys:
 
     def _cut_out_together(self, pieces: Sequence[Piece]) -> None:
         """Split one free range around pieces that lie side by side, in order."""
-        session_id, first_bit, end = pieces[0].session_id, pieces[0].first_bit, pieces[-1].end
-        number, size = self._key(session_id)
-        for piece in pieces:
-            if not 0 <= piece.first_bit < piece.end <= size:
-                raise UnknownPieceError(
-                    f"{piece.num_bits} bits from bit {piece.first_bit} on are no range of the {size} bits of "
-                    f"session {session_id}"
-                )
-        around = self._ledger.row(  # the piece that holds bit `first_bit`, as pieces tile the key
-            "SELECT first_bit, first_bit + num_bits, state FROM pieces WHERE key = ? AND first_bit <= ? "
-            "ORDER BY first_bit DESC LIMIT 1",
-            (number, first_bit),
-        )
-        start, stop, state = around or (0, 0, None)
-        if state != AVAILABLE or stop < end:
-            raise KeyReuseError(
-                f"of the {end - first_bit} bits from bit {first_bit} on of session {session_id} some "
-                "are reserved or delivered already; they are never issued twice"
-            )
+        first_bit, end = pieces[0].first_bit, pieces[-1].end
+        number, start, stop = self._free_range(pieces[0].session_id, first_bit, end - first_bit)
         rests = ((start, first_bit), (end, stop))
         self._ledger.execute("DELETE FROM pieces WHERE key = ? AND first_bit = ?", (number, start))
         self._ledger.execute_for_all(
@@ -259,6 +243,89 @@ class GeneratedKeys:
                 *((number, low, high - low, AVAILABLE, None, None) for low, high in rests if high > low),
             ],
         )
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """One transaction around calls of `take`: all or nothing, on disk when the block has ended."""
+        with self._ledger.change():
+            before = self._ledger.connection.total_changes
+            yield
+            if self._ledger.connection.total_changes != before:
+                self._ledger.advance_epoch()
+
+    def lengths(self) -> tuple[tuple[str, int], ...]:
+        """Session and length in bits of every generated key, the oldest first."""
+        return tuple(self._ledger.rows("SELECT session_id, num_bits FROM generated ORDER BY number"))
+
+    def free_ranges(self) -> tuple[tuple[str, int, int], ...]:
+        """Session, first bit and end of every free range, the oldest key first."""
+        return tuple(
+            self._ledger.rows(
+                "SELECT session_id, first_bit, first_bit + pieces.num_bits FROM pieces "
+                "JOIN generated ON key = number WHERE state = ? AND purpose IS NULL ORDER BY key, first_bit",
+                (AVAILABLE,),
+            )
+        )
+
+    def read_free(self, session_id: str, first_bit: int, num_bits: int) -> Bits:
+        """(num_bits,) uint8 of 0/1: free bits that stay where they are. Raises as `take`."""
+        number, _, _ = self._free_range(session_id, first_bit, num_bits)
+        return self._read(number, first_bit, num_bits)
+
+    def take(self, session_id: str, first_bit: int, num_bits: int) -> Bits:
+        """(num_bits,) uint8 of 0/1: free bits that are delivered with this, inside `change`.
+
+        They are zeros in the file from its end on. A call that raises changes nothing: UnknownPieceError for
+        a range outside a key that is here, KeyReuseError where a bit of it is not free.
+        """
+        number, start, stop = self._free_range(session_id, first_bit, num_bits)
+        self._check_delivered_bits(number, first_bit, num_bits)
+        bits = self._blocks.take(number, first_bit, num_bits)
+        end = first_bit + num_bits
+        # Without a label, neighbours are joined: rows do not grow in number with the keys that have left.
+        neighbours = self._ledger.rows(
+            "SELECT first_bit, first_bit + num_bits FROM pieces WHERE key = ?1 AND state = ?2 AND "
+            "label IS NULL AND (first_bit = ?4 OR first_bit = (SELECT max(first_bit) FROM pieces "
+            "WHERE key = ?1 AND first_bit < ?3) AND first_bit + num_bits = ?3)",
+            (number, DELIVERED, first_bit, end),
+        )
+        joined = [(first_bit, end), *neighbours]
+        low, high = min(one for one, _ in joined), max(other for _, other in joined)
+        self._ledger.execute_for_all(
+            "DELETE FROM pieces WHERE key = ? AND first_bit = ?",
+            [(number, at) for at in (start, *(one for one, _ in neighbours))],
+        )
+        free = [(one, other) for one, other in ((start, first_bit), (end, stop)) if other > one]
+        self._ledger.execute_for_all(
+            _INSERT,
+            [
+                (number, low, high - low, DELIVERED, DELIVERY, None),
+                *((number, one, other - one, AVAILABLE, None, None) for one, other in free),
+            ],
+        )
+        return bits
+
+    def _free_range(self, session_id: str, first_bit: int, num_bits: int) -> tuple[int, int, int]:
+        """Number of the key, first bit and end of the free range that these bits are in."""
+        number, size = self._key(session_id)
+        end = first_bit + num_bits
+        if not 0 <= first_bit < end <= size:
+            raise UnknownPieceError(
+                f"{num_bits} bits from bit {first_bit} on are no range of the {size} bits of session "
+                f"{session_id}"
+            )
+        around = self._ledger.row(  # the piece that holds bit `first_bit`, as pieces tile the key
+            "SELECT first_bit, first_bit + num_bits, state FROM pieces WHERE key = ? AND first_bit <= ? "
+            "ORDER BY first_bit DESC LIMIT 1",
+            (number, first_bit),
+        )
+        start, stop, state = around or (0, 0, None)
+        if state != AVAILABLE or stop < end:
+            raise KeyReuseError(
+                f"of the {num_bits} bits from bit {first_bit} on of session {session_id} some are reserved "
+                "or delivered already; they are never issued twice"
+            )
+        return number, start, stop
 
     def _key(self, session_id: str) -> tuple[int, int]:
         """Number and length of the key of a session."""

@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from diqkd_postproc.delivery.api_listener import ApiListener
 from diqkd_postproc.delivery.audit_log import AuditLog
+from diqkd_postproc.delivery.bounded_log import BoundedLog
 from diqkd_postproc.delivery.certificates import TrialAuthority
 from diqkd_postproc.delivery.configuration import DeliveryConfiguration
 from diqkd_postproc.delivery.http_connection import HttpLimits
 from diqkd_postproc.delivery.key_delivery_api import KeyDeliveryApi, Pool
+from diqkd_postproc.delivery.metrics import Metrics
 from diqkd_postproc.delivery.service import RunningService, running_service
-from diqkd_postproc.delivery.tls import client_context, service_context
+from diqkd_postproc.delivery.tls import client_context
 from diqkd_postproc.key_store import PAD_NAMES, KeyStore
 from tests.support.example_parameters import small_parameters
 
@@ -33,8 +39,8 @@ NO_SAE, STRANGER = "nobody", "stranger"
 """A certificate of our authority that is no SAE's, and one of another authority."""
 
 
-def make_certificates(directory: Path) -> Path:
-    authority = TrialAuthority("trial authority")
+def make_certificates(directory: Path, authority: TrialAuthority | None = None) -> Path:
+    authority = authority or TrialAuthority("trial authority")
     authority.write(directory / "authority.crt")
     for kme in (ALICE_KME, BOB_KME):
         authority.issue(directory, kme, is_service=True, hosts=("localhost", "127.0.0.1"))
@@ -54,8 +60,8 @@ def configuration_of(
     certificates: Path,
     folder: Path,
     *,
-    link: Mapping[str, Any] | None = None,
     api: Mapping[str, Any] | None = None,
+    kme: Mapping[str, Any] | None = None,
     sae: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> DeliveryConfiguration:
     me, peer = (ALICE_KME, BOB_KME) if role == "alice" else (BOB_KME, ALICE_KME)
@@ -64,34 +70,55 @@ def configuration_of(
         {
             "kme": {
                 "id": me,
+                "peer": peer,
                 "role": role,
                 "key_store": folder / f"{role}.sqlite",
                 "audit_log": folder / f"{role}-audit.jsonl",
                 "certificate": certificate,
                 "private_key": private_key,
                 "authority": authority,
+                **(kme or {}),
             },
             "api": {"listen": "127.0.0.1:0", **(api or {})},
-            "link": {"peer": peer, **(link or {"listen": "127.0.0.1:0"})},
-            "sae": [{"id": name, "kme": kme, **(sae or {}).get(name, {})} for name, kme in KME_OF.items()],
+            "sae": [{"id": name, "kme": at, **(sae or {}).get(name, {})} for name, at in KME_OF.items()],
         }
     )
+
+
+@asynccontextmanager
+async def running_listener(
+    configuration: DeliveryConfiguration, pool: Pool, limits: HttpLimits | None = None
+) -> AsyncIterator[tuple[ApiListener, int]]:
+    audit_log = AuditLog(configuration.kme.audit_log)
+    refusals = BoundedLog(logging.getLogger(__name__))
+    api = KeyDeliveryApi(configuration, pool, audit_log, Metrics(), refusals)
+    listener = ApiListener(configuration, api, refusals, limits)
+    _, port = await listener.start()
+    try:
+        yield listener, port
+    finally:
+        await listener.close(5.0)
+        audit_log.close()
 
 
 @asynccontextmanager
 async def listening(
     configuration: DeliveryConfiguration, pool: Pool, limits: HttpLimits | None = None
 ) -> AsyncIterator[int]:
-    kme = configuration.kme
-    audit_log = AuditLog(kme.audit_log)
-    context = service_context(kme.certificate, kme.private_key, kme.authority)
-    listener = ApiListener(configuration, KeyDeliveryApi(configuration, pool, audit_log), context, limits)
-    _, port = await listener.start()
-    try:
+    async with running_listener(configuration, pool, limits) as (_, port):
         yield port
-    finally:
-        await listener.close(5.0)
-        audit_log.close()
+
+
+def write_revocation_list(authority: TrialAuthority, path: Path, revoked: Sequence[Path]) -> None:
+    now = datetime.now(UTC)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(authority.certificate.subject)
+    builder = builder.last_update(now - timedelta(hours=1)).next_update(now + timedelta(days=1))
+    for certificate in revoked:
+        serial_number = x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number
+        entry = x509.RevokedCertificateBuilder().serial_number(serial_number).revocation_date(now)
+        builder = builder.add_revoked_certificate(entry.build())
+    signed = builder.sign(authority._key, hashes.SHA256())
+    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
 
 class RawClient:
@@ -137,9 +164,11 @@ class RawClient:
         self.writer.close()
 
 
-def make_stores(folder: Path, num_bits: int, seed: int = 1) -> bytes:
-    """Alice's and Bob's stores in `folder` with one generated key; returns its bits, packed."""
-    key = np.random.default_rng(seed).integers(0, 2, num_bits, dtype=np.uint8)
+def make_stores(
+    folder: Path, num_bits: int, seed: int = 1, sessions: tuple[str, ...] = ("session-1",)
+) -> bytes:
+    """Both stores in `folder` with a generated key for each session; returns the last's bits, packed."""
+    key = np.zeros(0, dtype=np.uint8)
     pair = KeyStore.create_pair(
         folder / "alice.sqlite",
         folder / "bob.sqlite",
@@ -147,16 +176,21 @@ def make_stores(folder: Path, num_bits: int, seed: int = 1) -> bytes:
         secrets.token_bytes,
         seed_bits=80,
     )
+    for number, session in enumerate(sessions):
+        key = np.random.default_rng(seed + number).integers(0, 2, num_bits, dtype=np.uint8)
+        for store in pair:
+            if number:
+                store.renew()
+            for name in PAD_NAMES:
+                store.consume(name, session, b"message")
+            store.activate(session, key)
     for store in pair:
-        for name in PAD_NAMES:
-            store.consume(name, "session-1", b"message")
-        store.activate("session-1", key)
         store.close()
     return np.packbits(key).tobytes()
 
 
 class Trial:
-    """Two running services with a connection, over loopback; either can be stopped and started again."""
+    """Two running services over loopback; either can be stopped and started again."""
 
     def __init__(self, certificates: Path, folder: Path, **options: Any) -> None:
         self.certificates = certificates
@@ -164,30 +198,17 @@ class Trial:
         self.options = options
         self.services: dict[str, RunningService] = {}
         self._stacks: dict[str, AsyncExitStack] = {}
-        self.kme_port = 0
 
     async def start(self, role: str) -> RunningService:
-        if role == "alice":
-            link: dict[str, Any] = {"listen": f"127.0.0.1:{self.kme_port}"}
-        else:
-            link = {"connect": f"127.0.0.1:{self.kme_port}"}
-        options = {**self.options, "link": {**link, "timeout_s": 20.0, **self.options.get("link", {})}}
-        configuration = configuration_of(role, self.certificates, self.folder, **options)
+        configuration = configuration_of(role, self.certificates, self.folder, **self.options)
         stack = AsyncExitStack()
         service = await stack.enter_async_context(running_service(configuration))
         self.services[role], self._stacks[role] = service, stack
-        if service.kme_address is not None:
-            self.kme_port = service.kme_address[1]
         return service
 
     async def stop(self, role: str) -> None:
         del self.services[role]
         await self._stacks.pop(role).aclose()
-
-    async def connected(self, role: str = "alice", up: bool = True) -> None:
-        async with asyncio.timeout(30):
-            while self.services[role].kme_connection.is_up != up:
-                await asyncio.sleep(0.01)
 
     async def client(self, sae: str) -> RawClient:
         role = "alice" if KME_OF[sae] == ALICE_KME else "bob"
@@ -196,8 +217,6 @@ class Trial:
     async def __aenter__(self) -> Trial:
         await self.start("alice")
         await self.start("bob")
-        await self.connected("alice")
-        await self.connected("bob")
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -55,7 +55,7 @@ class Services:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.folder = trial.write_trial(run, [run / f"{role}.sqlite" for role in ROLES], (0, 0), 0)
+        self.folder = trial.write_trial(run, [run / f"{role}.sqlite" for role in ROLES], (0, 0))
         self.processes: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, role: str) -> None:
@@ -73,21 +73,11 @@ class Services:
             line = process.stdout.readline()
             assert line, process.communicate()[1]
             lines.append(line.rstrip())
-        addresses = json.loads("".join(lines))
+        address = json.loads("".join(lines))["api"]
         self.processes[role] = process
-        self._set(self.folder / f"{role}.toml", 'listen = "127.0.0.1:0"', f'listen = "{addresses["api"]}"')
-        self._set(self.folder / f"sae-{role}.toml", "localhost:0", addresses["api"])
-        if addresses["link"]:
-            self._set(
-                self.folder / f"{role}.toml", 'listen = "127.0.0.1:0"', f'listen = "{addresses["link"]}"'
-            )
-            self._set(self.folder / "bob.toml", '"127.0.0.1:0"', f'"{addresses["link"]}"', last=True)
-
-    @staticmethod
-    def _set(path: Path, old: str, new: str, last: bool = False) -> None:
-        text = path.read_text()
-        head, found, tail = text.rpartition(old) if last else text.partition(old)
-        path.write_text(head + (new if found else "") + tail)
+        for name, old in ((f"{role}.toml", "127.0.0.1:0"), (f"sae-{role}.toml", "localhost:0")):
+            path = self.folder / name
+            path.write_text(path.read_text().replace(old, address))
 
     def client(self, role: str) -> SaeClient:
         return SaeClient(SaeProfile.load(self.folder / f"sae-{role}.toml"))
@@ -120,17 +110,6 @@ def services(folder: Path) -> Iterator[Services]:
                     stream.close()
 
 
-def new_keys(client: SaeClient, peer: str, number: int = 1) -> tuple[Key, ...]:
-    """Ask until the link is up."""
-    for _ in range(200):
-        try:
-            return client.new_keys(peer, number)
-        except Refusal as refusal:
-            assert "503" in refusal.message or "does not serve us" in refusal.message, refusal.message
-            threading.Event().wait(0.05)
-    raise AssertionError("the services did not link up")
-
-
 def output(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
@@ -139,10 +118,10 @@ def output(capsys: pytest.CaptureFixture[str]) -> Any:
 def test_two_services_two_clients_and_a_kill(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
     folder = services.folder
     alice, bob = (["--as", str(folder / f"sae-{role}.toml"), "--json"] for role in ROLES)
-    first = new_keys(services.client("alice"), "sae-bob")
+    first = services.client("alice").new_keys("sae-bob")
     assert main(["key", "status", *alice, "--peer", "sae-bob"]) == 0
     status = output(capsys)
-    assert status["slave_SAE_ID"] == "sae-bob" and status["status_extension"] == {"diqkd_link": "up"}
+    assert status["slave_SAE_ID"] == "sae-bob" and status["stored_key_count"] > 0
     keys = str(folder / "keys-alice")
     assert main(["key", "get", *alice, "--peer", "sae-bob", "-o", keys, "--number", "2"]) == 0
     shown = output(capsys)["keys"]
@@ -180,7 +159,7 @@ def test_two_services_two_clients_and_a_kill(services: Services, capsys: pytest.
     for worker in workers:
         worker.join()
     services.start("alice")
-    after = new_keys(services.client("alice"), "sae-bob", 2)
+    after = services.client("alice").new_keys("sae-bob", 2)
     got.extend(after)
     fetched = [
         key
@@ -193,11 +172,29 @@ def test_two_services_two_clients_and_a_kill(services: Services, capsys: pytest.
     assert len({key.key for key in got}) == len(got)
     ends = services.stop()
     assert [code for code, _ in ends.values()] == [0, 0]
+    for role, (_, text) in ends.items():
+        assert "free bits of" in text and f"kme-{role} has stopped" in text
     written = killed + "".join(text for _, text in ends.values())
     written += "".join((folder / f"audit-{role}.jsonl").read_text() for role in ROLES)
     for key in got:
         assert key.key.hex() not in written and base64.b64encode(key.key).decode() not in written
     assert '"action":"stop"' in written and after[0].key_id in written
+
+
+def test_a_second_trial_gets_other_ports_and_keeps_the_certificates(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for role in ROLES:
+        (folder / role).mkdir(mode=0o700)
+        (folder / role / "keys.sqlite").touch()
+    assert main(["delivery", "trial", str(folder)]) == 0
+    first = (folder / "delivery" / "certificates" / "authority.crt").read_bytes()
+    assert main(["delivery", "trial", str(folder), "--alice-port", "9443", "--bob-port", "9444"]) == 0
+    assert (folder / "delivery" / "certificates" / "authority.crt").read_bytes() == first
+    for role, port in zip(ROLES, (9443, 9444), strict=True):
+        assert f'listen = "127.0.0.1:{port}"' in (folder / "delivery" / f"{role}.toml").read_text()
+        assert f"https://localhost:{port}" in (folder / "delivery" / f"sae-{role}.toml").read_text()
+    assert "diqkd serve --config" in capsys.readouterr().out
 
 
 def test_wrong_input_is_explained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import logging
 import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from diqkd_postproc.delivery.certificates import fingerprint
+from diqkd_postproc.delivery.bounded_log import NUM_LINES, WINDOW_S, BoundedLog
+from diqkd_postproc.delivery.certificates import TrialAuthority
 from diqkd_postproc.delivery.data_formats import Key
 from diqkd_postproc.delivery.http_connection import HttpLimits
 from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
@@ -24,12 +28,16 @@ from tests.support.delivery_trial import (
     ALICE_SAE_2,
     BOB_KME,
     BOB_SAE,
+    BOB_SAE_2,
     NO_SAE,
     STRANGER,
     RawClient,
     certificate_files,
     configuration_of,
     listening,
+    make_certificates,
+    running_listener,
+    write_revocation_list,
 )
 
 ID_1 = "bc490419-7d60-487f-adc1-4ddcc177c139"
@@ -43,7 +51,6 @@ class KnownPool:
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
         self.error: Exception | None = None
-        self.is_connected = True
         self.waiting = asyncio.Event()
         self.going = asyncio.Event()
         self.going.set()
@@ -71,6 +78,11 @@ class KnownPool:
     async def counts(self, size: int) -> tuple[int, int]:
         return 7, 374
 
+    async def free_bits(self) -> int:
+        if self.error:
+            raise self.error
+        return 4711
+
 
 def test_the_three_methods(certificates: Path, folder: Path) -> None:
     async def scenario() -> None:
@@ -82,7 +94,7 @@ def test_the_three_methods(certificates: Path, folder: Path) -> None:
             assert (answer["source_KME_ID"], answer["target_KME_ID"]) == (ALICE_KME, BOB_KME)
             assert (answer["master_SAE_ID"], answer["slave_SAE_ID"]) == (ALICE_SAE, BOB_SAE)
             assert (answer["stored_key_count"], answer["max_key_count"]) == (7, 374)
-            assert answer["status_extension"] == {"diqkd_link": "up"}
+            assert answer["status_extension"] == {}
             for method, path, document in (
                 ("GET", "enc_keys", None),
                 ("POST", "enc_keys", None),
@@ -95,6 +107,8 @@ def test_the_three_methods(certificates: Path, folder: Path) -> None:
             assert pool.asked.pop() == (ALICE_SAE, BOB_SAE, 3, 128)
             await client.call("POST", f"{KEYS}/enc_keys", {"number": 20, "size": 512})
             assert pool.asked.pop() == (ALICE_SAE, BOB_SAE, 20, 512)
+            await client.call("POST", f"{KEYS}/enc_keys?number=2&size=64")  # as some clients do
+            assert pool.asked.pop() == (ALICE_SAE, BOB_SAE, 2, 64)
             status, answer = await client.call("GET", f"{KEYS}/dec_keys?key_ID={ID_1}")
             assert status == 200 and answer["keys"][0]["key_ID"] == ID_1
             assert pool.asked.pop() == (BOB_SAE, ALICE_SAE, ID_1)
@@ -109,8 +123,8 @@ def test_the_three_methods(certificates: Path, folder: Path) -> None:
     ("method", "path", "document", "expected"),
     [
         ("GET", f"{KEYS}/enc_keys?size=7", None, (400, "size shall be a multiple of 8")),
-        ("GET", f"{KEYS}/enc_keys?extension_mandatory=a", None, (400, "a GET request takes")),
-        ("POST", f"{KEYS}/enc_keys?number=1", None, (400, "the parameters of a POST")),
+        ("GET", f"{KEYS}/enc_keys?extension_mandatory=a", None, (400, "the URL takes")),
+        ("POST", f"{KEYS}/enc_keys?number=1", {"number": 1}, (400, "the parameters of a POST")),
         ("POST", f"{KEYS}/enc_keys", [1], (400, "the body is not a JSON object")),
         ("POST", f"{KEYS}/dec_keys", {"key_IDs": []}, (400, "key_IDs shall hold")),
         ("POST", f"{KEYS}/dec_keys", None, (400, "the body is not a JSON object")),
@@ -184,7 +198,7 @@ def test_who_is_served(certificates: Path, folder: Path) -> None:
     async def scenario() -> None:
         pool = KnownPool()
         files = certificate_files(certificates, ALICE_SAE_2)
-        pin = fingerprint(ssl.PEM_cert_to_DER_cert(files[0].read_text()))
+        pin = hashlib.sha256(ssl.PEM_cert_to_DER_cert(files[0].read_text())).hexdigest()
         pins = {ALICE_SAE: {"certificate_sha256": pin}, ALICE_SAE_2: {"certificate_sha256": pin}}
         configuration = configuration_of("alice", certificates, folder, sae=pins)
         async with listening(configuration, pool) as port:
@@ -489,6 +503,190 @@ def test_no_key_without_its_line_in_the_audit_log(certificates: Path, folder: Pa
                 patch.setattr("diqkd_postproc.delivery.audit_log.os.write", full)
                 status, answer = await client.call("GET", f"{KEYS}/enc_keys")
             assert (status, answer) == (503, {"message": "the audit log cannot be written"})
+            await client.close()
+
+    asyncio.run(scenario())
+
+
+def raw_visit(port: int, certificates: Path, version: ssl.TLSVersion, name: str | None) -> str:
+    """What a client with or without a certificate is told, as curl sees it."""
+    context = ssl.create_default_context(cafile=certificates / "authority.crt")
+    context.maximum_version = version
+    if name is not None:
+        context.load_cert_chain(*certificate_files(certificates, name)[:2])
+    with (
+        pytest.raises(OSError) as caught,
+        socket.create_connection(("127.0.0.1", port), timeout=60) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as secured,
+    ):
+        secured.sendall(f"GET {KEYS}/status HTTP/1.1\r\nHost: kme\r\n\r\n".encode())
+        assert secured.recv(100), "an answer, or at least an alert"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "alert", "reason"),
+    [
+        (ssl.TLSVersion.TLSv1_2, None, "handshake failure", "peer did not return a certificate"),
+        (ssl.TLSVersion.TLSv1_3, None, "certificate required", "peer did not return a certificate"),
+        (ssl.TLSVersion.TLSv1_2, STRANGER, "unknown ca", "certificate"),
+        (ssl.TLSVersion.TLSv1_3, STRANGER, "unknown ca", "certificate"),
+    ],
+)
+def test_a_refused_handshake_is_alerted_and_logged(
+    certificates: Path,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    version: ssl.TLSVersion,
+    name: str | None,
+    alert: str,
+    reason: str,
+) -> None:
+    async def scenario() -> None:
+        async with listening(configuration_of("alice", certificates, folder), KnownPool()) as port:
+            seen = await asyncio.to_thread(raw_visit, port, certificates, version, name)
+            assert alert in seen.replace("_", " ").lower()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("refused a TLS handshake from 127.0.0.1:") and reason in line
+
+
+def test_refusals_are_logged_in_bounded_number(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    log = BoundedLog(logging.getLogger("bounded"), lambda: now)
+    for _ in range(3 * NUM_LINES):
+        log.warning("refused")
+    now = 2 * WINDOW_S
+    log.warning("refused %s", "again")
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["refused"] * NUM_LINES + [
+        f"{2 * NUM_LINES} more refusals were not logged",
+        "refused again",
+    ]
+    assert log.num_warnings == 3 * NUM_LINES + 1
+
+
+def test_certificates_that_end_end_their_connections(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Expired ones at their time, revoked ones when the list changes; and no new handshake then."""
+    authority = TrialAuthority("trial authority")
+    certificates = make_certificates(folder / "certificates", authority)
+    revocation_list = certificates / "revoked.pem"
+    write_revocation_list(authority, revocation_list, [])
+    configuration = configuration_of("alice", certificates, folder, kme={"revocation_list": revocation_list})
+    revoked = certificate_files(certificates, ALICE_SAE)[0]
+    now = datetime.now(UTC)
+
+    async def scenario() -> None:
+        pool = KnownPool()
+        async with running_listener(configuration, pool) as (listener, port):
+            bad, good = [
+                await RawClient.connect(port, certificates, name) for name in (ALICE_SAE, ALICE_SAE_2)
+            ]
+            for client in (bad, good):
+                assert (await client.call("GET", f"{KEYS}/status"))[0] == 200
+            listener.check_certificates(now)
+            write_revocation_list(authority, revocation_list, [revoked])
+            os.utime(revocation_list, ns=(0, 0))
+            listener.check_certificates(now)
+            assert await bad.is_closed()
+            assert (await good.call("GET", f"{KEYS}/status"))[0] == 200
+            alert = await asyncio.to_thread(raw_visit, port, certificates, ssl.TLSVersion.TLSv1_3, ALICE_SAE)
+            assert "revoked" in alert
+            revocation_list.write_text("nonsense")
+            os.utime(revocation_list, ns=(1, 1))
+            listener.check_certificates(now)
+            assert (await good.call("GET", f"{KEYS}/status"))[0] == 200, "the earlier list stays"
+            listener.check_certificates(now + timedelta(days=31))
+            assert await good.is_closed()
+            for client in (bad, good):
+                await client.close()
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    text = caplog.text
+    for part in (
+        "'sae-alice' was revoked",
+        "'sae-alice-2' has expired",
+        "read the changed certificates again",
+    ):
+        assert part in text
+    assert "the earlier ones stay" in text and "certificate revoked" in text
+
+
+def test_the_pages_for_operators(certificates: Path, folder: Path) -> None:
+    openmetrics = pytest.importorskip(
+        "prometheus_client.openmetrics.parser",
+        reason="needs the package prometheus-client, of the extra test",
+    )
+
+    async def scenario() -> None:
+        pool = KnownPool()
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            client = await RawClient.connect(port, certificates, NO_SAE)
+            assert await client.call("GET", "/health") == (200, {"status": "up"})
+            assert (await client.call("GET", f"{KEYS}/enc_keys"))[0] == 401
+            master = await RawClient.connect(port, certificates, ALICE_SAE)
+            assert (await master.call("POST", f"{KEYS}/enc_keys", {"number": 3}))[0] == 200
+            await client.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            status, headers, body = await client.answer()
+            assert status == 200 and headers["content-type"].startswith("application/openmetrics-text")
+            samples = {
+                (sample.name, *sorted(sample.labels.values())): sample.value
+                for family in openmetrics.text_string_to_metric_families(body.decode())
+                for sample in family.samples
+            }
+            assert samples["diqkd_delivery_requests_total", "200", "enc_keys"] == 1
+            assert samples["diqkd_delivery_requests_total", "401", "enc_keys"] == 1
+            assert samples["diqkd_delivery_keys_total", "enc_keys"] == 3
+            assert samples["diqkd_delivery_free_bits",] == 4711
+            assert ID_1.encode() not in body and CANARY.hex().encode() not in body
+            pool.error = StorageError("/home/alice/keys.sqlite: the disk is full")
+            assert await client.call("GET", "/health") == (503, {"message": "the key store cannot be used"})
+            for one in (client, master):
+                await one.close()
+
+    asyncio.run(scenario())
+
+
+def test_skip(certificates: Path, folder: Path) -> None:
+    """Paths, members and the hexadecimal of draft-cisco-skip-02, section 4."""
+
+    async def scenario() -> None:
+        pool = KnownPool()
+        async with listening(configuration_of("alice", certificates, folder), pool) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            status, answer = await client.call("GET", "/capabilities")
+            assert status == 200 and (answer["entropy"], answer["key"]) == (False, True)
+            assert answer["localSystemID"] == ALICE_SAE
+            assert answer["remoteSystemID"] == [BOB_SAE, BOB_SAE_2]
+            peer = f"remoteSystemID={BOB_SAE}"
+            for query, size in ((peer, 256), (f"{peer}&size=128", 128)):
+                status, answer = await client.call("GET", f"/key?{query}")
+                assert status == 200
+                assert answer == {"keyId": ID_1.replace("-", ""), "key": CANARY[: size // 8].hex()}
+                assert pool.asked.pop() == (ALICE_SAE, BOB_SAE, 1, size)
+            status, answer = await client.call("GET", f"/key/{ID_1.replace('-', '').upper()}?{peer}")
+            assert status == 200 and answer == {"keyId": ID_1.replace("-", ""), "key": CANARY.hex()}
+            assert pool.asked.pop() == (BOB_SAE, ALICE_SAE, ID_1)
+            for method, path, expected in (
+                ("GET", "/key", 400),
+                ("GET", f"/key?remoteSystemID={ALICE_SAE_2}", 400),
+                ("GET", f"/key?{peer}&size=7", 400),
+                ("GET", f"/key?{peer}&size=x", 400),
+                ("GET", f"/key?{peer}&more=1", 400),
+                ("GET", f"/key?{peer}&{peer}", 400),
+                ("GET", f"/key/{ID_1}?{peer}", 400),
+                ("GET", f"/key/{'0' * 31}g?{peer}", 400),
+                ("GET", f"/key/{'0' * 32}?{peer}&size=8", 400),
+                ("GET", f"/key/{'0' * 32}/more?{peer}", 404),
+                ("GET", "/key/", 404),
+                ("GET", "/entropy", 404),
+                ("POST", f"/key?{peer}", 405),
+            ):
+                assert (await client.call(method, path))[0] == expected, path
+            assert not pool.asked
             await client.close()
 
     asyncio.run(scenario())

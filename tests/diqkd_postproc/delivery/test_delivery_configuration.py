@@ -10,7 +10,7 @@ from diqkd_postproc.delivery.configuration import host_and_port, load_configurat
 from diqkd_postproc.delivery.trial import _configuration
 from diqkd_postproc.protocol.errors import ParameterError
 
-TEXT = _configuration(0, "../alice/keys.sqlite", ("kme-a", "kme-b"), ("sae-a", "sae-b"), (8443, 8444), 8445)
+TEXT = _configuration(0, "../alice/keys.sqlite", ("kme-a", "kme-b"), ("sae-a", "sae-b"), (8443, 8444))
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("[api]", "[api]\nkey_sizes = 8", "api.key_sizes: Extra inputs are not permitted"),
         ("[api]", "[api]\nkey_size = 12", "api.key_size: Input should be a multiple of 8"),
         ("[api]", "[api]\nkey_size = 8192", "api: min_key_size <= key_size <= max_key_size does not hold"),
-        ("[link]", '[link]\nconnect = "a:1"', "link: give either listen or connect"),
-        ('peer = "kme-b"', 'peer = "kme-a"', "kme.id and link.peer are the same"),
+        ("[api]", '[link]\npeer = "kme-b"\n[api]', "remove it, and write peer = KME ID in [kme]"),
+        ('peer = "kme-b"', 'peer = "kme-a"', "kme.id and kme.peer are the same"),
         ('id = "sae-b"', 'id = "sae-a"', "two SAEs have the same id"),
         ('id = "sae-b"', 'id = "kme-b"', "an SAE has the name of a KME"),
         ('id = "sae-b"', 'id = "sae b"', "sae.1.id: a name has 1 to 64 letters"),

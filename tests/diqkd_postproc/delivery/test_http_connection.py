@@ -27,13 +27,6 @@ class Sink:
 
     async def drain(self) -> None: ...
 
-    @property
-    def transport(self) -> Sink:
-        return self
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
     def close(self) -> None:
         self.closed = True
 
