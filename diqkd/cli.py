@@ -38,6 +38,7 @@ COMMANDS = {
     "codes": "Error correction: evaluate and design its codes.",
     "serve": "Deliver this node's keys to applications until stopped.",
     "delivery": "Prepare key delivery: certificates, a trial.",
+    "vpn": "Renew the preshared key of a tunnel from the key delivery services, at both ends.",
     "key": "Request keys from a key delivery service, as an application does.",
     "benchmark": "Measure how fast the numerics are on this machine.",
     "lab-day": "Simulate a day without an operator: drifts, calibrations, a laser failure, lost ions.",

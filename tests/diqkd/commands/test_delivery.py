@@ -222,3 +222,22 @@ def test_wrong_input_is_explained(folder: Path, capsys: pytest.CaptureFixture[st
         "service",
     ):
         assert part in messages
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the program tee")
+def test_two_agents_of_a_tunnel_install_the_same_keys(services: Services) -> None:
+    sides = {"bob": ["--listen", "127.0.0.1:0"]}
+    agents = {}
+    for role, peer in (("bob", "alice"), ("alice", "bob")):
+        command = [sys.executable, "-m", "diqkd", "vpn", "--as", str(services.folder / f"sae-{role}.toml")]
+        command += ["--peer", f"sae-{peer}", *sides[role], "--every", "1", "--rekeys", "2"]
+        command += ["--command", f"tee -a {services.folder / role}-installed"]
+        agents[role] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        stream = agents[role].stdout
+        if role == "bob":
+            assert stream is not None
+            sides["alice"] = ["--connect", stream.readline().split()[-1]]
+    shown = {role: agent.communicate(timeout=300)[0] for role, agent in agents.items()}
+    assert shown["alice"] == shown["bob"] and shown["bob"].count("installed") == 2
+    keys = [(services.folder / f"{role}-installed").read_text().split() for role in ROLES]
+    assert keys[0] == keys[1] and len(set(keys[0])) == 2
