@@ -33,7 +33,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from campaigns.storage_workloads import PARAMETERS
 from diqkd.console import ProgressDisplay
-from diqkd_postproc.key_store import PAD_SET_BITS, KeyStore, Piece
+from diqkd_postproc.key_store import PAD_SET_BITS, KeyStore
 from diqkd_postproc.key_store.initial_key import PAD_BITS, PAD_NAMES
 from diqkd_postproc.key_store.pieces import PADS, set_aside
 from diqkd_postproc.protocol.errors import DiqkdError
@@ -63,14 +63,9 @@ def answer(store: KeyStore, request: tuple[Any, ...]) -> Any:
         return store.activate(rest[0], key_of(rest[0]))
     if kind == "renew":
         return store.renew()
-    if kind == "reserve":
-        num_bits, label, from_end = rest
-        return store.generated.reserve(num_bits, [label], from_end=from_end)
-    if kind == "apply":
-        return store.generated.apply_reservations(rest)
-    if kind == "deliver":
-        return store.generated.deliver(rest)
-    return getattr(store.generated, kind)(rest)
+    assert kind == "take"
+    with store.generated.change():
+        return [np.packbits(store.generated.take(*place)).tobytes() for place in rest]
 
 
 def serve(path: str, requests: Connection) -> None:
@@ -150,20 +145,11 @@ class PadReuse(RuleBasedStateMachine):
         self.public.activate("0", key_of("0"))
         self.workers = [Worker(self.path), Worker(self.path)]
         self.issued: dict[tuple[str, int], tuple[str, ...]] = {}
-        self.labels: list[str] = []
         self.epoch = 0
 
     def request(self, draw: st.DataObject) -> tuple[Any, ...]:
         """A request that has a chance to be granted, or one that must not be."""
-        kind = draw.draw(
-            st.sampled_from(
-                ["consume"] * 4
-                + ["activate", "renew"]
-                + ["reserve"] * 4
-                + ["deliver"] * 4
-                + ["discard", "free", "apply"]
-            )
-        )
+        kind = draw.draw(st.sampled_from(["consume"] * 4 + ["activate", "renew"] + ["take"] * 6))
         fresh = f"{len(self.public.key_ids)} {draw.draw(st.sampled_from('ab'))}"
         session = draw.draw(st.sampled_from([self.public.current_session or fresh] * 3 + [fresh]))
         if kind == "consume":
@@ -173,18 +159,13 @@ class PadReuse(RuleBasedStateMachine):
             return kind, self.public.current_session or session
         if kind == "renew":
             return (kind,)
-        if kind in ("reserve", "apply"):
-            num_bits = draw.draw(st.integers(1, 300))
-            self.labels.append(f"piece {len(self.labels)}")
-            if kind == "reserve":
-                return kind, num_bits, self.labels[-1], draw.draw(st.booleans())
-            held = self.public.generated.held()
-            session = draw.draw(st.sampled_from([key.session_id for key in held])) if held else "none"
-            first_bit = draw.draw(st.integers(0, KEY_BITS))
-            piece = Piece(session_id=session, first_bit=first_bit, num_bits=num_bits, label=self.labels[-1])
-            return kind, piece
-        reserved = [piece.label for piece in self.public.generated.reserved()]
-        return kind, draw.draw(st.sampled_from([*reserved, *self.labels[-4:], "none"]))
+        ranges = self.public.generated.free_ranges()
+        places = []
+        for _ in range(draw.draw(st.integers(1, 3))):
+            session, low, high = draw.draw(st.sampled_from([*ranges, ("0", 0, KEY_BITS), ("none", 0, 9)]))
+            first_bit = draw.draw(st.integers(low, high))
+            places.append((session, first_bit, draw.draw(st.integers(1, 300))))
+        return kind, *places
 
     def batch(self, draw: st.DataObject) -> list[tuple[Any, ...]]:
         return [self.request(draw) for _ in range(draw.draw(st.integers(1, 10)))]
@@ -237,17 +218,16 @@ class PadReuse(RuleBasedStateMachine):
             _, name, session, message = request
             places = self.places_of_pad(name, result)
             self.issue(places, ("pad", name, session, repr(message)))
-        elif request[0] == "deliver":
-            piece = self.public.generated.find(request[1])
-            assert piece is not None
-            bits = np.unpackbits(np.frombuffer(result[0], dtype=np.uint8), count=piece.num_bits)
-            span = slice(piece.first_bit, piece.first_bit + piece.num_bits)
-            assert np.array_equal(bits, key_of(piece.session_id)[span]), "wrong bits were delivered"
-            # Twice is wrong for a piece even under the same label, unlike for a pad and its message.
-            places = [(piece.session_id, bit) for bit in range(span.start, span.stop)]
-            assert not self.issued.keys() & set(places), f"piece {piece.label!r} was delivered twice"
-            self.issue(places, ("piece", piece.label))
-            self.statistics["pieces"] += 1
+        elif request[0] == "take":
+            for (session, first_bit, num_bits), taken in zip(request[1:], result, strict=True):
+                bits = np.unpackbits(np.frombuffer(taken, dtype=np.uint8), count=num_bits)
+                span = slice(first_bit, first_bit + num_bits)
+                assert np.array_equal(bits, key_of(session)[span]), "wrong bits were delivered"
+                # Twice is wrong for a range whatever for, unlike for a pad and its message.
+                places = [(session, bit) for bit in range(span.start, span.stop)]
+                assert not self.issued.keys() & set(places), f"{session} {span} was delivered twice"
+                self.issue(places, ("piece",))
+                self.statistics["pieces"] += 1
 
     def places_of_pad(self, name: str, pad: bytes) -> list[tuple[str, int]]:
         """Where a pad comes from: in K0, or in one of the sets that were set aside of a generated key."""

@@ -102,6 +102,17 @@ def _consume(pad: str, session: str) -> Callable[[Path, Any], KeyStore]:
     return _on_store(lambda store: store.consume(pad, session, b"message"))
 
 
+def _take(*places: int) -> Callable[[Path, Any], KeyStore]:
+    """Ranges in one transaction: first bits, from the end if negative, and lengths."""
+
+    def take(store: KeyStore) -> None:
+        with store.generated.change():
+            for first_bit, num_bits in zip(places[::2], places[1::2], strict=True):
+                store.generated.take("s1", first_bit % _KEY.size, num_bits)
+
+    return _on_store(take)
+
+
 def _encrypt(folder: Path, store: KeyStore) -> KeyStore:
     credentials.SCRYPT_LOG2_COST = 4
     store.change_credential(_PASSPHRASE)
@@ -120,7 +131,7 @@ def _reserve_export(store: KeyStore) -> None:
 
 
 def _zero_export(store: KeyStore) -> None:
-    store.generated.discard([piece.label for piece in store.generated.reserved(EXPORT)], purpose=EXPORT)
+    store.generated.discard([piece.label for piece in store.generated.reserved(EXPORT)], EXPORT)
 
 
 KEY_STORE = Workload(
@@ -129,14 +140,12 @@ KEY_STORE = Workload(
         ("create", _create_store),
         *((f"consume {pad}", _consume(pad, "s1")) for pad in PAD_NAMES),
         ("activate", _on_store(lambda store: store.activate("s1", _KEY))),
-        ("reserve", _on_store(lambda store: store.generated.reserve(300, ["a", "b", "c"]))),
-        ("reserve at the end", _on_store(lambda store: store.generated.reserve(100, ["d"], from_end=True))),
-        ("deliver", _on_store(lambda store: store.generated.deliver(["a"]))),
-        ("free", _on_store(lambda store: store.generated.free(["b"]))),
-        ("discard", _on_store(lambda store: store.generated.discard(["c"]))),
+        ("take", _take(1400, 300)),
+        ("take behind it", _take(1700, 100)),
+        ("take at the end", _take(-100, 100)),
         ("renew", _on_store(lambda store: store.renew())),
         ("consume again", _consume("pad_ec", "s2")),
-        ("deliver at the end", _on_store(lambda store: store.generated.deliver(["d"]))),
+        ("take from both halves", _take(1900, 8, 5000, 8)),
         # The three steps of `export_key`, each acknowledged.
         ("begin an export", _on_store(_reserve_export)),
         ("write the exported file", _write_export),

@@ -17,9 +17,10 @@ pieces, each once (`pieces`), and pays for the pads of the next session (`KeySto
 >>> pads = [store.consume(name, "a session", b"a message") for store in (alice, bob) for name in PAD_NAMES]
 >>> for store in (alice, bob):
 ...     store.activate("a session", [0, 1] * 5000)
->>> pieces = alice.generated.reserve(256, ["a key_ID"])
->>> bob.generated.apply_reservations(pieces)
->>> alice.generated.deliver(["a key_ID"]) == bob.generated.deliver(["a key_ID"])  # once, on each side
+>>> ((session, first_bit, end),) = alice.generated.free_ranges()
+>>> with alice.generated.change(), bob.generated.change():  # once, on each side
+...     keys = [store.generated.take(session, first_bit, 256) for store in (alice, bob)]
+>>> keys[0].tolist() == keys[1].tolist()
 True
 >>> alice.close(), bob.close()
 (None, None)

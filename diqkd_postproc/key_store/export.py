@@ -39,7 +39,7 @@ def export_free_bits(generated: GeneratedKeys, session_id: str, path: Path) -> i
     labels = [piece.label for piece in pieces]
     bits = np.concatenate([generated.peek(label, purpose=EXPORT) for label in labels])
     replace_atomically(path, np.packbits(bits).tobytes())
-    generated.discard(labels, purpose=EXPORT)
+    generated.discard(labels, EXPORT)
     return int(bits.size)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from diqkd_postproc.key_store.initial_key import PAD_BITS, PAD_NAMES
@@ -19,15 +18,15 @@ DELIVERY_SEED_BITS = 256
 class Piece:
     """A named range of a generated key; public, the bits are not in it.
 
-    session_id: which key. first_bit, num_bits: its range. label: public unique name, such as an ETSI key_ID.
+    session_id: which key. first_bit, num_bits: its range. label: public unique name.
     """
 
     session_id: str
     first_bit: int
     num_bits: int
     label: str
-    purpose: str = DELIVERY
-    state: str = RESERVED
+    purpose: str
+    state: str
 
     @property
     def end(self) -> int:
@@ -79,19 +78,3 @@ def set_aside_label(purpose: str, session_id: str, index: int = 0) -> str:
     Alike on both nodes, as session ids are. index: which of several, in the order of `set_aside`.
     """
     return f"{purpose} {index} of {session_id}"
-
-
-def side_by_side(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Pieces of a key without a gap between them, in order: what is read and written as one range.
-
-    Sorted by session and first bit; each list is one range without a gap.
-    """
-    neighbours: list[Piece] = []
-    for piece in sorted(pieces, key=lambda piece: (piece.session_id, piece.first_bit)):
-        last = neighbours[-1] if neighbours else None
-        if last and (last.session_id, last.end) != (piece.session_id, piece.first_bit):
-            yield neighbours
-            neighbours = []
-        neighbours.append(piece)
-    if neighbours:
-        yield neighbours

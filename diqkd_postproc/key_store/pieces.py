@@ -4,23 +4,20 @@ A generated key is named by the session that made it, which both nodes know, nev
 can hold a key that Alice has not got. A *piece* is a range of its bits, [first_bit, first_bit + num_bits).
 The pieces of a key tile it: no bit is in two, none is in no piece.
 
-    available --reserve--> reserved --deliver--> delivered     (returned once, zeros in the file)
-        ^                     |  |
-        +--------free---------+  +----discard--> delivered     (zeros in the file, never returned)
+    available --take--> delivered                              (returned once, zeros in the file)
+        |                   ^
+        +--reserve_rest--> reserved --discard--> delivered     (an export, see `export`)
 
-Every method is one immediate transaction, all or nothing: processes that share the file never get
-overlapping ranges, and a crash leaves the state before or after. `deliver` commits before it returns the
-bits: after a crash in between they are lost, not issued twice. Reserved pieces survive a restart.
+Changes are immediate transactions, all or nothing: processes that share the file never get overlapping
+ranges, and a crash leaves the state before or after. Bits are returned when they have left the file: after a
+crash in between they are lost, not issued twice.
 
-Agreement between the nodes: one reserves ranges (`reserve`, under public unique labels) and sends them to the
-other, which applies the same ranges (`apply_reservations`) or refuses because bits are not free; only then
-is anything delivered. Nodes that reserve at the same time avoid each other by working from opposite ends of
-the keys (`from_end`). Where the peer may have heard of a reservation that came to nothing, `discard` it;
-`free` is for one that surely never left this node.
+The nodes need no agreement here: each takes from its own half of a key what it issues, and from the other's
+what the other has issued (`delivery_halves`, `diqkd_postproc.delivery.key_ids`).
 
 The first bits of every key are set aside when it is activated, by its length alone, hence alike on both
-nodes (`set_aside`): sets of one-time pads for later sessions (`KeyStore.renew`), then the authentication key
-of the exchanges between the nodes' key delivery services (`delivery_seed`; reusable, never delivered).
+nodes (`set_aside`): sets of one-time pads for later sessions (`KeyStore.renew`), then the seed of the tags of
+key ids (`delivery_seed`; reusable, never delivered).
 
 A count of delivered bits that contradicts the pieces means a damaged or altered file, and nothing is
 issued from it: zeros would pass for a key.
@@ -49,9 +46,8 @@ from diqkd_postproc.key_store.piece import (
     Piece,
     set_aside,
     set_aside_label,
-    side_by_side,
 )
-from diqkd_postproc.protocol.errors import InsufficientKeyError, ParameterError, StorageError
+from diqkd_postproc.protocol.errors import StorageError
 
 SCHEMA = f"""
 CREATE TABLE generated (
@@ -105,18 +101,15 @@ class GeneratedKeys:
         return sum(key.available for key in self.held() if sessions is None or key.session_id in sessions)
 
     def find(self, label: str) -> Piece | None:
-        """The reserved or delivered piece of this name, None if there is none.
+        """The piece that was set aside under this name, None if there is none.
 
-        label: unique in the store. A free range has no name.
+        label: unique in the store. What is free or was taken has no name.
         """
         found = self._named("label = ?", label)
         return found[0] if found else None
 
-    def reserved(self, purpose: str = DELIVERY) -> tuple[Piece, ...]:
-        """Reserved pieces for a purpose, the oldest key first.
-
-        After a restart these are the ones to deliver, discard or free.
-        """
+    def reserved(self, purpose: str) -> tuple[Piece, ...]:
+        """Pieces that are set aside for a purpose, the oldest key first."""
         return self._named("state = ? AND purpose = ?", RESERVED, purpose)
 
     def _named(self, condition: str, *values: str) -> tuple[Piece, ...]:
@@ -129,63 +122,6 @@ class GeneratedKeys:
             Piece(session_id=key, first_bit=at, num_bits=size, label=label, purpose=purpose, state=state)
             for key, at, size, label, purpose, state in rows
         )
-
-    def reserve(
-        self,
-        num_bits: int,
-        labels: Sequence[str],
-        *,
-        purpose: str = DELIVERY,
-        sessions: Sequence[str] | None = None,
-        from_end: bool = False,
-    ) -> tuple[Piece, ...]:
-        """Set aside one piece of `num_bits` bits for every label, in order; all or none.
-
-        sessions: only from the keys of these sessions (those that the peer has too). from_end: take the last
-        free bits instead of the first. Raises InsufficientKeyError where the keys have not as many free
-        ranges of this length, KeyReuseError where a label is taken.
-        """
-        if num_bits < 1:
-            raise ParameterError(f"a piece of {num_bits} bits was requested; it needs at least 1")
-        with self._ledger.change():
-            places = self._free_places(num_bits, len(labels), sessions, from_end)
-            pieces = tuple(
-                Piece(
-                    session_id=session_id,
-                    first_bit=first_bit,
-                    num_bits=num_bits,
-                    label=label,
-                    purpose=purpose,
-                )
-                for (session_id, first_bit), label in zip(places, labels, strict=True)
-            )
-            self._cut_out(pieces)
-            self._ledger.advance_epoch()
-        return pieces
-
-    def _free_places(
-        self, num_bits: int, count: int, sessions: Sequence[str] | None, from_end: bool
-    ) -> list[tuple[str, int]]:
-        """Session and first bit of the first (or last) `count` free ranges of this length, side by side."""
-        order = "DESC" if from_end else "ASC"
-        rows = self._ledger.rows(  # by the index: there are few free pieces, however many were delivered
-            "SELECT session_id, first_bit, pieces.num_bits FROM pieces JOIN generated ON key = number "
-            "WHERE state = ? AND purpose IS NULL AND pieces.num_bits >= ? "
-            f"ORDER BY key {order}, first_bit {order}",
-            (AVAILABLE, num_bits),
-        )
-        places: list[tuple[str, int]] = []
-        for session_id, low, size in rows:
-            if sessions is None or session_id in sessions:
-                last = low + size - num_bits
-                fitting = range(last, low - 1, -num_bits) if from_end else range(low, last + 1, num_bits)
-                places += [(session_id, first_bit) for first_bit in fitting[: count - len(places)]]
-        if len(places) < count:
-            raise InsufficientKeyError(
-                f"{self._ledger.path}: of {count} pieces of {num_bits} free bits there are {len(places)} "
-                f"({self.available_bits(sessions)} bits are free in all); request less, or make a new key"
-            )
-        return places
 
     def reserve_rest(self, session_id: str, label_of: Callable[[int], str]) -> None:
         """Set aside every free range of a key for export.
@@ -204,45 +140,6 @@ class GeneratedKeys:
                     (RESERVED, EXPORT, label_of(first_bit), number, first_bit),
                 )
             self._ledger.advance_epoch()
-
-    def apply_reservations(self, pieces: Sequence[Piece]) -> None:
-        """Set aside the very ranges that the peer has reserved; all or none.
-
-        A piece that is reserved here already with the same range, label and purpose is left as it is.
-        Raises UnknownPieceError for a key that this node does not have or a range outside it, KeyReuseError
-        where a bit of a range is not free or a label is taken.
-        """
-        with self._ledger.change():
-            new = [piece for piece in pieces if self.find(piece.label) != piece]
-            if new:
-                self._cut_out(new)
-                self._ledger.advance_epoch()
-
-    def _cut_out(self, pieces: Sequence[Piece]) -> None:
-        """Split the free ranges around new reserved pieces, in any order."""
-        labels: set[str] = set()
-        for piece in pieces:
-            if not piece.label:
-                raise ParameterError("a piece needs a label, a public unique name")
-            if piece.label in labels or self.find(piece.label) is not None:
-                raise KeyReuseError(f"the label {piece.label!r} names a piece already; choose a new one")
-            labels.add(piece.label)
-        for neighbours in side_by_side(pieces):
-            self._cut_out_together(neighbours)
-
-    def _cut_out_together(self, pieces: Sequence[Piece]) -> None:
-        """Split one free range around pieces that lie side by side, in order."""
-        first_bit, end = pieces[0].first_bit, pieces[-1].end
-        number, start, stop = self._free_range(pieces[0].session_id, first_bit, end - first_bit)
-        rests = ((start, first_bit), (end, stop))
-        self._ledger.execute("DELETE FROM pieces WHERE key = ? AND first_bit = ?", (number, start))
-        self._ledger.execute_for_all(
-            _INSERT,
-            [
-                *((number, p.first_bit, p.num_bits, RESERVED, p.purpose, p.label) for p in pieces),
-                *((number, low, high - low, AVAILABLE, None, None) for low, high in rests if high > low),
-            ],
-        )
 
     @contextmanager
     def change(self) -> Iterator[None]:
@@ -334,44 +231,15 @@ class GeneratedKeys:
             raise UnknownPieceError(f"{self._ledger.path} has no key of session {session_id}")
         return row[0], row[1]
 
-    def deliver(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> tuple[bytes, ...]:
-        """The bits of reserved pieces, packed big-endian and zero-padded; gone from the file on return.
+    def discard(self, labels: Sequence[str], purpose: str) -> None:
+        """Zero pieces that were set aside, all or none.
 
-        All or none. Raises UnknownPieceError for a label that names no piece of this purpose, KeyReuseError
-        for one that was delivered before.
-        """
-        with self._ledger.change():
-            bits = self.consume(labels, purpose)
-            self._ledger.advance_epoch()
-        return tuple(np.packbits(piece).tobytes() for piece in bits)
-
-    def discard(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> None:
-        """Zero reserved pieces without returning them; errors as `deliver`."""
-        self.deliver(labels, purpose=purpose)
-
-    def free(self, labels: Sequence[str], *, purpose: str = DELIVERY) -> None:
-        """Return reserved pieces to the free bits, joined with free neighbours; all or none.
-
-        Only for pieces that surely never left this node: the peer must not have heard of them. Raises as
-        `deliver`.
+        Raises UnknownPieceError for a label that names no piece of this purpose, KeyReuseError for one that
+        was delivered before.
         """
         with self._ledger.change():
             for label in labels:
-                piece = self._reserved_piece(label, purpose)
-                number, _ = self._key(piece.session_id)
-                start, stop = piece.first_bit, piece.end
-                neighbours = self._ledger.rows(
-                    "SELECT first_bit, num_bits FROM pieces WHERE key = ? AND state = ? "
-                    "AND (first_bit = ? OR first_bit + num_bits = ?)",
-                    (number, AVAILABLE, stop, start),
-                )
-                for low, size in neighbours:
-                    start, stop = min(start, low), max(stop, low + size)
-                self._ledger.execute(
-                    "DELETE FROM pieces WHERE key = ? AND first_bit >= ? AND first_bit < ?",
-                    (number, start, stop),
-                )
-                self._ledger.execute(_INSERT, (number, start, stop - start, AVAILABLE, None, None))
+                self.consume(label, purpose)
             self._ledger.advance_epoch()
 
     def delivery_seed(self, session_id: str) -> bytes:
@@ -386,7 +254,7 @@ class GeneratedKeys:
     def peek(self, label: str, *, purpose: str) -> Bits:
         """Bits of a reserved piece that stays reserved: (num_bits,) uint8 of 0/1.
 
-        Only for secrets that may be used again, such as `delivery_seed`. Raises as `deliver`.
+        Only for secrets that may be used again, such as `delivery_seed`. Raises as `discard`.
         """
         piece = self._reserved_piece(label, purpose)
         number, _ = self._key(piece.session_id)
@@ -431,38 +299,24 @@ class GeneratedKeys:
         )
         number, size = self._key(session_id)
         self._blocks.write(number, bits)
-        if size:
-            self._ledger.execute(_INSERT, (number, 0, size, AVAILABLE, None, None))
         first_bit = 0
         for index, (purpose, num_bits) in enumerate(set_aside(size)):
             label = set_aside_label(purpose, session_id, index if purpose == PADS else 0)
-            piece = Piece(
-                session_id=session_id, first_bit=first_bit, num_bits=num_bits, label=label, purpose=purpose
-            )
-            self._cut_out([piece])
+            self._ledger.execute(_INSERT, (number, first_bit, num_bits, RESERVED, purpose, label))
             first_bit += num_bits
+        if first_bit < size:
+            self._ledger.execute(_INSERT, (number, first_bit, size - first_bit, AVAILABLE, None, None))
 
-    def consume(self, labels: Sequence[str], purpose: str) -> list[Bits]:
-        """Reserved pieces, zeroed from here on, inside the caller's transaction: (num_bits,) uint8 each.
+    def consume(self, label: str, purpose: str) -> Bits:
+        """(num_bits,) uint8 of 0/1: a piece that was set aside, zeroed from here on.
 
-        Raises KeyReuseError for a piece that is named twice or was delivered before, UnknownPieceError for
-        one that is not reserved for this purpose.
+        Inside the caller's transaction. Raises as `discard`.
         """
-        if len(set(labels)) != len(labels):
-            raise KeyReuseError("a piece is named twice; it is never issued twice")
-        pieces = [self._reserved_piece(label, purpose) for label in labels]
-        bits: dict[str, Bits] = {}
-        for neighbours in side_by_side(pieces):
-            number, _ = self._key(neighbours[0].session_id)
-            start, stop = neighbours[0].first_bit, neighbours[-1].end
-            self._check_delivered_bits(number, start, stop - start)
-            taken = self._blocks.take(number, start, stop - start)
-            self._ledger.execute(
-                "UPDATE pieces SET state = ? WHERE key = ? AND first_bit >= ? AND first_bit < ?",
-                (DELIVERED, number, start, stop),
-            )
-            bits |= {p.label: taken[p.first_bit - start : p.end - start] for p in neighbours}
-        return [bits[label] for label in labels]
+        piece = self._reserved_piece(label, purpose)
+        number, _ = self._key(piece.session_id)
+        self._check_delivered_bits(number, piece.first_bit, piece.num_bits)
+        self._ledger.execute("UPDATE pieces SET state = ? WHERE label = ?", (DELIVERED, label))
+        return self._blocks.take(number, piece.first_bit, piece.num_bits)
 
     def _reserved_piece(self, label: str, purpose: str) -> Piece:
         piece = self.find(label)

@@ -307,7 +307,7 @@ class KeyStore:
                     f"{self.path}: no generated key has bits left that were set aside for pads; make a new "
                     "initial key"
                 )
-            (bits,) = self.generated.consume([sets[0].label], PADS)
+            bits = self.generated.consume(sets[0].label, PADS)
             pads = np.packbits(bits.reshape(len(PAD_NAMES), PAD_BITS), axis=1)
             fields = ("diqkd next initial key", self.key_id, sets[0].label)
             key_id = hashlib.sha256("\n".join(fields).encode()).hexdigest()[:32]
@@ -321,7 +321,7 @@ class KeyStore:
     def generated_key(self, session_id: str | bytes | None = None) -> npt.NDArray[np.uint8]:
         """(l,) uint8 of 0/1: the whole key of a session, by default the latest, to compare two stores.
 
-        What is used leaves by `generated.deliver` or `export_key`, which count it. StorageError if there is
+        What is used leaves by `generated.take` or `export_key`, which count it. StorageError if there is
         no such key, or not whole any more.
         """
         return self.generated.whole(self._key_name(session_id))

@@ -36,5 +36,11 @@ def make_key(store: KeyStore, session_id: str, key: np.ndarray) -> None:
     store.activate(session_id, key)
 
 
+def taken(store: KeyStore, first_bit: int, num_bits: int, session_id: str = "s") -> bytes:
+    """Free bits that leave the store, packed."""
+    with store.generated.change():
+        return packed(store.generated.take(session_id, first_bit, num_bits))
+
+
 def packed(bits: np.ndarray) -> bytes:
     return np.packbits(bits).tobytes()

@@ -17,7 +17,7 @@ from diqkd_postproc.key_store import KeyStore, Passphrase, PassphrasePrompt, cre
 from diqkd_postproc.key_store.blocks import KeyBlocks
 from diqkd_postproc.key_store.ledger import Ledger
 from diqkd_postproc.protocol.errors import StorageError
-from tests.support.example_stores import SEED_BITS, make_key, make_parameters, packed, random_key
+from tests.support.example_stores import SEED_BITS, make_key, make_parameters, packed, random_key, taken
 
 pytest.importorskip("cryptography", reason="needs the package cryptography")
 CREDENTIAL = Passphrase("correct horse")
@@ -32,16 +32,15 @@ def cheap_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def path(directory: Path) -> Path:
-    """A store with a generated key, and the pieces a (delivered) and b (reserved) in one block."""
+    """A store with a generated key, of which 64 bits are delivered and the rest is free."""
     read = np.random.default_rng(3).bytes
     for store in KeyStore.create_pair(
         directory / "alice", directory / "bob", make_parameters(), read, SEED_BITS, CREDENTIAL
     ):
         with store:
             make_key(store, "s", KEY)
-            store.generated.reserve(64, ["a", "b"])
     with KeyStore.open(directory / "alice", credential=CREDENTIAL) as store:
-        assert store.generated.deliver(["a"]) == (packed(KEY[FIRST : FIRST + 64]),)
+        assert taken(store, FIRST, 64) == packed(KEY[FIRST : FIRST + 64])
     return directory / "alice"
 
 
@@ -67,9 +66,9 @@ def put_back(path: Path, table: str, rows: list[tuple[object, ...]]) -> None:
         connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
 
 
-def deliver(path: Path, label: str) -> bytes:
+def deliver(path: Path, first_bit: int) -> bytes:
     with KeyStore.open(path, credential=CREDENTIAL) as store:
-        return store.generated.deliver([label])[0]
+        return taken(store, first_bit, 64)
 
 
 def refused(path: Path, what: str = "not what its MAC was made of") -> None:
@@ -78,9 +77,9 @@ def refused(path: Path, what: str = "not what its MAC was made of") -> None:
 
 
 SWAP = (
-    f"UPDATE pieces SET first_bit = 100000 WHERE first_bit = {FIRST}",
-    f"UPDATE pieces SET first_bit = {FIRST} WHERE first_bit = {FIRST + 64}",
-    f"UPDATE pieces SET first_bit = {FIRST + 64} WHERE first_bit = 100000",
+    f"UPDATE pieces SET state = 'available', purpose = NULL WHERE first_bit = {FIRST}",
+    f"UPDATE pieces SET first_bit = {FIRST + 128}, num_bits = num_bits - 64 WHERE first_bit = {FIRST + 64}",
+    f"INSERT INTO pieces VALUES (1, {FIRST + 64}, 64, 'delivered', 'delivery', NULL)",
 )
 
 
@@ -91,16 +90,16 @@ def test_exchanged_pieces_are_refused(
     refused(path)
     unverified()
     with pytest.raises(StorageError, match="bits that were delivered are in a piece"):
-        deliver(path, "b")  # nor would the sealed block give them
+        deliver(path, FIRST)  # nor would the sealed block give them
     with monkeypatch.context() as patch:
         patch.setattr(KeyBlocks, "_refuse_delivered", lambda self, delivered: None)
-        assert deliver(path, "b") == bytes(8)  # control: zeros for a key
+        assert deliver(path, FIRST) == bytes(8)  # control: zeros for a key
 
 
 def test_rows_of_an_earlier_state_are_refused(path: Path, unverified: Callable[[], None]) -> None:
     tables = ("pieces", "blocks", "segments")
     before = {table: rows_of(path, table) for table in tables}
-    b = deliver(path, "b")
+    b = deliver(path, FIRST + 64)
     after = {table: rows_of(path, table) for table in tables}
     for table in ("pieces", "blocks"):
         put_back(path, table, before[table])
@@ -111,7 +110,7 @@ def test_rows_of_an_earlier_state_are_refused(path: Path, unverified: Callable[[
         put_back(path, table, before[table])
     refused(path)
     unverified()
-    assert deliver(path, "b") == b  # control: issued twice
+    assert deliver(path, FIRST + 64) == b  # control: issued twice
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_rows_of_an_earlier_state_are_refused(path: Path, unverified: Callable[[
         "UPDATE meta SET value = value - 1 WHERE name = 'epoch'",
         "UPDATE meta SET value = value + 1 WHERE name = 'epoch'",
         "UPDATE meta SET value = '0' WHERE name = 'parameters_digest'",
-        "UPDATE pieces SET label = 'c' WHERE label = 'b'",
+        "UPDATE pieces SET label = 'c' WHERE label LIKE 'pads 0 %'",
         "UPDATE generated SET session_id = 't'",
         "UPDATE initial_keys SET key_id = 'another'",
         "UPDATE segments SET num_bits = 63.0 WHERE name = 'pad_a'",
@@ -142,8 +141,8 @@ def test_any_altered_content_is_refused(
     monkeypatch.setenv("DIQKD_STATE_DIR", str(tmp_path / "no epoch noted"))
     with KeyStore.open(path, credential=CREDENTIAL) as store:
         write(path, alteration)
-        with pytest.raises(StorageError, match=r"not what its MAC was made of|has seen 6 changes"):
-            store.generated.deliver(["b"])  # also of a store that was open
+        with pytest.raises(StorageError, match=r"not what its MAC was made of|has seen 5 changes"):
+            taken(store, FIRST + 64, 64)  # also of a store that was open
     monkeypatch.setenv("DIQKD_STATE_DIR", str(tmp_path / "nor here"))
     refused(path)
     unverified()
@@ -176,7 +175,7 @@ def test_a_store_that_was_stripped_is_refused(
     monkeypatch.setenv("DIQKD_STATE_DIR", str(tmp_path / "no epoch noted"))
     refused(path, "is not encrypted, but a passphrase or key file was given")
     with KeyStore.open(path, credential=PassphrasePrompt("the store")) as store:
-        assert store.generated.deliver(["b"]) == (b"U" * 8,)  # control: nothing tells it from a plain one
+        assert taken(store, FIRST + 64, 64) == b"U" * 8  # control: nothing tells it from a plain one
 
 
 def test_a_changed_credential_has_a_mac_of_its_own(path: Path) -> None:
@@ -189,7 +188,7 @@ def test_a_changed_credential_has_a_mac_of_its_own(path: Path) -> None:
         assert "mac" not in dict(rows_of(path, "meta"))
         KeyStore.open(path).close()  # decrypted by its owner, and noted as that
         store.change_credential(CREDENTIAL)
-    assert deliver(path, "b") == packed(KEY[FIRST + 64 : FIRST + 128])
+    assert deliver(path, FIRST + 64) == packed(KEY[FIRST + 64 : FIRST + 128])
 
 
 def test_an_index_that_leads_elsewhere_is_refused(path: Path, unverified: Callable[[], None]) -> None:
@@ -209,7 +208,7 @@ def test_two_processes_keep_one_mac(path: Path) -> None:
         KeyStore.open(path, credential=CREDENTIAL) as second,
     ):
         for number in range(3):
-            for name, store in (("first", first), ("second", second)):
-                store.generated.reserve(8, [f"{name} {number}"])
-                assert len(store.generated.deliver([f"{name} {number}"])[0]) == 1
+            for place, store in enumerate((first, second)):
+                at = FIRST + 64 + 16 * number + 8 * place
+                assert taken(store, at, 8) == packed(KEY[at : at + 8])
     KeyStore.open(path, credential=CREDENTIAL).close()

@@ -30,7 +30,7 @@ from diqkd_postproc.key_store import (
 )
 from diqkd_postproc.key_store.credentials import ask_new_passphrase
 from diqkd_postproc.protocol.errors import ParameterError, StorageError
-from tests.support.example_stores import SEED_BITS, make_key, make_parameters, packed, random_key
+from tests.support.example_stores import SEED_BITS, make_key, make_parameters, packed, random_key, taken
 
 cryptography = pytest.importorskip("cryptography", reason="needs the package cryptography")
 
@@ -78,10 +78,9 @@ def test_an_encrypted_store_works_like_a_plain_one(
     assert store.key_id == plain.key_id and store.consume("pad_a", "t", b"m") == plain.consume(
         "pad_a", "t", b"m"
     )
-    store.generated.reserve(2500, ["k"])
     store.close()
     with KeyStore.open(directory / "store", credential=credential) as store:
-        assert store.generated.deliver(["k"]) == (packed(key[1280:3780]),)
+        assert taken(store, 1280, 2500) == packed(key[1280:3780])
         assert store.export_key(directory / "key") == 5000 - 1280 - 2500
         assert (directory / "key").read_bytes() == packed(key[3780:])
         assert store.is_encrypted and not plain.is_encrypted
@@ -152,12 +151,10 @@ def test_without_credential_public_facts_only(directory: Path) -> None:
             assert locked.balance_sheet() == store.balance_sheet()
             assert locked.generated.held() == store.generated.held()
             assert locked.has_same_key(store) is store.has_same_key(locked) is None
-            store.generated.reserve(8, ["k"])
             for attempt in (
-                lambda: locked.generated.reserve(8, ["l"]),
                 lambda: locked.peek_seed("hash_seed"),
                 lambda: locked.consume("pad_a", "s", b"message"),
-                lambda: locked.generated.deliver(["k"]),
+                lambda: taken(locked, 1280, 8),
                 lambda: locked.change_credential(None),
             ):
                 with pytest.raises(LockedStoreError):
@@ -218,12 +215,11 @@ def test_what_spent_pads_were_bound_to_is_forgotten(directory: Path) -> None:
 def test_an_altered_block_does_not_open(directory: Path, alteration: str) -> None:
     with encrypted_store(directory, Passphrase("correct horse")) as store:
         make_key(store, "s", random_key(5000))
-        store.generated.reserve(8, ["gone", "back"])
-        store.generated.deliver(["gone"])
+        taken(store, 1280, 8)
         store._ledger._verify = lambda: None
         store._ledger.connection.execute(alteration)
         with pytest.raises(StorageError, match="damaged or was altered"):
-            store.generated.deliver(["back"])
+            taken(store, 1288, 8)
 
 
 @pytest.mark.parametrize(
