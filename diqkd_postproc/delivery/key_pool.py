@@ -131,6 +131,8 @@ class KeyPool:
             if waiting.is_abandoned():
                 waiting.end(Unavailable("the client has gone"))
         batch = [waiting for waiting in batch if not waiting.keys.done()]
+        if not batch:
+            return
         try:
             outcomes = await self._store_thread.run(self._halves.serve, [one.request for one in batch])
         except DiqkdError as error:

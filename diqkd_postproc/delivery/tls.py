@@ -30,7 +30,9 @@ def service_context(
     if revocation_list is not None:
         try:
             context.load_verify_locations(revocation_list)
-        except OSError as error:  # SSLError is one
+        except ssl.SSLError:
+            raise StorageError(f"{revocation_list} is not a revocation list in PEM form") from None
+        except OSError as error:
             raise StorageError(
                 f"cannot read the revocation list {revocation_list}: {error.strerror}"
             ) from None

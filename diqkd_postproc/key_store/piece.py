@@ -28,11 +28,6 @@ class Piece:
     purpose: str
     state: str
 
-    @property
-    def end(self) -> int:
-        """The bit behind its last one."""
-        return self.first_bit + self.num_bits
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldKey:

@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import pytest
 
 from diqkd_postproc.delivery.bounded_log import NUM_LINES, WINDOW_S, BoundedLog
 from diqkd_postproc.delivery.certificates import TrialAuthority
-from diqkd_postproc.delivery.data_formats import Key
 from diqkd_postproc.delivery.http_connection import HttpLimits
 from diqkd_postproc.delivery.refusals import BadRequest, Unauthorized
 from diqkd_postproc.delivery.tls import client_context, service_context
@@ -39,49 +37,9 @@ from tests.support.delivery_trial import (
     running_listener,
     write_revocation_list,
 )
+from tests.support.known_pool import CANARY, ID_1, KnownPool
 
-ID_1 = "bc490419-7d60-487f-adc1-4ddcc177c139"
 KEYS = f"/api/v1/keys/{BOB_SAE}"
-CANARY = b"\xde\xad\xbe\xef" * 8
-
-
-class KnownPool:
-    """A pool double: what was asked of it, and the error that it was told to raise."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[object, ...]] = []
-        self.error: Exception | None = None
-        self.waiting = asyncio.Event()
-        self.going = asyncio.Event()
-        self.going.set()
-        self.was_abandoned = False
-
-    async def allot(
-        self, master: str, slave: str, number: int, size: int, is_abandoned: Callable[[], bool]
-    ) -> tuple[Key, ...]:
-        self.asked.append((master, slave, number, size))
-        self.waiting.set()
-        await self.going.wait()
-        self.was_abandoned = is_abandoned()
-        if self.error:
-            raise self.error
-        return tuple(Key(key_id=ID_1, key=CANARY[: size // 8]) for _ in range(number))
-
-    async def collect(
-        self, master: str, slave: str, key_ids: Sequence[str], is_abandoned: Callable[[], bool]
-    ) -> tuple[Key, ...]:
-        self.asked.append((master, slave, *key_ids))
-        if self.error:
-            raise self.error
-        return tuple(Key(key_id=key_id, key=CANARY) for key_id in key_ids)
-
-    async def counts(self, size: int) -> tuple[int, int]:
-        return 7, 374
-
-    async def free_bits(self) -> int:
-        if self.error:
-            raise self.error
-        return 4711
 
 
 def test_the_three_methods(certificates: Path, folder: Path) -> None:

@@ -178,6 +178,10 @@ def test_what_is_set_aside_is_not_delivered(keyed: Pair, key: np.ndarray) -> Non
             taken(alice, piece.first_bit, piece.num_bits, "s1")
         with pytest.raises(UnknownPieceError):
             alice.generated.discard([piece.label], "export")
+    alice.generated.discard(["pads 0 of s1"], PADS)
+    with pytest.raises(KeyReuseError, match="was delivered already"):
+        alice.generated.discard(["pads 1 of s1", "pads 0 of s1"], PADS)
+    assert len(alice.generated.reserved(PADS)) == PAD_SETS - 1, "all or none"
     assert alice.generated.delivery_seed("s1") == bob.generated.delivery_seed("s1")
     assert alice.generated.delivery_seed("s1") == packed(key[SET_ASIDE - DELIVERY_SEED_BITS : SET_ASIDE])
     with pytest.raises(UnknownPieceError):
