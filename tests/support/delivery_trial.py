@@ -87,7 +87,10 @@ def configuration_of(
 
 @asynccontextmanager
 async def running_listener(
-    configuration: DeliveryConfiguration, pool: Pool, limits: HttpLimits | None = None
+    configuration: DeliveryConfiguration,
+    pool: Pool,
+    limits: HttpLimits | None = None,
+    closing_s: float = 5.0,
 ) -> AsyncIterator[tuple[ApiListener, int]]:
     audit_log = AuditLog(configuration.kme.audit_log)
     refusals = BoundedLog(logging.getLogger(__name__))
@@ -97,7 +100,7 @@ async def running_listener(
     try:
         yield listener, port
     finally:
-        await listener.close(5.0)
+        await listener.close(closing_s)
         audit_log.close()
 
 

@@ -97,6 +97,8 @@ def test_the_three_methods(certificates: Path, folder: Path) -> None:
         ("GET", "/api/v1/keys//status", None, (404, "no such resource")),
         ("GET", f"/api/v1/keys/../keys/{BOB_SAE}/status", None, (404, "no such resource")),
         ("GET", "/", None, (404, "no such resource")),
+        ("GET", f"/api/v1/keys/{'x' * 600}/status", None, (404, "no such resource")),
+        ("GET", f"{KEYS}/enc_keys", {"number": 1}, (400, "a GET request has no body")),
     ],
 )
 def test_refusals(
@@ -648,3 +650,79 @@ def test_skip(certificates: Path, folder: Path) -> None:
             await client.close()
 
     asyncio.run(scenario())
+
+
+def test_a_body_of_another_type_is_refused(certificates: Path, folder: Path) -> None:
+    async def scenario() -> None:
+        async with listening(configuration_of("alice", certificates, folder), KnownPool()) as port:
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            head = f"POST {KEYS}/enc_keys HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
+            await client.send(f"{head}Content-Length: 2\r\n\r\n{{}}".encode())
+            status, _, body = await client.answer()
+            assert status == 400 and b"application/json" in body
+            await client.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_the_end_of_the_service_cuts_is_in_the_audit_log(
+    certificates: Path, folder: Path
+) -> None:
+    configuration = configuration_of("alice", certificates, folder)
+
+    async def scenario() -> None:
+        pool = KnownPool()
+        pool.going.clear()
+        async with running_listener(configuration, pool, closing_s=0.01) as (_, port):
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            await client.send(f"GET {KEYS}/enc_keys HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            await pool.waiting.wait()
+            stranger, _ = await asyncio.open_connection("127.0.0.1", port)
+        assert await client.is_closed() and await stranger.read() == b""
+        await client.close()
+
+    asyncio.run(scenario())
+    (line,) = configuration.kme.audit_log.read_text().splitlines()
+    assert json.loads(line)["outcome"] == "stopped" and json.loads(line)["action"] == "enc_keys"
+
+
+def test_more_clients_than_allowed_are_refused_and_logged(
+    certificates: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        configuration = configuration_of("alice", certificates, folder, api={"max_connections": 1})
+        async with running_listener(configuration, KnownPool()) as (listener, port):
+            first = await RawClient.connect(port, certificates, ALICE_SAE)
+            assert (await first.call("GET", f"{KEYS}/status"))[0] == 200 and listener.num_connections == 1
+            second = await RawClient.connect(port, certificates, ALICE_SAE_2)
+            with pytest.raises((OSError, asyncio.IncompleteReadError)):
+                await second.call("GET", f"{KEYS}/status")
+            for client in (first, second):
+                await client.close()
+
+    asyncio.run(scenario())
+    assert "refused a connection: 1 are open" in caplog.text
+
+
+def test_a_certificate_file_that_is_gone_ends_nothing(
+    certificates: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {}
+    for name, path in zip(
+        ("certificate", "private_key", "authority"), certificate_files(certificates, ALICE_KME), strict=True
+    ):
+        files[name] = folder / name
+        files[name].write_bytes(path.read_bytes())
+        files[name].chmod(0o600)
+
+    async def scenario() -> None:
+        configuration = configuration_of("alice", certificates, folder, kme=files)
+        async with running_listener(configuration, KnownPool()) as (listener, port):
+            files["certificate"].unlink()
+            listener.check_certificates(datetime.now(UTC))
+            client = await RawClient.connect(port, certificates, ALICE_SAE)
+            assert (await client.call("GET", f"{KEYS}/status"))[0] == 200
+            await client.close()
+
+    asyncio.run(scenario())
+    assert "the earlier ones stay" in caplog.text

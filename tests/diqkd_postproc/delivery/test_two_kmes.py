@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from diqkd_postproc.delivery.service import serve_until_stopped
+from diqkd_postproc.protocol.errors import StorageError
 from tests.support.delivery_trial import (
     ALICE_SAE,
     ALICE_SAE_2,
     BOB_SAE,
     BOB_SAE_2,
     Trial,
+    configuration_of,
     key_bytes,
     make_stores,
 )
@@ -186,3 +193,33 @@ def test_the_slaves_kme_decides_by_its_own_configuration(certificates: Path, fol
             await trial.stop(role)
 
     asyncio.run(scenario())
+
+
+def test_an_address_in_use_is_named(certificates: Path, folder: Path) -> None:
+    make_stores(folder, 2000)
+
+    async def scenario() -> None:
+        trial = Trial(certificates, folder)
+        service = await trial.start("alice")
+        trial.options = {"api": {"listen": f"127.0.0.1:{service.api_address[1]}"}}
+        with pytest.raises(StorageError, match=r"cannot listen at 127.0.0.1:\d+: .*choose another address"):
+            await trial.start("bob")
+        await trial.stop("alice")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows cannot send SIGTERM to a process")
+def test_sigterm_stops_a_service_with_a_line(
+    certificates: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_stores(folder, 2000)
+    configuration = configuration_of("bob", certificates, folder)
+    with caplog.at_level(logging.INFO):
+        asyncio.run(serve_until_stopped(configuration, lambda _: os.kill(os.getpid(), signal.SIGTERM)))
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("diqkd")]
+    assert lines == [
+        "kme-bob issues from 744 free bits of bob's half",
+        "kme-bob is stopping: requests that are being served end first",
+        "kme-bob has stopped",
+    ]
