@@ -9,7 +9,7 @@ well while it is loaded.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from campaigns.faults.injection import KILL, Trace
@@ -197,6 +197,15 @@ class _WatchedClicks:
         self._node.round.begin(start_mu)
         self._node.round.close()
         return None
+
+    def attach(self, core: NodeCore) -> None:
+        self._source.attach(core)
+
+    def dark_runs_ahead(self, start_mu: int, window: Window, outputs: Set[str]) -> int:
+        return 0  # a fault may be planned for any of them
+
+    def skip_dark_runs(self, window: Window, num: int) -> None:
+        """There are none."""
 
     def end_run(self, end_mu: int, success: bool) -> None:
         self._source.end_run(end_mu, success)

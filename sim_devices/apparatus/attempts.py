@@ -1,5 +1,6 @@
 """Entanglement attempts of the entangler core, up to the herald of the current round."""
 
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sim_devices.physics.node_parameters import Nature
 from sim_devices.physics.photon_source import PUBLISHED_SOURCE, AttemptLight, photon_source
 
 FOCUS_TIME_MU = 200_000  # after reconnection, when the ion is as good as in the focus
+COOLING_LIGHT = frozenset(("ttl_422_cool", "ttl_1092"))
 
 
 class Attempts:
@@ -91,6 +93,22 @@ class Attempts:
             current.close()  # the station clicked, but this node does not take the pattern for a herald
             return None
         return self.photons.clicks(left - 1, trigger_ns, window.cycle_ns, entry[wire.PATTERN])
+
+    def dark_runs_ahead(self, start_mu: int, window: Window, outputs: Set[str]) -> int:
+        """Runs up to the one with the herald, of an ion in the focus that is only cooled in between."""
+        current = self._current
+        if (
+            not current.agreed
+            or current.entry is None
+            or start_mu < self._audit.connected_mu + FOCUS_TIME_MU
+            or not outputs <= COOLING_LIGHT
+        ):
+            return 0
+        return (current.attempts_left - 1) // window.num_attempts
+
+    def skip_dark_runs(self, window: Window, num: int) -> None:
+        """As many attempts less."""
+        self._current.attempts_left -= num * window.num_attempts
 
     def end_run(self, end_mu: int, success: bool) -> None:
         """A round begins with the end of the run that heralds, to which the phase of its pattern refers.

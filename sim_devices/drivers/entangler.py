@@ -6,7 +6,7 @@ the timing of the driver.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from operator import index
 from typing import Any
 
@@ -149,6 +149,15 @@ class Entangler:
             return result
 
         self.run_mu = run_mu
+
+    def dark_runs_ahead(self, outputs: Set[str]) -> int:
+        """How many more runs like the last one end without clicks, when only `outputs` are pulsed in between
+        (for the host engine, see `engines.host.repetition`)."""
+        return self.gateware.dark_runs_ahead(outputs)
+
+    def skip_dark_runs(self, num: int) -> None:
+        """Let so many of them have been."""
+        self.gateware.skip_dark_runs(num)
 
     def run(self, duration: float) -> tuple[int, int]:
         """`run_mu` in seconds."""

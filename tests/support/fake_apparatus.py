@@ -46,6 +46,9 @@ class FakeApparatus:
         self.run_calls.append((start, window))
         return self.runs.pop(0) if self.runs else None
 
+    def dark_runs_ahead(self, start, window, outputs):
+        return 0
+
     def end_run(self, end, success):
         self.events.append(("entangler", end, success))
 

@@ -1,6 +1,6 @@
 """One node on the host engine: its apparatus answers by script, its coordinator takes notes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, NamedTuple
 
 from artiq.experiment import EnvExperiment
@@ -116,6 +116,12 @@ class ScriptedRuns:
         pattern = window.patterns[max(reason.bit_length() - 1, 0)]
         edges = [(window.trigger_ns + 40, detector) for detector in range(4) if pattern >> detector & 1]
         return Clicks(HERALDING_ATTEMPT, edges if reason else [], edges)
+
+    def dark_runs_ahead(self, start: int, window: Window, outputs: Set[str]) -> int:
+        return 0  # the script may depend on the number of a run
+
+    def skip_dark_runs(self, window: Window, num: int) -> None:
+        """There are none."""
 
     def end_run(self, end: int, success: bool) -> None:
         """Nothing follows from it."""

@@ -12,7 +12,7 @@ run itself is played when a register is read or written after it, which also che
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from operator import index
 from typing import NamedTuple, Protocol
 
@@ -82,6 +82,13 @@ class ClickSource(Protocol):
     def end_run(self, end_mu: int, success: bool) -> None:
         """End of a run that had clicks or heralded."""
 
+    def dark_runs_ahead(self, start_mu: int, window: Window, outputs: Set[str]) -> int:
+        """How many runs after the one at `start_mu`, which had no clicks, have none either, if there is no
+        more between them than before it and only `outputs` (keys) are pulsed; 0 if that is not known."""
+
+    def skip_dark_runs(self, window: Window, num: int) -> None:
+        """So many of them have been."""
+
 
 # A run that was answered and is still to be played: its event (mu), duration and clicks, and the answer.
 _Deferred = tuple[int, int, Clicks | None, tuple[int, int]]
@@ -148,6 +155,18 @@ class NodeCore:
         self._windows.clear()
         self._deferred = None
         self._own, self._partner, self._pair = self._make_cores()
+
+    def dark_runs_ahead(self, outputs: Set[str]) -> int:
+        """How many runs like the last one will have no clicks, see `ClickSource`; 0 if it had some."""
+        if self._deferred is None:
+            return 0
+        time_mu, duration, clicks, _ = self._deferred
+        return 0 if clicks else self._source.dark_runs_ahead(time_mu, self._windows[duration], outputs)
+
+    def skip_dark_runs(self, num: int) -> None:
+        """Let so many of them have been. The last one that was played stands for them."""
+        assert self._deferred is not None
+        self._source.skip_dark_runs(self._windows[self._deferred[1]], num)
 
     def _bind_run(self) -> Callable[[int, int], tuple[int, int]]:
         windows, clicks_in, answer = self._windows, self._source.clicks, self._answer

@@ -10,6 +10,9 @@ Statements of the kernel language become attribute accesses on the timeline:
                         is one statement, and what is inside it is sequential
     with sequential ->  its statements
 
+A loop that only pulses outputs and runs the entangler may leave out passes in which nothing happens
+(`repetition`).
+
 `delay` rounds to machine units as the compiler does (and `Core.seconds_to_mu` does not). `int32(x)` and
 `int64(x)` become Python ints (`int32` wraps around), since numpy scalars would slow the timeline down by an
 order of magnitude. All other arithmetic is Python's: 32-bit overflow of kernels is not reproduced here.
@@ -32,9 +35,11 @@ from typing import Any
 import numpy
 from artiq.language import core as language
 
+from sim_devices.engines.host.repetition import passes_ahead, run_loop, skip_passes
 from sim_devices.engines.host.timeline import Timeline
 
 _TIMELINE, _INDEX, _ROUND, _INT, _WRAP = "_timeline_", "_index_", "_round_", "_int_", "_wrap_"
+_AHEAD, _SKIP = "_ahead_", "_skip_"
 _MISSING = object()
 _PRELUDE = {"int32": numpy.int32, "int64": numpy.int64}
 """Names that the compiler knows without an import."""
@@ -168,6 +173,16 @@ class _Rewriter(ast.NodeTransformer):
                 ast.copy_location(statement, node)
         return block
 
+    def visit_While(self, node: ast.While) -> ast.AST:
+        loop = run_loop(node, self.resolve)
+        self.generic_visit(node)
+        if loop is not None:
+            before, after = loop.skipping(_TIMELINE, _AHEAD, _SKIP)
+            for part in (part for statement in (*before, *after) for part in ast.walk(statement)):
+                ast.copy_location(part, node)
+            node.body = [*before, *node.body, *after]
+        return node
+
     def statements(self, body: list[ast.stmt]) -> list[ast.AST]:
         result: list[ast.AST] = []
         for statement in body:
@@ -220,7 +235,7 @@ def _translate(function: FunctionType, ref_period: float) -> CodeType:
     arguments.defaults = [ast.Constant(None) for _ in arguments.defaults]
     arguments.kw_defaults = [None if node is None else ast.Constant(None) for node in arguments.kw_defaults]
     definition.body = rewriter.statements(definition.body)  # type: ignore[assignment]
-    parameters = [_TIMELINE, _INDEX, _ROUND, _INT, _WRAP, *function.__code__.co_freevars]
+    parameters = [_TIMELINE, _INDEX, _ROUND, _INT, _WRAP, _AHEAD, _SKIP, *function.__code__.co_freevars]
     module = ast.parse(f"def _factory_({', '.join(parameters)}):\n    return {definition.name}")
     factory = module.body[0]
     assert isinstance(factory, ast.FunctionDef)
@@ -235,7 +250,9 @@ def on_timeline(function: FunctionType, timeline: Timeline) -> Callable[..., Any
     scope: dict[str, Any] = {}
     exec(translated(function, timeline.ref_period), function.__globals__, scope)
     free = [cell.cell_contents for cell in function.__closure__ or ()]
-    transformed: Any = scope["_factory_"](timeline, index, round, int, _wrap_int32, *free)
+    transformed: Any = scope["_factory_"](
+        timeline, index, round, int, _wrap_int32, passes_ahead, skip_passes, *free
+    )
     transformed.__defaults__ = function.__defaults__
     transformed.__kwdefaults__ = function.__kwdefaults__
     transformed.__qualname__ = function.__qualname__
