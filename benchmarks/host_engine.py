@@ -36,8 +36,14 @@ class NullApparatus:
     def entangler_source(self, key):
         return self
 
+    def attach(self, core):
+        """Its registers do not matter."""
+
     def clicks(self, start, window):
         return None
+
+    def dark_runs_ahead(self, start, window, outputs):
+        return 0
 
     def end_run(self, end, success):
         """Nothing follows from it."""
