@@ -36,9 +36,10 @@ ION_PRESENT = 1  # of READY and TRIGGER
 SEARCHED = 2  # of READY: has searched a herald of `index` already, and found none
 
 # Looks for a frame before this process waits for one: some tens of microseconds. A switch between two
-# processes takes longer where each has a processor of its own; where they share one it is the looks that are
-# in vain.
-POLLS = 400
+# processes takes longer where each has a processor of its own; where they share one, the looks are in vain
+# unless this process lets the other one run in between.
+POLLS = 200
+POLLS_A_TURN = 10
 MAX_VAIN = 8  # times in a row, after which it looks only
 RETRY = 16  # every so many waits
 SLICE_S = 0.002  # after which a wait is looked at again
@@ -207,12 +208,14 @@ class PartnerConnection:
         if self._num_vain < MAX_VAIN or self._num_waits % RETRY == 0:
             box, taken = self._inbox, self._num_taken
             place = SLOTS + SLOT_WORDS * (taken % NUM_SLOTS) + 2
-            for _ in range(POLLS):
+            for number in range(1, POLLS + 1):
                 if box[place] >> 24 == taken + 1:
                     frame = self.look()
                     if frame is not None:
                         self._num_vain = 0
                         return frame
+                if number % POLLS_A_TURN == 0:
+                    os.sched_yield()
             self._num_vain += 1
         return self._sleep()
 
