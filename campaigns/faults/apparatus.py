@@ -198,9 +198,6 @@ class _WatchedClicks:
         self._node.round.close()
         return None
 
-    def attach(self, core: NodeCore) -> None:
-        self._source.attach(core)
-
     def dark_runs_ahead(self, start_mu: int, window: Window, outputs: Set[str]) -> int:
         return 0  # a fault may be planned for any of them
 
