@@ -7,6 +7,7 @@ picture of `report.characterisation_files`; without, it only prints.
 from __future__ import annotations
 
 import argparse
+import math
 from argparse import Namespace
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def _print(result: Characterisation, files: dict[str, str]) -> None:
         table.add_column(heading)
     rows: dict[str, list[str]] = {}
     for x, y, _, _, value, spread in result.probabilities.entries():
-        rows.setdefault(f"X = {x}, Y = {y}", []).append(f"{value:.4f}({10_000 * spread:.0f})")
+        cell = "–" if math.isnan(value) else f"{value:.4f}({10_000 * spread:.0f})"
+        rows.setdefault(f"X = {x}, Y = {y}", []).append(cell)
     for name, cells in rows.items():
         table.add_row(name, *cells)
     console = Console()

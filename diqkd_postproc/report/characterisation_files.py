@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def as_dict(result: Characterisation) -> dict[str, Any]:
         "no_signalling": [asdict(check) for check in result.no_signalling],
         "winning_probability": asdict(result.winning_probability),
         "probabilities": [
-            {"x": x, "y": y, "a": a, "b": b, "probability": value, "standard_error": error}
+            {"x": x, "y": y, "a": a, "b": b, "probability": _known(value), "standard_error": _known(error)}
             for x, y, a, b, value, error in result.probabilities.entries()
         ],
         "herald_patterns": result.herald_patterns,
@@ -82,6 +83,11 @@ def as_dict(result: Characterisation) -> dict[str, Any]:
             name: value for name, value in result.provenance.items() if name != "node_configuration"
         },
     }
+
+
+def _known(value: float) -> float | None:
+    """None for NaN, which JSON does not have."""
+    return None if math.isnan(value) else value
 
 
 def probabilities_csv(result: Characterisation) -> str:
