@@ -36,6 +36,7 @@ def secret_bits(run: Run) -> Iterator[Bits]:
         for name in ("extractor_seed", "hash_seed"):
             bits = np.frombuffer(keys.peek_seed(name), dtype=np.uint8)
             yield np.unpackbits(bits, count=keys.segment_bits(name))[:40_000]
+        yield np.unpackbits(np.frombuffer(keys.node_link_key(), dtype=np.uint8))
         yield keys.generated_key()
 
 
