@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from diqkd_postproc.link.characterisation import characterise, read_records
 from diqkd_postproc.planning.design_point import DesignPoint
@@ -65,7 +66,10 @@ def test_link_is_measured_within_its_uncertainty(folder):
     assert abs(found.qber.value - 0.0144) < 5 * found.qber.standard_error
     score, error = found.design_point(2.0)
     assert score == pytest.approx(found.chsh_score.value - 2 * found.chsh_score.standard_error)
-    assert error == pytest.approx(found.qber.value + 2 * found.qber.standard_error)
+    errors = round(found.qber.value * found.qber.num_rounds)
+    two_deviations = math.erf(2 / math.sqrt(2))
+    interval = binomtest(errors, found.qber.num_rounds).proportion_ci(two_deviations, method="wilson")
+    assert error == pytest.approx(interval.high)
 
 
 def test_uncertainty_of_the_score_makes_aborts_likelier(folder):
