@@ -41,6 +41,7 @@ COMMANDS = {
     "vpn": "Renew the preshared key of a tunnel from the key delivery services, at both ends.",
     "key": "Request keys from a key delivery service, as an application does.",
     "benchmark": "Measure how fast the numerics are on this machine.",
+    "kasli": "Serve a Kasli in software: stock ARTIQ tools connect to it.",
     "lab-day": "Simulate a day without an operator: drifts, calibrations, a laser failure, lost ions.",
 }
 

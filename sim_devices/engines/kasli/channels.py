@@ -41,6 +41,81 @@ class Silent:
     def reset(self) -> None:
         """Nothing to forget."""
 
+    def probe(self, number: int) -> int:
+        return 0
+
+    def inject(self, override: int, value: int, time: int) -> None:
+        """Only TTL lines can be taken over."""
+
+    def injected(self, override: int) -> int:
+        return 0
+
+
+class GatedInput:
+    """Input events of a TTL channel whose edges come over a cable: those of gates, samples and watches, in a
+    FIFO as deep as the gateware's.
+
+    :param line: what drives the input (see `cables`)
+    :param gate_latency_mu: from the time of a gate to that of the inputs it lets in
+    :param counter: the core's counter; what came before it waits in the FIFO
+    """
+
+    def __init__(self, line: Any, gate_latency_mu: int, counter: Callable[[], int]) -> None:
+        self.line = line
+        self._gate_latency = gate_latency_mu
+        self._counter = counter
+        self.reset()
+
+    def reset(self) -> None:
+        self._marks: deque[tuple[int, int, bool]] = deque()
+        self._sensitivity = 0
+        self._seen = NEVER
+        self._events: deque[tuple[int, int]] = deque()
+        self._overflow = False
+
+    def output(self, address: int, data: int, time: int) -> None:
+        """Sensitivity: bit 0 rising edges, bit 1 falling ones; address 3 takes a sample too."""
+        self._marks.append((time + self._gate_latency, data & 3, address == 3))
+
+    def _next(self, until: int) -> tuple[int, int] | None:
+        """The next event not later than `until`."""
+        while True:
+            mark = self._marks[0] if self._marks and self._marks[0][0] <= until else None
+            stop = mark[0] if mark else until + 1
+            if self._sensitivity and self._seen < stop:
+                for time, level in self.line.edges(self._seen, stop):
+                    if self._sensitivity >> (1 - level) & 1:
+                        self._seen = time + 1
+                        return time, level
+            self._seen = max(self._seen, stop)
+            if mark is None:
+                return None
+            self._marks.popleft()
+            time, self._sensitivity, sample = mark
+            if sample:
+                return time, self.line.level(time)
+
+    def read(self, timeout: int) -> tuple[int, int]:
+        """Time and level of the next event, (-1, 0) if none comes up to `timeout`."""
+        counter = self._counter()
+        while (event := self._next(counter)) is not None:
+            if len(self._events) >= FIFO_DEPTH:
+                self._overflow = True
+                self._seen = max(self._seen, counter + 1)
+                while self._marks and self._marks[0][0] <= counter:
+                    self._sensitivity = self._marks.popleft()[1]
+                break
+            self._events.append(event)
+        if self._overflow:
+            self._overflow = False
+            raise InputOverflowError
+        if not self._events:
+            event = self._next(timeout)
+            if event is None:
+                return -1, 0
+            return event
+        return self._events.popleft()
+
 
 class TTL(Silent):
     """A TTL line (artiq/gateware/rtio/phy/ttl_serdes_generic.py): 0 level, 1 output enable, 2 sensitivity,
@@ -51,9 +126,19 @@ class TTL(Silent):
     """
 
     def __init__(
-        self, key: str, apparatus: Any, input_mu: int, report: Report, sinks: list[Callable[[int, int], None]]
+        self,
+        key: str,
+        apparatus: Any,
+        input_mu: int,
+        report: Report,
+        sinks: list[Callable[[int, int], None]],
+        gated_input: GatedInput | None = None,
     ) -> None:
         super().__init__(key)
+        self._input = gated_input
+        self._value = self._enabled = 0
+        self._overrides = [0, 0, 0]
+        self._last_access = (NEVER, 0)
         self._apparatus = apparatus
         self._latency = input_mu
         self._report = report
@@ -71,6 +156,10 @@ class TTL(Silent):
         sink(time, value)
 
     def output(self, address: int, data: int, time: int) -> None:
+        before, self._last_access = self._last_access, (time, address)
+        if address != before[1] and time >> 3 == before[0] >> 3:
+            self._report(COLLISION, self.key, f"two registers at {before[0]} and {time} mu in a coarse cycle")
+            return
         if address == 0:
             last = self._last
             if time < last + 8 and time != last:
@@ -81,8 +170,13 @@ class TTL(Silent):
                     self._report(COLLISION, self.key, f"events at {last} and {time} mu in a coarse cycle")
                     return
             self._last = time
-            for sink in self._sinks:
-                sink(time, data & 1)
+            self._value = data & 1
+            if not self._overrides[0]:
+                self._drive(time, data & 1)
+        elif address == 1:
+            self._enabled = data & 1
+        elif self._input:
+            self._input.output(address, data, time)
         elif address == 2:
             self._set_sensitivity(data, time)
         elif address == 3:
@@ -91,8 +185,40 @@ class TTL(Silent):
             else:
                 self._overflow = True
 
+    def _drive(self, time: int, level: int) -> None:
+        for sink in self._sinks:
+            sink(time, level)
+
+    # MonInj (artiq/gateware/rtio/phy/ttl_serdes_generic.py): probes level, output enable; overrides enable,
+    # level, output enable
+
+    def probe(self, number: int) -> int:
+        if number == 1:
+            return self._overrides[2] if self._overrides[0] else self._enabled
+        if self._input and not self.probe(1):
+            return int(self._input.line.last)
+        return self._output_level()
+
+    def _output_level(self) -> int:
+        return self._overrides[1] if self._overrides[0] else self._value
+
+    def inject(self, override: int, value: int, time: int) -> None:
+        if not 0 <= override < len(self._overrides):
+            return
+        before = self._output_level()
+        self._overrides[override] = value & 1
+        if (after := self._output_level()) != before:
+            self._drive(time, after)
+
+    def injected(self, override: int) -> int:
+        return self._overrides[override] if 0 <= override < len(self._overrides) else 0
+
+    # Inputs
+
     def _set_sensitivity(self, data: int, time: int) -> None:
-        """Bit 0: rising edges, bit 1: falling edges, which the apparatus does not have."""
+        """Bit 0: rising edges, bit 1: falling edges, which the simulated laboratory does not have."""
+        if data & 2:
+            raise BlockedError(f"{self.key}: the simulated laboratory has no falling edges")
         gates = self._gates
         if gates and gates[-1][1] == FOREVER:
             gates[-1] = (gates[-1][0], time)
@@ -100,6 +226,9 @@ class TTL(Silent):
             gates.append((time, FOREVER))
 
     def timestamp(self, timeout: int) -> tuple[int, int]:
+        if self._input:
+            time, _ = self._input.read(timeout)
+            return time, timeout if time < 0 else time + self._latency
         self._check_overflow()
         if self._first_edge is None:
             self._first_edge = self._apparatus.first_edge_source(self.key)
@@ -119,6 +248,11 @@ class TTL(Silent):
         return -1, timeout
 
     def data(self, timeout: int) -> tuple[int, int, int]:
+        if self._input:
+            time, level = self._input.read(FOREVER if timeout < 0 else timeout)
+            if time < 0 and timeout < 0:
+                raise BlockedError(f"{self.key}: the read would block for ever: nothing was requested")
+            return time, level, timeout if time < 0 else time + self._latency
         self._check_overflow()
         if not self._samples:
             if timeout < 0:
@@ -136,47 +270,88 @@ class TTL(Silent):
 
     def reset(self) -> None:
         self._last = NEVER
+        self._last_access = (NEVER, 0)
+        if self._input:
+            self._input.reset()
         self._gates.clear()
         self._samples.clear()
         self._overflow = False
 
 
+class ClockGenerator(Silent):
+    """A clock generator (artiq/gateware/rtio/phy/ttl_simple.py, ClockGen): the tuning word."""
+
+    def __init__(self, key: str, sink: Callable[[int, int], None]) -> None:
+        super().__init__(key)
+        self._sink = sink
+
+    def output(self, address: int, data: int, time: int) -> None:
+        self._sink(time, data)
+
+
 class EdgeCounter(Silent):
-    """An edge counter (artiq/gateware/rtio/phy/edge_counter.py): bits 0 and 1 say what counts, bit 2 sends
-    the count, bit 3 starts from zero."""
+    """An edge counter (artiq/gateware/rtio/phy/edge_counter.py): bits 0 and 1 say which edges count, bit 2
+    sends the count, bit 3 starts from zero. The count goes on where nobody starts it from zero."""
 
     def __init__(self, key: str, apparatus: Any, input_mu: int) -> None:
         super().__init__(key)
-        self._count = apparatus.edge_source(key)
+        self._apparatus = apparatus
+        self._rising: Callable[[int, int], int] = apparatus.edge_source(key)
+        self._falling: Callable[[int, int], int] | None = None
         self._latency = input_mu
-        self._opened = -1
-        self._gates: deque[tuple[int, int]] = deque()
+        self._edges = self._opened = self._count = 0
+        self._spans: list[tuple[int, int, int]] = []
+        self._from_zero = True
+        self._requests: deque[tuple[int, list[tuple[int, int, int]], bool]] = deque()
         self._overflow = False
 
     def output(self, address: int, data: int, time: int) -> None:
+        if self._edges:
+            self._spans.append((self._opened, time, self._edges))
+        self._edges, self._opened = data & 3, time
+        if self._edges & 2 and self._falling is None:
+            self._falling = self._falling_source()
         if data & 4:
-            if len(self._gates) >= FIFO_DEPTH:
+            if len(self._requests) >= FIFO_DEPTH:
                 self._overflow = True
             else:
-                self._gates.append((self._opened if self._opened >= 0 else time, time))
-            self._opened = -1
-        if data & 1 and (data & 8 or self._opened < 0):
-            self._opened = time
+                self._requests.append((time, self._spans, self._from_zero))
+                self._spans, self._from_zero = [], False
+        if data & 8:
+            self._spans, self._from_zero = [], True
+
+    def _falling_source(self) -> Callable[[int, int], int]:
+        source = getattr(self._apparatus, "falling_edge_source", None)
+        if source is None:
+            raise BlockedError(f"{self.key}: the simulated laboratory has no falling edges")
+        result: Callable[[int, int], int] = source(self.key)
+        return result
 
     def data(self, timeout: int) -> tuple[int, int, int]:
         if self._overflow:
             self._overflow = False
             raise InputOverflowError
-        if not self._gates or (0 <= timeout < self._gates[0][1]):
+        if not self._requests or (0 <= timeout < self._requests[0][0]):
             if timeout < 0:
                 raise BlockedError(f"{self.key}: fetch_count() would block for ever: no gate was requested")
             return -1, 0, timeout
-        start, stop = self._gates.popleft()
-        return stop, self._count(start, stop), stop + self._latency
+        time, spans, from_zero = self._requests.popleft()
+        if from_zero:
+            self._count = 0
+        for start, stop, edges in spans:
+            if edges & 1:
+                self._count += self._rising(start, stop)
+            if edges & 2:
+                assert self._falling is not None
+                self._count += self._falling(start, stop)
+        return time, self._count, time + self._latency
 
     def reset(self) -> None:
-        self._gates.clear()
-        self._opened = -1
+        """The count of the gateware stays, but nobody reads it before a start from zero."""
+        self._edges = 0
+        self._spans = []
+        self._from_zero = True
+        self._requests.clear()
         self._overflow = False
 
 

@@ -8,12 +8,14 @@ in use, in the version that is installed.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
-from artiq.coredevice.comm_kernel import CommKernel, LoadError, Reply, Request
+from artiq.coredevice.comm_kernel import CommKernel, LoadError
 
 from sim_devices.engines.kasli.elf import LoadError as LibraryError
 from sim_devices.engines.kasli.firmware import Firmware
+from sim_devices.engines.kasli.rpc import Reader
 
 _HEADER = 5  # four synchronisation bytes and the type
 
@@ -21,7 +23,7 @@ _HEADER = 5  # four synchronisation bytes and the type
 class EmulatedComm(CommKernel):  # type: ignore[misc]
     """Connection to the emulated core device. The firmware is started with the first kernel."""
 
-    def __init__(self, start_firmware: Any) -> None:
+    def __init__(self, start_firmware: Callable[[], Firmware]) -> None:
         super().__init__("emulated core device")
         self._start_firmware = start_firmware
         self._firmware: Firmware | None = None
@@ -31,7 +33,7 @@ class EmulatedComm(CommKernel):  # type: ignore[misc]
     @property
     def firmware(self) -> Firmware:
         if self._firmware is None:
-            self._firmware = self._start_firmware(Request, Reply)
+            self._firmware = self._start_firmware()
         return self._firmware
 
     def open(self) -> None:
@@ -71,7 +73,7 @@ class EmulatedComm(CommKernel):  # type: ignore[misc]
 
     def _flush(self) -> None:
         message, self.write_buffer = bytes(self.write_buffer), bytearray()
-        self.firmware.receive(message[_HEADER - 1], message[_HEADER:])
+        self.firmware.receive(message[_HEADER - 1], Reader(message[_HEADER:]))
 
     def check_system_info(self) -> None:
         """The emulated firmware always has the version of the host code."""

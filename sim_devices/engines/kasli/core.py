@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any
 
 from sim_devices.engines.kasli import missing
@@ -12,6 +11,7 @@ if (_MISSING := missing()) is not None:
     raise ImportError(_MISSING)
 
 from artiq import __version__ as artiq_version
+from artiq.coredevice.comm_kernel import Reply, Request
 from artiq.coredevice.core import Core as HardwareCore
 
 from sim_devices.engines.cpu_model import CpuModel
@@ -26,6 +26,18 @@ def exception_id(name: str) -> int:
     from artiq.compiler.embedding import EmbeddingMap
 
     return int(EmbeddingMap().store_str(f"0:artiq.coredevice.exceptions.{name}"))
+
+
+def power_up(entries: dict[str, Any], apparatus: Any, model: CpuModel, coarse_mu: int) -> Firmware:
+    """A core device with the hardware of a device database in front of an apparatus."""
+    return Firmware(
+        lambda rtio: channels(entries, apparatus, model, coarse_mu, rtio.report, lambda: rtio.counter),
+        model,
+        exception_id,
+        Request,
+        Reply,
+        strings_in_registers=int(artiq_version.partition(".")[0]) >= 9,
+    )
 
 
 class Core(HardwareCore):  # type: ignore[misc]
@@ -56,18 +68,7 @@ class Core(HardwareCore):  # type: ignore[misc]
         """The emulated core device itself, for a look at its counter or channels."""
         return self.comm.firmware
 
-    def _start_firmware(self, request: type[Enum], reply: type[Enum]) -> Firmware:
-        return Firmware(
-            lambda report: channels(
-                self.dmgr.get_device_db(),
-                self.dmgr.get("apparatus"),
-                self._cpu_model,
-                self.ref_multiplier,
-                report,
-            ),
-            self._cpu_model,
-            exception_id,
-            request,
-            reply,
-            strings_in_registers=int(artiq_version.partition(".")[0]) >= 9,
+    def _start_firmware(self) -> Firmware:
+        return power_up(
+            self.dmgr.get_device_db(), self.dmgr.get("apparatus"), self._cpu_model, self.ref_multiplier
         )

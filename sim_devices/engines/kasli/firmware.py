@@ -23,13 +23,14 @@ from sim_devices.engines.kasli.rtio import Channel, Rtio
 logger = logging.getLogger(__name__)
 
 _SYNCHRONISATION = b"\x5a\x5a\x5a\x5a"
+_EXCEPTION = struct.Struct("<IIqqqIiiI")
 _ATTRIBUTES = 0  # the service that sets an attribute of a host object
 
 
 class Firmware:
     """One core device, from power-up on.
 
-    :param make_channels: RTIO channels, given the function that reports asynchronous errors
+    :param make_channels: RTIO channels, given the core, which takes their asynchronous errors
     :param exception_id: number of a built-in exception by name, as the compiler counts
     :param request: enumeration of messages from the host (`Request` of ARTIQ's comm_kernel)
     :param reply: enumeration of messages to the host
@@ -38,7 +39,7 @@ class Firmware:
 
     def __init__(
         self,
-        make_channels: Callable[[Callable[[int, str, str], None]], dict[int, Channel]],
+        make_channels: Callable[[Rtio], dict[int, Channel]],
         model: CpuModel,
         exception_id: Callable[[str], int],
         request: type[Enum],
@@ -51,12 +52,16 @@ class Firmware:
         self.machine = Machine(strings_in_registers)
         self.exceptions = KernelExceptions(self.machine, exception_id, self._uncaught)
         self.rtio = Rtio(self.machine, self.exceptions, model)
-        self.rtio.channels = make_channels(self.rtio.report)
+        self.rtio.channels = make_channels(self.rtio)
+        self.rtio.analyzer.log_channel = max(self.rtio.channels, default=0) + 1
         self._cache = Cache(self.machine)
         self._log = KernelLog(self.machine)
         self._out = bytearray()
         self._receiver: rpc.Receiver | None = None
-        self._answer: tuple[int, bytes] | None = None
+        self._answer: tuple[int, rpc.Source] | None = None
+        self.awaits_host = False
+        self.finished = False
+        self.finished_cleanly = True
         self.machine.connect(arithmetic.services(self.machine) | self._services())
 
     def _services(self) -> dict[str, Callable[[], None]]:
@@ -66,6 +71,7 @@ class Firmware:
             support.FINISHED: self._finished,
             support.FLUSH: rtio.raising(rtio.drain),
             support.LATE: rtio.late_output,
+            support.SPIN: rtio.spin,
             "rtio_output_wide": rtio.wide_output,
             "rtio_input_timestamp": rtio.raising(rtio.input_timestamp),
             "rtio_input_data": rtio.raising(rtio.input_data),
@@ -82,8 +88,8 @@ class Firmware:
             "rpc_recv": self._rpc_receive,
             "cache_get": self._cache_get,
             "cache_put": self._cache_put,
-            "core_log": self._log.print,
-            "rtio_log": self._log.print,
+            "core_log": lambda: self._log.print(self._log.format()),
+            "rtio_log": self._rtio_log,
             "__artiq_raise": exceptions.raise_from_kernel,
             "__artiq_resume": exceptions.resume,
             "__artiq_end_catch": exceptions.end_catch,
@@ -101,12 +107,19 @@ class Firmware:
         """Put a kernel in memory. Raises `elf.LoadError`."""
         self.exceptions.reset()
         self._receiver = self._answer = None
+        self.awaits_host = self.finished = False
         self._out.clear()
         self.rtio.errors = 0
         self.machine.load(library, {"now": support.MAILBOX + support.NOW_HI})
 
+    @property
+    def loaded(self) -> bool:
+        """Whether a kernel is ready to start."""
+        return self.machine.library is not None and not self.finished
+
     def start(self) -> None:
         """The host asks to run the loaded kernel; it begins with the next `run`."""
+        self.finished_cleanly = False
         self.rtio.counter += self._model.kernel_start_mu
 
     def stop(self) -> None:
@@ -139,6 +152,7 @@ class Firmware:
         self._end()
 
     def _end(self) -> None:
+        self.finished = self.finished_cleanly = True
         self.machine.pause()
         self._cache.release()
 
@@ -175,6 +189,12 @@ class Firmware:
         body = rpc.arguments_to_wire(machine, _ATTRIBUTES, tag, scratch)
         self._send(self._reply.RPCRequest, b"\x01" + body)
 
+    def _rtio_log(self) -> None:
+        """To the analyzer, as in hardware, and to our log."""
+        text = self._log.format()
+        self._log.print(text)
+        self.rtio.log(text.encode())
+
     # Remote procedure calls
 
     def _rpc_send(self, asynchronous: bool) -> None:
@@ -194,25 +214,31 @@ class Firmware:
         if self._receiver is not None:
             self._continue(self.machine.argument(0))
         elif self._answer is None:
+            self.awaits_host = True
             self.machine.pause()  # until `receive`
         else:
             self._begin()
 
-    def receive(self, kind: int, body: bytes) -> None:
-        """A message from the host: the result or the exception of the call that the kernel waits for."""
+    def receive(self, kind: int, body: rpc.Source) -> None:
+        """A message from the host: the result or the exception of the call that the kernel waits for.
+
+        :raises ValueError: it is something else
+        """
+        if kind not in (self._request.RPCReply.value, self._request.RPCException.value):
+            raise ValueError(f"message {kind} from the host while a kernel waits for a result")
+        self.awaits_host = False
         self._answer = (kind, body)
         if self.machine.paused:
             self._begin()
 
     def _begin(self) -> None:
         assert self._answer is not None
-        (kind, body), self._answer = self._answer, None
+        (kind, reader), self._answer = self._answer, None
         self.rtio.counter += self._model.rpc_mu
         if kind == self._request.RPCException.value:
-            name, message, *rest = struct.unpack("<IIqqqIiiI", body)
+            name, message, *rest = _EXCEPTION.unpack(reader.take(_EXCEPTION.size))
             self.exceptions.raise_from_host(name, message, tuple(rest[:3]), *rest[3:])
             return
-        reader = rpc.Reader(body)
         tag = reader.take(reader.word())
         self._receiver = rpc.receive(self.machine, tag, reader, self.machine.argument(0))
         self._continue(None)

@@ -25,12 +25,15 @@ class KernelLog:
         self._machine = machine
         self._text = ""
 
-    def print(self) -> None:
-        """core_log(format, ...): one record a line."""
-        machine = self._machine
-        template = self._string(machine.argument(0), None)
+    def format(self) -> str:
+        """The text of core_log(format, ...) or rtio_log(format, ...)."""
+        template = self._string(self._machine.argument(0), None)
         self._next = 1
-        self._text += _CONVERSION.sub(self._convert, template)
+        return _CONVERSION.sub(self._convert, template)
+
+    def print(self, text: str) -> None:
+        """One record a line."""
+        self._text += text
         *lines, self._text = _END_OF_RECORD.split(self._text)
         for line in lines:
             logger.info("%s", line.replace(_END_OF_CHANNEL, ": "))

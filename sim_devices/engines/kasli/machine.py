@@ -37,6 +37,10 @@ class MachineError(Exception):
     """The emulated CPU hit an illegal instruction or memory that is not there."""
 
 
+class KernelInterrupted(Exception):
+    """Somebody asked to stop the kernel."""
+
+
 class Region:
     """Memory shared with the emulator."""
 
@@ -74,6 +78,7 @@ class Machine:
         self._stack: Region | None = None
         self._failure: BaseException | None = None
         self._paused = False
+        self._interrupted = False
         self._next = 0
         self.library: Library | None = None
 
@@ -105,6 +110,7 @@ class Machine:
         emulator.reg_write(UC_RISCV_REG_A0, library.symbols["__modinit__"])
         self._next = self.symbols[support.START]
         self._emulator = emulator
+        self._interrupted = False
         self.library = library
         return library
 
@@ -119,7 +125,8 @@ class Machine:
         self._paused = False
         start, self._next = self._next, self.symbols["wait"]
         try:
-            emulator.emu_start(start, 0xFFFF_FFFF)
+            if not self._interrupted:
+                emulator.emu_start(start, 0xFFFF_FFFF)
         except UcError as error:
             failure, self._failure = self._failure, None
             if failure is not None:
@@ -131,8 +138,16 @@ class Machine:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+        if self._interrupted:
+            raise KernelInterrupted
         if not self._paused:
             raise MachineError("the kernel stopped by itself")
+
+    def interrupt(self) -> None:
+        """From another thread: `run` raises KernelInterrupted. Repeat until it does: it may be starting."""
+        self._interrupted = True
+        if (emulator := self._emulator) is not None:
+            emulator.emu_stop()
 
     def pause(self) -> None:
         """From a service: let `run` return. The service's caller waits until `resume`."""
@@ -178,6 +193,22 @@ class Machine:
         if self._strings_in_registers:
             return self.read(self.argument(index), self.argument(index + 1)).decode(), index + 2
         return self.read_slice(self.argument(index)).decode(), index + 1
+
+    @property
+    def return_address(self) -> int:
+        return self.words[(support.X >> 2) + 1]
+
+    @property
+    def saved_registers(self) -> list[int]:
+        """s0 to s11 of the service's caller."""
+        first = support.X >> 2
+        return [self.words[first + number] for number in (8, 9, *range(18, 28))]
+
+    def stack(self, size: int) -> memoryview:
+        """Words of the caller's stack, `size` bytes at most."""
+        assert self._stack is not None
+        offset = self.stack_pointer - self._stack.start
+        return self._stack.bytes[offset : offset + size].cast("I")
 
     @property
     def stack_pointer(self) -> int:

@@ -7,7 +7,14 @@ from typing import Any
 
 from sim_devices.engines.cpu_model import CpuModel
 from sim_devices.engines.kasli.ad53xx import make_ad53xx
-from sim_devices.engines.kasli.channels import TTL, EdgeCounter, Entangler, Fastino
+from sim_devices.engines.kasli.channels import (
+    TTL,
+    ClockGenerator,
+    EdgeCounter,
+    Entangler,
+    Fastino,
+    GatedInput,
+)
 from sim_devices.engines.kasli.rtio import Channel
 from sim_devices.engines.kasli.spi import SPIBus
 from sim_devices.engines.kasli.urukul import connect_urukul
@@ -16,7 +23,12 @@ Report = Callable[[int, str, str], None]
 
 
 def channels(
-    entries: dict[str, Any], apparatus: Any, model: CpuModel, coarse_mu: int, report: Report
+    entries: dict[str, Any],
+    apparatus: Any,
+    model: CpuModel,
+    coarse_mu: int,
+    report: Report,
+    counter: Callable[[], int],
 ) -> dict[int, Channel]:
     """Channels by number. Devices of unknown classes have none: their outputs vanish.
 
@@ -47,6 +59,10 @@ def channels(
         add(key, Fastino(key, apparatus, log2_width))
     for key in _of_class(drivers, "SPIMaster"):
         add(key, SPIBus(key, model.input_mu, coarse_mu, report))
+    clock_sink: Any = getattr(apparatus, "clock_sink", None)
+    for key in _of_class(drivers, "TTLClockGen") if clock_sink else ():
+        width = drivers[key]["arguments"].get("acc_width", 24)
+        add(key, ClockGenerator(key, clock_sink(key, width, coarse_mu)))
     lines: dict[str, list[Callable[[int, int], None]]] = {}
 
     def bus_of(key: str) -> SPIBus:
@@ -68,8 +84,12 @@ def channels(
         bus_of(key).card = converter = make_ad53xx(drivers[key]["arguments"], apparatus.dac_sink(key))
         connect(key, "ldac_device", converter.load)
         connect(key, "clr_device", converter.clear)
+    input_line = getattr(apparatus, "input_line", None)
     for key in (*_of_class(drivers, "TTLOut"), *_of_class(drivers, "TTLInOut")):
-        add(key, TTL(key, apparatus, model.input_mu, report, lines.get(key, [])))
+        gated = None
+        if input_line and drivers[key]["class"] == "TTLInOut":
+            gated = GatedInput(input_line(key), apparatus.gate_latency_mu, counter)
+        add(key, TTL(key, apparatus, model.input_mu, report, lines.get(key, []), gated))
     return result
 
 

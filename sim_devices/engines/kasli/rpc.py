@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Generator
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from sim_devices.engines.kasli.machine import Machine
@@ -145,8 +145,18 @@ def _send_elements(machine: Machine, tag: Tag, length: int, address: int, out: b
         address = _send(machine, tag, address, out)
 
 
-class Reader:
+class Source(Protocol):
     """Bytes from the host, in order."""
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes."""
+
+    def word(self) -> int:
+        """The next 32-bit integer."""
+
+
+class Reader:
+    """Bytes from the host that are there already."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -164,7 +174,7 @@ class Reader:
 Receiver = Generator[int, int, None]
 
 
-def receive(machine: Machine, tag: bytes, reader: Reader, slot: int) -> Receiver:
+def receive(machine: Machine, tag: bytes, reader: Source, slot: int) -> Receiver:
     """Store a call's result at `slot`.
 
     A generator: it yields the sizes of the buffers that the kernel has to provide for lists, strings and
@@ -173,7 +183,7 @@ def receive(machine: Machine, tag: bytes, reader: Reader, slot: int) -> Receiver
     yield from _receive(machine, result_type(tag), reader, slot)
 
 
-def _receive(machine: Machine, tag: Tag, reader: Reader, address: int) -> Generator[int, int, int]:
+def _receive(machine: Machine, tag: Tag, reader: Source, address: int) -> Generator[int, int, int]:
     letter = tag.letter
     address = _round_up(address, tag.alignment)
     if letter in _SCALARS:
@@ -212,7 +222,7 @@ def _receive(machine: Machine, tag: Tag, reader: Reader, address: int) -> Genera
 
 
 def _receive_elements(
-    machine: Machine, tag: Tag, length: int, reader: Reader, address: int
+    machine: Machine, tag: Tag, length: int, reader: Source, address: int
 ) -> Generator[int, int, None]:
     if tag.letter in _COPIED:
         machine.write(address, reader.take(tag.size * length))

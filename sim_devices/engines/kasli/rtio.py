@@ -9,13 +9,15 @@ next input, remote call or end of the kernel.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol
 
 from artiq.coredevice.exceptions import RTIOOverflow, RTIOUnderflow
 
 from sim_devices.engines.cpu_model import CpuModel
-from sim_devices.engines.kasli import support
+from sim_devices.engines.kasli import analyzer, support
 from sim_devices.engines.kasli.exceptions import KernelExceptions
 from sim_devices.engines.kasli.lanes import Lanes
 from sim_devices.engines.kasli.machine import Machine
@@ -24,9 +26,15 @@ logger = logging.getLogger(__name__)
 
 COLLISION, BUSY, SEQUENCE = 1, 2, 4
 """Errors that the gateware reports only after the kernel (libproto_artiq/session_proto.rs)."""
+_ERRORS = {COLLISION: "collision", BUSY: "busy error", SEQUENCE: "sequence error"}
 
 COUNTER_READ_MU = 100
 """CPU time of reading the counter: `wait_until_mu` is a loop of readings."""
+
+READS_BEFORE_SPIN = 64
+_SPIN_STEPS = 256
+"""A loop of readings takes a step of this part of the time that it has lasted."""
+_FRAME = 256
 
 INJECTED = (RTIOUnderflow, RTIOOverflow)
 """What the apparatus may raise as a fault of the RTIO core; anything else ends the run."""
@@ -60,6 +68,15 @@ class Channel(Protocol):
     def reset(self) -> None:
         """Forget events that were not read."""
 
+    def probe(self, number: int) -> int:
+        """What MonInj sees."""
+
+    def inject(self, override: int, value: int, time: int) -> None:
+        """MonInj takes over."""
+
+    def injected(self, override: int) -> int:
+        """What MonInj has set."""
+
 
 class Rtio:
     """All channels of one core device, and its counter."""
@@ -69,6 +86,9 @@ class Rtio:
         self._exceptions = exceptions
         self._model = model
         self.channels: dict[int, Channel] = {}
+        self.analyzer = analyzer.Analyzer(model.output_mu)
+        self.injections: deque[tuple[int, int, int]] = deque()
+        """Channel, override and value that MonInj asks for."""
         self.errors = 0
         self._lanes = Lanes()
         self._recording: list[tuple[int, int, tuple[int, ...]]] | None = None
@@ -76,6 +96,8 @@ class Rtio:
         self._counter_before = 0
         self._traces: dict[str, tuple[int, int]] = {}
         self._events: dict[int, list[tuple[int, int, tuple[int, ...]]]] = {}
+        self._spin: tuple[tuple[int, int, int], int, list[int]] | None = None
+        machine.words[support.READS_LEFT >> 2] = READS_BEFORE_SPIN
         machine.words[support.OUTPUT_COST >> 2] = model.output_mu
         machine.words[support.COUNTER_COST >> 2] = COUNTER_READ_MU
 
@@ -97,15 +119,51 @@ class Rtio:
         if self._machine.longs[_COUNTER] < counter:
             self._machine.longs[_COUNTER] = counter
 
+    def spin(self) -> None:
+        """rtio_get_counter() once more: skip what a kernel would spend in a loop of readings.
+
+        A loop is told by its return address: readings there and nothing else, with the cursor where it was.
+        Its readings get further apart the longer it lasts, but none skips a time that the loop may wait for:
+        the cursor, or one in the registers or the stack frame of the caller. It ends at the reading at which
+        it would have ended.
+        """
+        machine = self._machine
+        place = (machine.return_address, self.now, machine.words[support.RING_NEXT >> 2])
+        counter = self.counter
+        if self._spin is None or self._spin[0] != place:
+            self._spin = (place, counter, self._awaited(counter))
+            machine.words[support.READS_LEFT >> 2] = READS_BEFORE_SPIN
+            return
+        machine.words[support.READS_LEFT >> 2] = 1
+        _, start, awaited = self._spin
+        skip = (counter - start) // _SPIN_STEPS
+        if awaited:
+            skip = min(skip, max(0, awaited[-1] - counter))
+            if awaited[-1] <= counter - COUNTER_READ_MU:  # this reading may have ended the loop
+                awaited.pop()
+        self.counter = counter + skip // COUNTER_READ_MU * COUNTER_READ_MU
+
+    def _awaited(self, counter: int) -> list[int]:
+        """Times after `counter` that the service's caller may compare it with, latest first."""
+        machine = self._machine
+        registers = machine.saved_registers
+        stack = machine.stack(_FRAME)
+        pairs = {(low, high) for low in registers for high in registers} | set(pairwise(stack))
+        epochs = (counter >> 32, (counter >> 32) + 1)
+        times = {high << 32 | low for low, high in pairs if high in epochs} | {self.now}
+        return sorted((time for time in times if time > counter), reverse=True)
+
     def name(self, channel: int) -> str:
         """How exceptions name a channel, as the firmware with a device map."""
         known = self.channels.get(channel)
         return f"0x{channel:04x}:{known.key if known else 'unknown'}"
 
-    def report(self, error: int, channel: str, message: str) -> None:
-        """An error that hardware only logs. The event is dropped."""
+    def report(self, error: int, key: str, message: str) -> None:
+        """An error that hardware only logs, worded as there. The event is dropped."""
         self.errors |= error
-        logger.error("%s: %s", channel, message)
+        number = next((number for number, channel in self.channels.items() if channel.key == key), None)
+        name = key if number is None else self.name(number)
+        logger.error("RTIO %s involving channel %s: %s", _ERRORS[error], name, message)
 
     def raising(self, service: Callable[[], None]) -> Callable[[], None]:
         """`service`, with RTIO errors that the apparatus injects becoming exceptions of the kernel."""
@@ -119,15 +177,41 @@ class Rtio:
 
         return call
 
+    # MonInj and analyzer
+
+    def apply_injections(self) -> None:
+        """Do what MonInj asked for, while no kernel runs or between two of its services."""
+        while self.injections:
+            number, override, value = self.injections.popleft()
+            if (channel := self.channels.get(number)) is not None:
+                channel.inject(override, value, self.counter)
+
+    def probe(self, number: int, probe: int) -> int:
+        channel = self.channels.get(number)
+        return channel.probe(probe) if channel else 0
+
+    def injected(self, number: int, override: int) -> int:
+        channel = self.channels.get(number)
+        return channel.injected(override) if channel else 0
+
+    def log(self, text: bytes) -> None:
+        """Text of `rtio_log` at the cursor."""
+        self.drain()
+        self.analyzer.log(text, self.now, self.counter)
+
     # Outputs
 
     def drain(self) -> None:
         """Take the events in the ring to their channels."""
+        self._spin = None
         entries = self._machine.take_outputs()
         if entries is None:
             return
         channels, take = self.channels, self._lanes.take
         values = entries.cast("I").tolist()
+        if self.injections:
+            self.apply_injections()
+        self.analyzer.outputs(values, self.counter)
         failure: Exception | None = None
         for i in range(0, len(values), 4):
             target = values[i]
@@ -167,15 +251,16 @@ class Rtio:
         self.report(SEQUENCE, self.name(channel), f"no lane takes the event at {time} mu; it is dropped")
 
     def _play(self, target: int, words: tuple[int, ...], time: int) -> None:
+        data = words[0]
+        for position, word in enumerate(words[1:], 1):
+            data |= word << 32 * position
+        self.analyzer.output(target >> 8, target & 0xFF, data, time, self.counter)
         if not self._lanes.take(time):
             self._out_of_sequence(target >> 8, time)
             return
         channel = self.channels.get(target >> 8)
         if channel is None:
             return
-        data = words[0]
-        for position, word in enumerate(words[1:], 1):
-            data |= word << 32 * position
         channel.output(target & 0xFF, data, time)
 
     def _late(self, target: int, words: tuple[int, ...]) -> None:
@@ -188,6 +273,7 @@ class Rtio:
 
     def _underflow(self, channel: int, time: int, slack: int) -> None:
         self.drain()
+        self.analyzer.exception(channel, analyzer.UNDERFLOW, self.counter)
         self._exceptions.raise_(
             "RTIOUnderflow",
             f"RTIO underflow at channel {self.name(channel)}, {{1}} mu, slack {{2}} mu",
@@ -212,6 +298,8 @@ class Rtio:
             self._overflow(machine.argument(2))
             return
         self._wait(counter)
+        if timestamp >= 0:
+            self.analyzer.input(machine.argument(2), 0, timestamp, self.counter)
         machine.set_long_result(timestamp)
 
     def input_data(self) -> None:
@@ -219,11 +307,12 @@ class Rtio:
         machine = self._machine
         self.drain()
         try:
-            _, data, counter = self._channel(machine.argument(0)).data(-1)
+            timestamp, data, counter = self._channel(machine.argument(0)).data(-1)
         except InputOverflowError:
             self._overflow(machine.argument(0))
             return
         self._wait(counter)
+        self.analyzer.input(machine.argument(0), data, max(timestamp, 0), self.counter)
         machine.set_result(data)
 
     def input_timestamped_data(self) -> None:
@@ -237,6 +326,8 @@ class Rtio:
             self._overflow(machine.argument(3))
             return
         self._wait(counter)
+        if timestamp >= 0:
+            self.analyzer.input(machine.argument(3), data, timestamp, self.counter)
         content = timestamp.to_bytes(8, "little", signed=True) + (data & 0xFFFF_FFFF).to_bytes(4, "little")
         machine.write(result, content)
 
@@ -247,6 +338,7 @@ class Rtio:
         return channel
 
     def _overflow(self, channel: int) -> None:
+        self.analyzer.exception(channel, analyzer.OVERFLOW, self.counter)
         self._exceptions.raise_(
             "RTIOOverflow", f"RTIO input overflow on channel {self.name(channel)}", channel
         )

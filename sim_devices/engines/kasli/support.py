@@ -42,6 +42,8 @@ OUTPUT_COST = 0x228
 RING_NEXT = 0x22C
 RING_END = 0x230
 COUNTER_COST = 0x234
+READS_LEFT = 0x240
+"""Readings of the counter that go by before Python looks whether the kernel waits for it."""
 LIMIT = 0x238
 """2^31 as a double: numbers below convert to integers by one instruction."""
 RING_ENTRY = 16
@@ -53,13 +55,13 @@ _SAVED_FLOATS = tuple(f"fs{i}" for i in range(12))
 _ARGUMENTS = tuple(f"a{i}" for i in range(8))
 _FLOAT_ARGUMENTS = tuple(f"fa{i}" for i in range(3))
 
-START, FINISHED, FLUSH, LATE = "start", "finished", "flush", "late"
+START, FINISHED, FLUSH, LATE, SPIN = "start", "finished", "flush", "late", "spin"
 
 
 def support_code(services: list[str]) -> tuple[bytes, dict[str, int]]:
     """Code at `CODE` and the addresses of its symbols.
 
-    A trap passes the index of its service in `services`, which must contain FINISHED, FLUSH and LATE.
+    A trap passes the index of its service in `services`, which must contain FINISHED, FLUSH, LATE and SPIN.
     """
     a = Assembler(CODE)
     natives = {"rtio_output": _output, "rtio_get_counter": _get_counter, "round": _round, "floor": _floor}
@@ -69,7 +71,7 @@ def support_code(services: list[str]) -> tuple[bytes, dict[str, int]]:
     _trap(a, services.index(FINISHED))
     _common(a)
     for index, service in enumerate(services):
-        if service not in natives and service not in (FINISHED, FLUSH, LATE):
+        if service not in natives and service not in (FINISHED, FLUSH, LATE, SPIN):
             a.label(service)
             _trap(a, index)
     for name, native in natives.items():
@@ -157,7 +159,13 @@ def _get_counter(a: Assembler, services: list[str]) -> None:
     a.add("t5", "a1", "t6")
     a.sw("t4", "t0", COUNTER)
     a.sw("t5", "t0", COUNTER + 4)
+    a.lw("t6", "t0", READS_LEFT)
+    a.addi("t6", "t6", -1)
+    a.sw("t6", "t0", READS_LEFT)
+    a.branch("beq", "t6", "zero", "spin")
     a.ret()
+    a.label("spin")
+    _trap(a, services.index(SPIN))
 
 
 def _to_integral(a: Assembler, name: str, rounding: int, service: int) -> None:
